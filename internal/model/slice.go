@@ -1,0 +1,82 @@
+package model
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Slice is what proxy and DNS need of a discovery.k8s.io/v1 EndpointSlice of
+// address type IPv4 or IPv6 (FQDN slices are not kept).
+type Slice struct {
+	Key             Key
+	ResourceVersion string
+	// Service is the owner by label kubernetes.io/service-name; Name is empty when the label is missing.
+	Service Key
+	// IPv6 tells the family of all addresses in the slice.
+	IPv6      bool
+	Ports     []SlicePort
+	Endpoints []Endpoint
+	// Triggered is the time of annotation endpoints.kubernetes.io/last-change-trigger-time; zero when absent.
+	Triggered time.Time
+}
+
+// SlicePort is a target port; Name joins it with a ServicePort.
+type SlicePort struct {
+	Name     string
+	Protocol Protocol
+	// Port 0 means "all ports" (nil in the API): of no use to a proxy.
+	Port uint16
+}
+
+// Endpoint is one back end. Conditions are resolved to the API's defaults:
+// Ready and Serving nil mean true, Terminating nil means false.
+type Endpoint struct {
+	// Addr is the only address: the API guarantees that more than one is meaningless.
+	Addr        netip.Addr
+	Ready       bool
+	Serving     bool
+	Terminating bool
+	Hostname    string
+	NodeName    string
+	Zone        string
+	// Pod is the target when it is a pod.
+	Pod    Key
+	PodUID UID
+	// HintZones and HintNodes come from hints.forZones and hints.forNodes.
+	HintZones []string
+	HintNodes []string
+}
+
+// String is one line: key, owner, ports, endpoints with their state.
+func (s *Slice) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s of %s", s.Key, s.Service)
+	for _, p := range s.Ports {
+		fmt.Fprintf(&b, " %s:%d/%s", p.Name, p.Port, p.Protocol)
+	}
+	for _, e := range s.Endpoints {
+		b.WriteString(" " + e.String())
+	}
+	return b.String()
+}
+
+// String is the address and its state: ready, serving, terminating or not-ready.
+func (e Endpoint) String() string {
+	return e.Addr.String() + "=" + e.State()
+}
+
+// State names the conditions in one word: ready, terminating (not serving),
+// serving (terminating but still serving) or not-ready.
+func (e Endpoint) State() string {
+	switch {
+	case e.Ready:
+		return "ready"
+	case e.Terminating && e.Serving:
+		return "serving"
+	case e.Terminating:
+		return "terminating"
+	}
+	return "not-ready"
+}
