@@ -39,3 +39,6 @@ func ParseKey(s string) Key {
 
 // UID is the unique id the API server gave an object.
 type UID string
+
+// String is the id itself.
+func (u UID) String() string { return string(u) }

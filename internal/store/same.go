@@ -1,0 +1,24 @@
+package store
+
+import (
+	"reflect"
+
+	"nodelet/internal/model"
+)
+
+// sameNode ignores the resource version: a node object is written every few
+// minutes by its own heartbeat, and nothing here depends on that.
+func sameNode(a, b *model.Node) bool {
+	x, y := *a, *b
+	x.ResourceVersion, y.ResourceVersion = "", ""
+	return reflect.DeepEqual(x, y)
+}
+
+// sameRuntime ignores the time of the observation.
+func sameRuntime(a, b *model.PodRuntime) bool {
+	x, y := *a, *b
+	x.Observed, y.Observed = x.Observed.UTC(), x.Observed.UTC()
+	return reflect.DeepEqual(x, y)
+}
+
+func sameVolumes(a, b *model.PodVolumes) bool { return reflect.DeepEqual(*a, *b) }

@@ -1,0 +1,97 @@
+package store
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/internal/model"
+)
+
+// Snapshot is everything the daemon knows at one revision. Immutable.
+type Snapshot struct {
+	Revision Revision
+
+	// From the API server.
+	Pods     Table[model.UID, *corev1.Pod] // the pods assigned to this node
+	Services Table[model.Key, *model.Service]
+	Slices   Table[model.Key, *model.Slice]
+	Nodes    Table[model.Key, *model.Node]         // all nodes, keyed by name
+	Configs  Table[model.ConfigKey, *model.Config] // those that pods of this node refer to
+
+	// Observed on this node.
+	Runtime Table[model.UID, *model.PodRuntime]
+	Images  Table[model.ImageRef, *model.Image] // those that somebody asked for
+	Volumes Table[model.UID, *model.PodVolumes]
+	Probes  Table[model.ProbeKey, *model.Probe]
+
+	// Applied says for each feature which revision its kernel objects hold.
+	Applied map[Feature]Revision
+
+	changed chan struct{}
+}
+
+// Feature is a part of the daemon that programs the kernel from snapshots.
+type Feature string
+
+// The features that report an applied revision.
+const (
+	Proxy  Feature = "proxy"
+	DNS    Feature = "dns"
+	CNI    Feature = "cni"
+	Policy Feature = "policy"
+)
+
+// Changed is closed as soon as there is a newer snapshot.
+func (s *Snapshot) Changed() <-chan struct{} { return s.changed }
+
+// Writers are the write ends of all tables. Wiring hands each to the one part
+// that observes those facts.
+type Writers struct {
+	Pods     *Writer[model.UID, *corev1.Pod]
+	Services *Writer[model.Key, *model.Service]
+	Slices   *Writer[model.Key, *model.Slice]
+	Nodes    *Writer[model.Key, *model.Node]
+	Configs  *Writer[model.ConfigKey, *model.Config]
+	Runtime  *Writer[model.UID, *model.PodRuntime]
+	Images   *Writer[model.ImageRef, *model.Image]
+	Volumes  *Writer[model.UID, *model.PodVolumes]
+	Probes   *Writer[model.ProbeKey, *model.Probe]
+}
+
+func empty() *Snapshot {
+	return &Snapshot{
+		Revision: 1,
+		Pods: newTable[model.UID](func(a, b *corev1.Pod) bool {
+			return a.UID == b.UID && a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
+		}),
+		Services: newTable[model.Key](func(a, b *model.Service) bool {
+			return a.UID == b.UID && a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
+		}),
+		Slices: newTable[model.Key](func(a, b *model.Slice) bool {
+			return a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
+		}),
+		Nodes: newTable[model.Key](sameNode),
+		Configs: newTable[model.ConfigKey](func(a, b *model.Config) bool {
+			return a.Missing == b.Missing && a.ResourceVersion == b.ResourceVersion && (a.Missing || a.ResourceVersion != "")
+		}),
+		Runtime: newTable[model.UID](sameRuntime),
+		Images:  newTable[model.ImageRef](func(a, b *model.Image) bool { return *a == *b }),
+		Volumes: newTable[model.UID](sameVolumes),
+		Probes:  newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
+		Applied: map[Feature]Revision{},
+		changed: make(chan struct{}),
+	}
+}
+
+func writers(s *Store) *Writers {
+	return &Writers{
+		Pods:     newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Pods }),
+		Services: newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Service] { return &n.Services }),
+		Slices:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
+		Nodes:    newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),
+		Configs:  newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
+		Runtime:  newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),
+		Images:   newWriter(s, func(n *Snapshot) *Table[model.ImageRef, *model.Image] { return &n.Images }),
+		Volumes:  newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
+		Probes:   newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
+	}
+}
