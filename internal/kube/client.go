@@ -1,0 +1,126 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// callTimeout bounds every single request but watches.
+const callTimeout = 10 * time.Second
+
+// Client talks to one API server. It implements the small interfaces that the
+// features declare in their Deps. Errors of the API are StatusErrors of
+// k8s.io/apimachinery; errors of the way there name the server.
+type Client struct {
+	host   string
+	scheme *runtime.Scheme
+	params runtime.ParameterCodec
+	groups map[schema.GroupVersion]*rest.RESTClient
+}
+
+// Load reads a kubeconfig and makes a client from it. It does not talk to the
+// server yet: that may come up later.
+func Load(kubeconfig, userAgent string) (*Client, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig %s: %w (pass the right file with --kubeconfig)", kubeconfig, err)
+	}
+	cfg.UserAgent = userAgent
+	return New(cfg)
+}
+
+// New makes a client from a REST configuration.
+func New(cfg *rest.Config) (*Client, error) {
+	c := &Client{host: cfg.Host, scheme: runtime.NewScheme(), groups: map[schema.GroupVersion]*rest.RESTClient{}}
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme,
+		authenticationv1.AddToScheme, authorizationv1.AddToScheme,
+	} {
+		if err := add(c.scheme); err != nil {
+			return nil, fmt.Errorf("register API types: %w", err)
+		}
+	}
+	metav1.AddToGroupVersion(c.scheme, corev1.SchemeGroupVersion)
+	c.params = runtime.NewParameterCodec(c.scheme)
+	codecs := serializer.NewCodecFactory(c.scheme)
+	httpClient, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("use credentials for %s: %w", cfg.Host, err)
+	}
+	for _, gv := range []schema.GroupVersion{
+		corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion,
+	} {
+		client, err := groupClient(cfg, gv, codecs, httpClient)
+		if err != nil {
+			return nil, err
+		}
+		c.groups[gv] = client
+	}
+	return c, nil
+}
+
+// groupClient makes the REST client of one API group. All share one HTTP
+// client and so one connection; there is no client-side rate limit, because
+// the server has its own (priority and fairness) and waiting here only adds
+// latency to pod starts.
+func groupClient(cfg *rest.Config, gv schema.GroupVersion, codecs serializer.CodecFactory, h *http.Client) (*rest.RESTClient, error) {
+	g := rest.CopyConfig(cfg)
+	g.GroupVersion = &gv
+	g.APIPath = "/apis"
+	if gv.Group == "" {
+		g.APIPath = "/api"
+	}
+	g.NegotiatedSerializer = codecs.WithoutConversion()
+	g.ContentType = runtime.ContentTypeProtobuf
+	g.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	g.QPS = -1
+	client, err := rest.RESTClientForConfigAndClient(g, h)
+	if err != nil {
+		return nil, fmt.Errorf("make client for %s at %s: %w", gv, cfg.Host, err)
+	}
+	return client, nil
+}
+
+// Host is the address of the API server as the kubeconfig gives it.
+func (c *Client) Host() string { return c.host }
+
+func (c *Client) core() *rest.RESTClient { return c.groups[corev1.SchemeGroupVersion] }
+
+// WaitReady blocks until the server answers /readyz with success, asking every
+// interval, and calls progress with each distinct reason why it does not.
+func (c *Client) WaitReady(ctx context.Context, interval time.Duration, progress func(error)) error {
+	last := ""
+	for {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		_, err := c.core().Get().AbsPath("/readyz").DoRaw(call)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if text := err.Error(); text != last && ctx.Err() == nil {
+			last = text
+			progress(err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the API server at %s: %w", c.host, errors.Join(ctx.Err(), err))
+		case <-time.After(interval):
+		}
+	}
+}

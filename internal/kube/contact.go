@@ -1,0 +1,63 @@
+package kube
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Contact keeps track of whether the API server answers, and logs only when
+// that changes, or when the reason does: once, and not once per attempt.
+// A nil *Contact swallows everything.
+type Contact struct {
+	Log  *slog.Logger
+	Host string
+
+	mu      sync.Mutex
+	failing map[string]string // source -> last error
+	since   time.Time
+}
+
+// Lost gives the time since when no source could be read, zero when all can,
+// and one of the errors.
+func (c *Contact) Lost() (since time.Time, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.failing {
+		return c.since, e
+	}
+	return time.Time{}, ""
+}
+
+func (c *Contact) note(source string, err error) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		if _, was := c.failing[source]; was {
+			delete(c.failing, source)
+			if len(c.failing) == 0 {
+				c.Log.Info("API server answers again", "server", c.Host, "after", time.Since(c.since).Round(time.Millisecond))
+				c.since = time.Time{}
+			}
+		}
+		return
+	}
+	text := err.Error()
+	known := c.failing[source] == text
+	for _, e := range c.failing {
+		known = known || e == text
+	}
+	if c.failing == nil {
+		c.failing = map[string]string{}
+	}
+	if len(c.failing) == 0 {
+		c.since = time.Now()
+	}
+	c.failing[source] = text
+	if !known {
+		c.Log.Warn("API server not usable, going on with what is known", "server", c.Host, "reading", source, "err", text)
+	}
+}

@@ -1,0 +1,271 @@
+package kube
+
+import (
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"nodelet/internal/model"
+)
+
+// podOf keeps the pod as it is, less what nobody reads.
+func podOf(o any) (model.UID, *corev1.Pod, bool) {
+	p, ok := o.(*corev1.Pod)
+	if !ok {
+		return "", nil, false
+	}
+	p.ManagedFields = nil
+	return model.UID(p.UID), p, true
+}
+
+func serviceOf(o any) (model.Key, *model.Service, bool) {
+	s, ok := o.(*corev1.Service)
+	if !ok {
+		return model.Key{}, nil, false
+	}
+	out := &model.Service{
+		Key:                 model.Key{Namespace: s.Namespace, Name: s.Name},
+		UID:                 model.UID(s.UID),
+		ResourceVersion:     s.ResourceVersion,
+		Type:                serviceType(s.Spec.Type),
+		ExternalName:        s.Spec.ExternalName,
+		ExternalIPs:         addrs(s.Spec.ExternalIPs),
+		InternalLocal:       s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+		ExternalLocal:       s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+		HealthCheckNodePort: port(s.Spec.HealthCheckNodePort),
+		PublishNotReady:     s.Spec.PublishNotReadyAddresses,
+		ProxyName:           s.Labels["service.kubernetes.io/service-proxy-name"],
+		Selectorless:        len(s.Spec.Selector) == 0,
+	}
+	clusterIPs := s.Spec.ClusterIPs
+	if len(clusterIPs) == 0 && s.Spec.ClusterIP != "" {
+		clusterIPs = []string{s.Spec.ClusterIP}
+	}
+	if _, labelled := s.Labels[corev1.IsHeadlessService]; labelled || len(clusterIPs) > 0 && clusterIPs[0] == corev1.ClusterIPNone {
+		out.Headless = true
+	} else {
+		out.ClusterIPs = addrs(clusterIPs)
+	}
+	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		out.AffinityTimeout = time.Duration(corev1.DefaultClientIPServiceAffinitySeconds) * time.Second
+		if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+			out.AffinityTimeout = time.Duration(*c.ClientIP.TimeoutSeconds) * time.Second
+		}
+	}
+	if d := s.Spec.TrafficDistribution; d != nil {
+		out.TrafficDistribution = *d
+	}
+	for _, cidr := range s.Spec.LoadBalancerSourceRanges {
+		if p, err := netip.ParsePrefix(cidr); err == nil {
+			out.SourceRanges = append(out.SourceRanges, p.Masked())
+		}
+	}
+	for _, in := range s.Status.LoadBalancer.Ingress {
+		if a, err := netip.ParseAddr(in.IP); err == nil {
+			proxy := in.IPMode != nil && *in.IPMode == corev1.LoadBalancerIPModeProxy
+			out.LoadBalancer = append(out.LoadBalancer, model.LoadBalancerIngress{IP: a.Unmap(), Proxy: proxy})
+		}
+	}
+	out.Ports = servicePorts(s.Spec.Ports)
+	return out.Key, out, true
+}
+
+func servicePorts(ports []corev1.ServicePort) []model.ServicePort {
+	out := make([]model.ServicePort, 0, len(ports))
+	for _, p := range ports {
+		sp := model.ServicePort{Name: p.Name, Protocol: protocol(p.Protocol), Port: port(p.Port), NodePort: port(p.NodePort)}
+		if p.AppProtocol != nil {
+			sp.AppProtocol = *p.AppProtocol
+		}
+		if sp.Protocol != 0 && sp.Port != 0 {
+			out = append(out, sp)
+		}
+	}
+	return out
+}
+
+// sliceOf drops FQDN slices: nothing can be proxied to a name.
+func sliceOf(o any) (model.Key, *model.Slice, bool) {
+	s, ok := o.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return model.Key{}, nil, false
+	}
+	out := &model.Slice{
+		Key:             model.Key{Namespace: s.Namespace, Name: s.Name},
+		ResourceVersion: s.ResourceVersion,
+		Service:         model.Key{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]},
+		IPv6:            s.AddressType == discoveryv1.AddressTypeIPv6,
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
+		out.Triggered = t
+	}
+	for _, p := range s.Ports {
+		sp := model.SlicePort{Protocol: model.TCP}
+		if p.Name != nil {
+			sp.Name = *p.Name
+		}
+		if p.Protocol != nil {
+			sp.Protocol = protocol(*p.Protocol)
+		}
+		if p.Port != nil {
+			sp.Port = port(*p.Port)
+		}
+		out.Ports = append(out.Ports, sp)
+	}
+	for i := range s.Endpoints {
+		if e, ok := endpointOf(&s.Endpoints[i], out.IPv6); ok {
+			out.Endpoints = append(out.Endpoints, e)
+		}
+	}
+	return out.Key, out, s.AddressType != discoveryv1.AddressTypeFQDN
+}
+
+// endpointOf refuses addresses that no endpoint can have: of the other family,
+// loopback, link-local, multicast or unspecified. The API server refuses them
+// too, but an endpoint is where packets are sent, so it is not taken on trust
+// (CVE-2021-25737).
+func endpointOf(e *discoveryv1.Endpoint, ipv6 bool) (model.Endpoint, bool) {
+	if len(e.Addresses) == 0 {
+		return model.Endpoint{}, false
+	}
+	a, err := netip.ParseAddr(e.Addresses[0])
+	if err != nil || a.Is6() != ipv6 || a.Is4In6() || !a.IsGlobalUnicast() {
+		return model.Endpoint{}, false
+	}
+	c := e.Conditions
+	out := model.Endpoint{
+		Addr:        a,
+		Ready:       c.Ready == nil || *c.Ready,
+		Terminating: c.Terminating != nil && *c.Terminating,
+	}
+	out.Serving = out.Ready
+	if c.Serving != nil {
+		out.Serving = *c.Serving
+	}
+	out.Hostname, out.NodeName, out.Zone = deref(e.Hostname), deref(e.NodeName), deref(e.Zone)
+	if t := e.TargetRef; t != nil && t.Kind == "Pod" {
+		out.Pod, out.PodUID = model.Key{Namespace: t.Namespace, Name: t.Name}, model.UID(t.UID)
+	}
+	if e.Hints != nil {
+		for _, z := range e.Hints.ForZones {
+			out.HintZones = append(out.HintZones, z.Name)
+		}
+		for _, n := range e.Hints.ForNodes {
+			out.HintNodes = append(out.HintNodes, n.Name)
+		}
+	}
+	return out, true
+}
+
+func nodeOf(o any) (model.Key, *model.Node, bool) {
+	n, ok := o.(*corev1.Node)
+	if !ok {
+		return model.Key{}, nil, false
+	}
+	out := &model.Node{
+		Name: n.Name, UID: model.UID(n.UID), ResourceVersion: n.ResourceVersion, Labels: n.Labels,
+		Deleting: n.DeletionTimestamp != nil,
+	}
+	for _, a := range n.Status.Addresses {
+		ip, err := netip.ParseAddr(a.Address)
+		if err != nil {
+			continue
+		}
+		switch a.Type {
+		case corev1.NodeInternalIP:
+			out.InternalIPs = append(out.InternalIPs, ip.Unmap())
+		case corev1.NodeExternalIP:
+			out.ExternalIPs = append(out.ExternalIPs, ip.Unmap())
+		}
+	}
+	cidrs := n.Spec.PodCIDRs
+	if len(cidrs) == 0 && n.Spec.PodCIDR != "" {
+		cidrs = []string{n.Spec.PodCIDR}
+	}
+	for _, c := range cidrs {
+		if p, err := netip.ParsePrefix(c); err == nil {
+			out.PodCIDRs = append(out.PodCIDRs, p.Masked())
+		}
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			out.Ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	for _, t := range n.Spec.Taints {
+		out.Deleting = out.Deleting || t.Key == "ToBeDeletedByClusterAutoscaler"
+	}
+	return nodeKey(n.Name), out, true
+}
+
+// configOf converts a ConfigMap or a Secret.
+func configOf(o any) (model.ConfigKey, *model.Config, bool) {
+	switch c := o.(type) {
+	case *corev1.ConfigMap:
+		key := model.ConfigKey{Kind: model.ConfigMap, Key: model.Key{Namespace: c.Namespace, Name: c.Name}}
+		data := make(map[string][]byte, len(c.Data)+len(c.BinaryData))
+		for k, v := range c.Data {
+			data[k] = []byte(v)
+		}
+		for k, v := range c.BinaryData {
+			data[k] = v
+		}
+		return key, &model.Config{ConfigKey: key, ResourceVersion: c.ResourceVersion, Immutable: c.Immutable != nil && *c.Immutable, Data: data}, true
+	case *corev1.Secret:
+		key := model.ConfigKey{Kind: model.Secret, Key: model.Key{Namespace: c.Namespace, Name: c.Name}}
+		return key, &model.Config{ConfigKey: key, ResourceVersion: c.ResourceVersion, Immutable: c.Immutable != nil && *c.Immutable, SecretType: string(c.Type), Data: c.Data}, true
+	}
+	return model.ConfigKey{}, nil, false
+}
+
+func serviceType(t corev1.ServiceType) model.ServiceType {
+	switch t {
+	case corev1.ServiceTypeNodePort:
+		return model.NodePort
+	case corev1.ServiceTypeLoadBalancer:
+		return model.LoadBalancer
+	case corev1.ServiceTypeExternalName:
+		return model.ExternalName
+	}
+	return model.ClusterIP
+}
+
+// protocol gives 0 for a protocol that is not known.
+func protocol(p corev1.Protocol) model.Protocol {
+	switch p {
+	case corev1.ProtocolTCP, "":
+		return model.TCP
+	case corev1.ProtocolUDP:
+		return model.UDP
+	case corev1.ProtocolSCTP:
+		return model.SCTP
+	}
+	return 0
+}
+
+// port gives 0 for a number that is no port.
+func port(p int32) uint16 {
+	if p < 0 || p > 65535 {
+		return 0
+	}
+	return uint16(p)
+}
+
+func addrs(texts []string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range texts {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, a.Unmap())
+		}
+	}
+	return out
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

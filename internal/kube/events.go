@@ -1,0 +1,57 @@
+package kube
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+)
+
+// Events writes Event objects about pods and nodes. Equal events are counted
+// together and floods are cut, per object, as client-go does it; Event never
+// blocks and drops when its queue of 1000 is full.
+type Events struct {
+	broadcaster record.EventBroadcaster
+	recorder    record.EventRecorder
+}
+
+// NewEvents starts a recorder that writes as component of the node until ctx ends.
+func (c *Client) NewEvents(ctx context.Context, component, node string) *Events {
+	b := record.NewBroadcaster(record.WithContext(ctx))
+	b.StartRecordingToSink(eventSink{ctx, c})
+	return &Events{b, b.NewRecorder(c.scheme, corev1.EventSource{Component: component, Host: node})}
+}
+
+// Event notes one event about ref; eventType is Normal or Warning.
+func (e *Events) Event(ref corev1.ObjectReference, eventType, reason, message string) {
+	e.recorder.Event(&ref, eventType, reason, message)
+}
+
+// Close stops the recorder; what is still queued is lost.
+func (e *Events) Close() { e.broadcaster.Shutdown() }
+
+type eventSink struct {
+	ctx    context.Context
+	client *Client
+}
+
+func (s eventSink) Create(e *corev1.Event) (*corev1.Event, error) {
+	return into[corev1.Event](s.ctx, s.client.core().Post().Namespace(namespaceOf(e)).Resource("events").Body(e))
+}
+
+func (s eventSink) Update(e *corev1.Event) (*corev1.Event, error) {
+	return into[corev1.Event](s.ctx, s.client.core().Put().Namespace(namespaceOf(e)).Resource("events").Name(e.Name).Body(e))
+}
+
+func (s eventSink) Patch(e *corev1.Event, data []byte) (*corev1.Event, error) {
+	return into[corev1.Event](s.ctx, s.client.core().Patch(types.StrategicMergePatchType).Namespace(namespaceOf(e)).Resource("events").Name(e.Name).Body(data))
+}
+
+// namespaceOf puts events of cluster-scoped objects into namespace default, as upstream does.
+func namespaceOf(e *corev1.Event) string {
+	if e.Namespace == "" {
+		return corev1.NamespaceDefault
+	}
+	return e.Namespace
+}

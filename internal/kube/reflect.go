@@ -1,0 +1,154 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"nodelet/internal/model"
+	"nodelet/internal/store"
+)
+
+// retry is the wait between attempts to list or watch. It starts short,
+// because in the all-in-one the API server is seconds younger than the node.
+func retry() *wait.Backoff {
+	return &wait.Backoff{Duration: 50 * time.Millisecond, Factor: 1.6, Jitter: 0.2, Steps: 20, Cap: 5 * time.Second}
+}
+
+// Reflector keeps the tables that come from the API in step with it.
+type Reflector struct {
+	Client *Client
+	Log    *slog.Logger
+	// Node is the name of this node: only its pods are watched.
+	Node string
+	// Store and Writers: Pods and Configs are reflected only when Agent is set.
+	Store   *store.Store
+	Writers *store.Writers
+	Agent   bool
+	// Contact tells about the connection; may be nil.
+	Contact *Contact
+}
+
+// Run reflects until ctx ends.
+func (r *Reflector) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	core, discovery := r.Client.core(), r.Client.groups[discoveryv1.SchemeGroupVersion]
+	wg.Go(func() {
+		reflect(ctx, r, source{core, "services", "", nil}, &corev1.Service{}, sink(r.Writers.Services, serviceOf))
+	})
+	wg.Go(func() {
+		reflect(ctx, r, source{discovery, "endpointslices", "", nil}, &discoveryv1.EndpointSlice{}, sink(r.Writers.Slices, sliceOf))
+	})
+	wg.Go(func() {
+		reflect(ctx, r, source{core, "nodes", "", nil}, &corev1.Node{}, sink(r.Writers.Nodes, nodeOf))
+	})
+	if r.Agent {
+		mine := fields.OneTermEqualSelector("spec.nodeName", r.Node)
+		wg.Go(func() { reflect(ctx, r, source{core, "pods", "", mine}, &corev1.Pod{}, sink(r.Writers.Pods, podOf)) })
+		wg.Go(func() { r.reflectConfigs(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// source names what to list and watch.
+type source struct {
+	client    *rest.RESTClient
+	resource  string
+	namespace string
+	selector  fields.Selector
+}
+
+func (s source) String() string {
+	if s.selector == nil {
+		return s.resource
+	}
+	return fmt.Sprintf("%s %s (%s)", s.resource, s.namespace, s.selector)
+}
+
+// reflect lists and watches one source into one table until ctx ends.
+func reflect(ctx context.Context, r *Reflector, s source, object runtime.Object, to cache.ReflectorStore) {
+	request := func(o metav1.ListOptions) *rest.Request {
+		if s.selector != nil {
+			o.FieldSelector = s.selector.String()
+		}
+		return s.client.Get().Namespace(s.namespace).Resource(s.resource).VersionedParams(&o, r.Client.params)
+	}
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := request(o).Do(ctx).Get()
+			r.Contact.note(s.String(), err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.Watch = true
+			req := request(o)
+			if o.TimeoutSeconds != nil {
+				req = req.Timeout(time.Duration(*o.TimeoutSeconds) * time.Second)
+			}
+			w, err := req.Watch(ctx)
+			r.Contact.note(s.String(), err)
+			return w, err
+		},
+	}
+	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, r.Client), object, to,
+		cache.ReflectorOptions{Name: s.String(), TypeDescription: s.resource, Backoff: retry()}).RunWithContext(ctx)
+}
+
+// tableSink puts converted objects into a table.
+type tableSink[K store.Key, V any] struct {
+	writer  *store.Writer[K, V]
+	convert func(any) (K, V, bool)
+}
+
+// sink makes the receiving end of a reflector for one table. convert gives
+// false for objects that are of no interest: they are not kept.
+func sink[K store.Key, V any](w *store.Writer[K, V], convert func(any) (K, V, bool)) cache.ReflectorStore {
+	return tableSink[K, V]{w, convert}
+}
+
+func (s tableSink[K, V]) Add(o any) error {
+	k, v, keep := s.convert(o)
+	if !keep {
+		s.writer.Delete(k)
+		return nil
+	}
+	s.writer.Set(k, v)
+	return nil
+}
+
+func (s tableSink[K, V]) Update(o any) error { return s.Add(o) }
+
+func (s tableSink[K, V]) Delete(o any) error {
+	k, _, _ := s.convert(o)
+	s.writer.Delete(k)
+	return nil
+}
+
+func (s tableSink[K, V]) Replace(list []any, _ string) error {
+	values := make(map[K]V, len(list))
+	for _, o := range list {
+		if k, v, keep := s.convert(o); keep {
+			values[k] = v
+		}
+	}
+	s.writer.Replace(values)
+	return nil
+}
+
+func (s tableSink[K, V]) Resync() error { return nil }
+
+// nodeKey is the key of a node in the store.
+func nodeKey(name string) model.Key { return model.Key{Name: name} }
