@@ -1,0 +1,288 @@
+package zone
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"nodelet/internal/model"
+	"nodelet/internal/store"
+)
+
+// PodMode says how names like 10-244-0-5.<namespace>.pod.<domain> are answered.
+type PodMode uint8
+
+// The modes. PodsInsecure answers any address in a namespace that exists.
+const (
+	PodsInsecure PodMode = iota
+	PodsDisabled
+)
+
+// String is the mode as a Corefile writes it.
+func (m PodMode) String() string { return [...]string{"insecure", "disabled"}[m] }
+
+// ParsePodMode reads what String writes.
+func ParsePodMode(s string) (PodMode, error) {
+	switch s {
+	case "insecure":
+		return PodsInsecure, nil
+	case "disabled":
+		return PodsDisabled, nil
+	}
+	return 0, fmt.Errorf("read pod record mode %q: want insecure or disabled", s)
+}
+
+// Config is what the zone needs beside the tables.
+type Config struct {
+	// Domain is the cluster domain, such as cluster.local.
+	Domain string
+	// TTL of all answers but dns-version, in seconds.
+	TTL  uint32
+	Pods PodMode
+	// Servers are the addresses of ns.dns.<domain>.
+	Servers []netip.Addr
+}
+
+type config struct {
+	Config
+	domain string // wire form with root
+	labels int
+}
+
+// Input are the tables the zone is compiled from, all of one snapshot.
+type Input struct {
+	Revision store.Revision
+	Services store.Table[model.Key, *model.Service]
+	Slices   store.Table[model.Key, *model.Slice]
+}
+
+func (in Input) synced() bool { return in.Services.Synced() && in.Slices.Synced() }
+
+// InputOf picks the zone's tables out of a snapshot.
+func InputOf(s *store.Snapshot) Input {
+	return Input{Revision: s.Revision, Services: s.Services, Slices: s.Slices}
+}
+
+// Zone is the compiled zone at one revision. Immutable.
+type Zone struct {
+	c      *config
+	in     Input
+	synced bool
+
+	services   index[*service]
+	slices     index[[]*model.Slice] // by the key of their Service, in the order of their own keys
+	namespaces index[int]            // number of Services
+	reverse    index[[]ref]
+}
+
+// ref is one name an address stands for.
+type ref struct {
+	key  string // of the Service
+	host string // label of the endpoint, empty for a cluster IP
+}
+
+func (r ref) compare(o ref) int {
+	// A cluster IP goes before any endpoint and alone, see appendPTR.
+	if c := cmp.Compare(min(len(r.host), 1), min(len(o.host), 1)); c != 0 {
+		return c
+	}
+	if c := strings.Compare(r.key, o.key); c != 0 {
+		return c
+	}
+	return strings.Compare(r.host, o.host)
+}
+
+// New makes the zone of no tables: not synced, every answer SERVFAIL.
+func New(c Config) (*Zone, error) {
+	domain, ok := wireName(strings.ToLower(c.Domain))
+	if !ok || len(domain) == 1 || len(domain) > 128 {
+		return nil, fmt.Errorf("read cluster domain %q: want a domain name of at most 128 characters", c.Domain)
+	}
+	labels := strings.Count(strings.TrimSuffix(c.Domain, "."), ".") + 1
+	return &Zone{c: &config{Config: c, domain: string(domain), labels: labels}}, nil
+}
+
+// Build compiles the tables from scratch.
+func Build(c Config, in Input) (*Zone, error) {
+	z, err := New(c)
+	if err != nil {
+		return nil, err
+	}
+	return z.Advance(in), nil
+}
+
+// Revision is that of the snapshot the zone was compiled from.
+func (z *Zone) Revision() store.Revision { return z.in.Revision }
+
+// Synced reports whether the tables had had their first full list.
+func (z *Zone) Synced() bool { return z.synced }
+
+// Len is the number of Services.
+func (z *Zone) Len() int { return z.services.size }
+
+// String is one line: domain, revision, sizes.
+func (z *Zone) String() string {
+	return fmt.Sprintf("%s revision %d services %d namespaces %d addresses %d synced=%t",
+		z.c.Domain, z.in.Revision, z.services.size, z.namespaces.size, z.reverse.size, z.synced)
+}
+
+// Advance compiles what changed between the tables of z and in.
+func (z *Zone) Advance(in Input) *Zone {
+	a := &advance{
+		old: z, in: in, dirty: map[model.Key]struct{}{}, before: map[model.Key]*model.Service{},
+		services: z.services.edit(), slices: z.slices.edit(),
+		namespaces: z.namespaces.edit(), reverse: z.reverse.edit(),
+	}
+	for d := range in.Slices.Since(z.in.Slices) {
+		if d.Was {
+			a.dropSlice(d.Old)
+		}
+		if d.Is {
+			a.putSlice(d.New)
+		}
+	}
+	for d := range in.Services.Since(z.in.Services) {
+		a.dirty[d.Key] = struct{}{}
+		a.before[d.Key] = d.Old
+	}
+	for key := range a.dirty {
+		a.recompile(key)
+	}
+	return &Zone{
+		c: z.c, in: in, synced: in.synced(),
+		services: a.services.x, slices: a.slices.x, namespaces: a.namespaces.x, reverse: a.reverse.x,
+	}
+}
+
+// advance is one step from a zone to the next.
+type advance struct {
+	old   *Zone
+	in    Input
+	dirty map[model.Key]struct{}
+	// before has the Services that changed as they were, nil for new ones.
+	before map[model.Key]*model.Service
+
+	services   *edit[*service]
+	slices     *edit[[]*model.Slice]
+	namespaces *edit[int]
+	reverse    *edit[[]ref]
+}
+
+func bySliceKey(s *model.Slice, k model.Key) int { return s.Key.Compare(k) }
+
+func (a *advance) dropSlice(s *model.Slice) {
+	key, ok := serviceKey(s.Service)
+	if !ok {
+		return
+	}
+	a.dirty[s.Service] = struct{}{}
+	list, _ := a.slices.get(key)
+	i, found := slices.BinarySearchFunc(list, s.Key, bySliceKey)
+	switch {
+	case found && len(list) == 1:
+		a.slices.delete(key)
+	case found:
+		a.slices.set(key, slices.Concat(list[:i], list[i+1:]))
+	}
+}
+
+func (a *advance) putSlice(s *model.Slice) {
+	key, ok := serviceKey(s.Service)
+	if !ok {
+		return
+	}
+	a.dirty[s.Service] = struct{}{}
+	list, _ := a.slices.get(key)
+	i, found := slices.BinarySearchFunc(list, s.Key, bySliceKey)
+	rest := list[i:]
+	if found {
+		rest = list[i+1:]
+	}
+	a.slices.set(key, slices.Concat(list[:i], []*model.Slice{s}, rest))
+}
+
+// recompile brings one Service, its namespace and its addresses up to date.
+func (a *advance) recompile(k model.Key) {
+	key, ok := serviceKey(k)
+	if !ok {
+		return
+	}
+	list, _ := a.slices.get(key)
+	svc, is := a.in.Services.Get(k)
+	oldList, _ := a.old.slices.get([]byte(key))
+	old, changed := a.before[k]
+	if !changed {
+		old = svc
+	}
+	was := old != nil
+	if is {
+		a.services.set(key, a.old.c.compile(svc, list))
+	} else if was {
+		a.services.delete(key)
+	}
+	a.countNamespace(strings.ToLower(k.Namespace), was, is)
+	a.moveRefs(refsOf(key, old, oldList), refsOf(key, svc, list))
+}
+
+func (a *advance) countNamespace(ns string, was, is bool) {
+	n, _ := a.namespaces.get(ns)
+	switch {
+	case is && !was:
+		a.namespaces.set(ns, n+1)
+	case was && !is && n > 1:
+		a.namespaces.set(ns, n-1)
+	case was && !is:
+		a.namespaces.delete(ns)
+	}
+}
+
+// named is a ref with the address it is for.
+type named struct {
+	addr string
+	ref  ref
+}
+
+// refsOf lists what the addresses of a Service and of its endpoints stand for.
+func refsOf(key string, svc *model.Service, list []*model.Slice) map[named]struct{} {
+	if svc == nil || svc.Type == model.ExternalName {
+		return nil
+	}
+	refs := map[named]struct{}{}
+	for _, ip := range svc.ClusterIPs {
+		refs[named{addrKey(ip), ref{key: key}}] = struct{}{}
+	}
+	for _, sl := range list {
+		for i := range sl.Endpoints {
+			if e := &sl.Endpoints[i]; e.Ready && e.Addr.IsValid() {
+				refs[named{addrKey(e.Addr), ref{key: key, host: hostLabel(e)}}] = struct{}{}
+			}
+		}
+	}
+	return refs
+}
+
+func (a *advance) moveRefs(old, now map[named]struct{}) {
+	for n := range old {
+		if _, ok := now[n]; ok {
+			continue
+		}
+		list, _ := a.reverse.get(n.addr)
+		list = slices.DeleteFunc(slices.Clone(list), func(r ref) bool { return r == n.ref })
+		if len(list) == 0 {
+			a.reverse.delete(n.addr)
+		} else {
+			a.reverse.set(n.addr, list)
+		}
+	}
+	for n := range now {
+		if _, ok := old[n]; ok {
+			continue
+		}
+		list, _ := a.reverse.get(n.addr)
+		if i, found := slices.BinarySearchFunc(list, n.ref, ref.compare); !found {
+			a.reverse.set(n.addr, slices.Concat(list[:i], []ref{n.ref}, list[i:]))
+		}
+	}
+}

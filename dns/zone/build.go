@@ -1,0 +1,393 @@
+package zone
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"nodelet/dns/wire"
+	"nodelet/internal/model"
+)
+
+// maxRecords is the room for records in the largest message, beside the longest question and OPT.
+const maxRecords = wire.MaxTCP - wire.HeaderLen - wire.MaxName - 4 - wire.OptLen
+
+// maxPointer is the largest offset a compression pointer can name.
+const maxPointer = 0x3FFF
+
+// answer is a run of packed records in the body of a service.
+type answer struct {
+	off, size     uint32
+	count, extras uint16
+}
+
+// service is one Service, compiled.
+type service struct {
+	// key is the name below "svc" in wire form, without root.
+	key string
+	// exists: the name itself has records of some type. Not so for a headless Service without endpoints.
+	exists bool
+	// body holds all packed records; they name their owner by a pointer to the question.
+	body        []byte
+	v4, v6, srv answer
+	// target is the ExternalName in wire form.
+	target []byte
+	ports  []port
+	// hosts is sorted by label.
+	hosts []host
+}
+
+// port is what is below a Service at _name._protocol.
+type port struct {
+	name        string
+	protocol    model.Protocol
+	v4, v6, srv answer
+}
+
+// host is one endpoint label below a Service.
+type host struct {
+	label       string
+	v4, v6, srv answer
+}
+
+// entry is one (target, port) of a Service: what an SRV record says.
+type entry struct {
+	// host is the label of the endpoint, empty for the Service itself.
+	host string
+	addr netip.Addr
+	// port is empty (number 0, no protocol) when the slice declares none.
+	port model.SlicePort
+}
+
+// compile makes the answers for one Service. Its slices come in the order of their keys.
+func (c *config) compile(svc *model.Service, list []*model.Slice) *service {
+	key, ok := serviceKey(svc.Key)
+	if !ok {
+		return nil
+	}
+	s := &service{key: key}
+	if svc.Type == model.ExternalName {
+		s.target, s.exists = externalTarget(svc.ExternalName)
+		return s
+	}
+	p := packer{c: c, s: s}
+	endpoints := endpointEntries(list)
+	entries := endpoints
+	if svc.Headless {
+		s.exists = len(endpoints) > 0
+	} else {
+		entries = clusterEntries(svc)
+		s.exists = len(svc.Ports) > 0
+	}
+	p.own(entries)
+	s.srv = p.srv(entries, 0)
+	p.ports(entries)
+	p.hosts(endpoints, svc.Headless)
+	s.body = slices.Clip(s.body)
+	return s
+}
+
+// externalTarget is the target of an ExternalName. An address is no name: such
+// a Service has no records.
+func externalTarget(name string) ([]byte, bool) {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if _, err := netip.ParseAddr(name); err == nil || name == "" {
+		return nil, false
+	}
+	return wireName(name)
+}
+
+func clusterEntries(svc *model.Service) []entry {
+	entries := make([]entry, 0, len(svc.Ports)*len(svc.ClusterIPs))
+	for _, p := range svc.Ports {
+		for _, ip := range svc.ClusterIPs {
+			port := model.SlicePort{Name: strings.ToLower(p.Name), Protocol: p.Protocol, Port: p.Port}
+			entries = append(entries, entry{addr: ip.Unmap(), port: port})
+		}
+	}
+	return entries
+}
+
+// endpointEntries lists the ready endpoints with each port of their slice.
+// Ready is the controller's word: it covers publishNotReadyAddresses, and it
+// is false from the moment a pod terminates.
+func endpointEntries(list []*model.Slice) []entry {
+	var entries []entry
+	for _, sl := range list {
+		ports := sl.Ports
+		if len(ports) == 0 {
+			ports = []model.SlicePort{{}}
+		}
+		for i := range sl.Endpoints {
+			e := &sl.Endpoints[i]
+			if !e.Ready || !e.Addr.IsValid() {
+				continue
+			}
+			label := hostLabel(e)
+			for _, p := range ports {
+				p.Name = strings.ToLower(p.Name)
+				entries = append(entries, entry{host: label, addr: e.Addr.Unmap().WithZone(""), port: p})
+			}
+		}
+	}
+	return entries
+}
+
+// packer appends records to the body of a service.
+type packer struct {
+	c *config
+	s *service
+	// order gives for each address its place in the list of the name itself.
+	order map[netip.Addr]int
+}
+
+// addrs packs the distinct addresses of the entries.
+func (p *packer) addrs(entries []entry) (v4, v6 answer) {
+	seen := newSet[netip.Addr](len(entries))
+	var list4, list6 []netip.Addr
+	for i := range entries {
+		switch ip := entries[i].addr; {
+		case !seen.add(ip):
+		case ip.Is4():
+			list4 = append(list4, ip)
+		default:
+			list6 = append(list6, ip)
+		}
+	}
+	return p.family(list4, p.s.v4), p.family(list6, p.s.v6)
+}
+
+// family packs addresses of one family. What is a part of whole, the answer at
+// the Service's own name, is shared and not packed again: nearly always.
+func (p *packer) family(list []netip.Addr, whole answer) answer {
+	if len(list) == 0 {
+		return answer{}
+	}
+	size := recordSize(list[0].Is4())
+	if at, ok := p.within(list); ok && (at+len(list))*size <= int(whole.size) {
+		return answer{off: whole.off + uint32(at*size), size: uint32(len(list) * size), count: uint16(len(list))}
+	}
+	a := p.begin()
+	for _, ip := range list {
+		if !p.room(a, size) {
+			break
+		}
+		p.s.body = appendAddr(p.s.body, wire.HeaderLen, ip, p.c.TTL)
+		a.count++
+	}
+	return p.end(a)
+}
+
+// within gives where list is as a run in the list of the Service's own name.
+func (p *packer) within(list []netip.Addr) (at int, ok bool) {
+	at, ok = p.order[list[0]]
+	for i, ip := range list {
+		if n, known := p.order[ip]; !ok || !known || n != at+i {
+			return 0, false
+		}
+	}
+	return at, ok
+}
+
+// own packs the addresses of the Service's own name, which the others may share.
+func (p *packer) own(entries []entry) {
+	p.s.v4, p.s.v6 = p.addrs(entries)
+	p.order = make(map[netip.Addr]int, len(entries))
+	var n4, n6 int
+	for i := range entries {
+		ip := entries[i].addr
+		if _, ok := p.order[ip]; ok {
+			continue
+		}
+		if ip.Is4() {
+			p.order[ip] = n4
+			n4++
+		} else {
+			p.order[ip] = n6
+			n6++
+		}
+	}
+}
+
+// recordSize is the length of an address record with a pointer as its owner.
+func recordSize(is4 bool) int {
+	if is4 {
+		return 2 + 10 + 4
+	}
+	return 2 + 10 + 16
+}
+
+// appendAddr appends an A or AAAA record with a pointer as its owner.
+func appendAddr(dst []byte, owner uint16, ip netip.Addr, ttl uint32) []byte {
+	if ip.Is4() {
+		b := ip.As4()
+		return append(wire.AppendRR(dst, owner, wire.TypeA, ttl, 4), b[:]...)
+	}
+	b := ip.As16()
+	return append(wire.AppendRR(dst, owner, wire.TypeAAAA, ttl, 16), b[:]...)
+}
+
+// target is an SRV record's identity: the same host and port are listed once.
+type target struct {
+	host string
+	port uint16
+}
+
+// srv packs the SRV records of the entries and the addresses of their targets
+// as additional records. prefix is what the queried name has before the Service.
+// The weight is 100 divided by the number of entries, as CoreDNS has it.
+func (p *packer) srv(entries []entry, prefix int) answer {
+	if len(entries) == 0 {
+		return answer{}
+	}
+	weight := uint16(max(100/len(entries), 1))
+	base := wire.HeaderLen + prefix + len(p.s.key) + len(svcLabel) + len(p.c.domain) + 4
+	a := p.begin()
+	seen := newSet[target](len(entries))
+	at := make(map[string]int, 1) // offset of the target's name in the message
+	for i := range entries {
+		e := &entries[i]
+		if e.port.Port == 0 || !seen.add(target{e.host, e.port.Port}) {
+			continue
+		}
+		name := p.name(e.host)
+		if !p.room(a, 2+10+6+len(name)) {
+			break
+		}
+		p.s.body = wire.AppendRR(p.s.body, wire.HeaderLen, wire.TypeSRV, p.c.TTL, 6+len(name))
+		p.s.body = append(p.s.body, 0, 0)
+		p.s.body = binary.BigEndian.AppendUint16(p.s.body, weight)
+		p.s.body = binary.BigEndian.AppendUint16(p.s.body, e.port.Port)
+		if _, ok := at[e.host]; !ok {
+			at[e.host] = base + len(p.s.body) - int(a.off)
+		}
+		p.s.body = append(p.s.body, name...)
+		a.count++
+	}
+	return p.extras(a, entries, at)
+}
+
+// extras adds the addresses of the targets that were listed.
+func (p *packer) extras(a answer, entries []entry, at map[string]int) answer {
+	seen := newSet[entry](len(entries))
+	for i := range entries {
+		e := entry{host: entries[i].host, addr: entries[i].addr}
+		off, listed := at[e.host]
+		if !listed || !seen.add(e) {
+			continue
+		}
+		var name []byte
+		if off > maxPointer {
+			name = p.name(e.host)
+		}
+		if !p.room(a, recordSize(e.addr.Is4())+len(name)) {
+			break
+		}
+		if name == nil {
+			p.s.body = appendAddr(p.s.body, uint16(off), e.addr, p.c.TTL)
+		} else {
+			t, raw := wire.TypeAAAA, e.addr.AsSlice()
+			if e.addr.Is4() {
+				t = wire.TypeA
+			}
+			p.s.body = append(wire.AppendNamedRR(p.s.body, name, t, p.c.TTL, len(raw)), raw...)
+		}
+		a.extras++
+	}
+	return p.end(a)
+}
+
+// name is the full name of an endpoint, or of the Service when host is empty.
+// It is never compressed: RFC 2782 forbids that in an SRV record.
+func (p *packer) name(host string) []byte {
+	name := make([]byte, 0, 1+len(host)+len(p.s.key)+len(svcLabel)+len(p.c.domain))
+	if host != "" {
+		name = appendLabel(name, host)
+	}
+	name = append(name, p.s.key...)
+	name = append(name, svcLabel...)
+	return append(name, p.c.domain...)
+}
+
+// ports packs what is below the Service at each named port.
+func (p *packer) ports(entries []entry) {
+	for i := range entries {
+		name, proto := entries[i].port.Name, entries[i].port.Protocol
+		if name == "" || len(name) > 62 || slices.ContainsFunc(p.s.ports, func(o port) bool { return o.name == name && o.protocol == proto }) {
+			continue
+		}
+		var same []entry
+		for _, e := range entries {
+			if e.port.Name == name && e.port.Protocol == proto {
+				same = append(same, e)
+			}
+		}
+		o := port{name: name, protocol: proto}
+		o.v4, o.v6 = p.addrs(same)
+		o.srv = p.srv(same, 2+len(name)+2+len(proto.String()))
+		p.s.ports = append(p.s.ports, o)
+	}
+}
+
+// hosts packs the addresses of each endpoint, and for a headless Service the SRV records.
+func (p *packer) hosts(entries []entry, headless bool) {
+	entries = slices.Clone(entries)
+	slices.SortStableFunc(entries, func(a, b entry) int { return strings.Compare(a.host, b.host) })
+	for len(entries) > 0 {
+		n := 1
+		for n < len(entries) && entries[n].host == entries[0].host {
+			n++
+		}
+		h := host{label: entries[0].host}
+		h.v4, h.v6 = p.addrs(entries[:n])
+		if headless {
+			h.srv = p.srv(entries[:n], 1+len(h.label))
+		}
+		p.s.hosts = append(p.s.hosts, h)
+		entries = entries[n:]
+	}
+	p.s.hosts = slices.Clip(p.s.hosts)
+}
+
+func (p *packer) begin() answer { return answer{off: uint32(len(p.s.body))} }
+
+func (p *packer) room(a answer, size int) bool {
+	return len(p.s.body)-int(a.off)+size <= maxRecords && a.count < 1<<16-1
+}
+
+func (p *packer) end(a answer) answer {
+	a.size = uint32(len(p.s.body)) - a.off
+	return a
+}
+
+// set remembers what was seen; small ones are scanned, which is quicker than hashing.
+type set[T comparable] struct {
+	list []T
+	big  map[T]struct{}
+}
+
+const smallSet = 8
+
+func newSet[T comparable](size int) *set[T] {
+	if size <= smallSet {
+		return &set[T]{list: make([]T, 0, size)}
+	}
+	return &set[T]{big: make(map[T]struct{}, size)}
+}
+
+// add reports whether v is new.
+func (s *set[T]) add(v T) bool {
+	if s.big != nil {
+		if _, ok := s.big[v]; ok {
+			return false
+		}
+		s.big[v] = struct{}{}
+		return true
+	}
+	if slices.Contains(s.list, v) {
+		return false
+	}
+	s.list = append(s.list, v)
+	return true
+}

@@ -1,0 +1,27 @@
+// Package zone compiles Services and EndpointSlices into the cluster's DNS
+// zone and answers from it, by the Kubernetes DNS specification 1.1 and, where
+// that leaves room, as CoreDNS' kubernetes plugin answers. It does not speak to
+// the network and does not resolve names outside the cluster domain. Part of
+// the flow "DNS query -> answer": dns/cluster.go loads a *Zone and asks it.
+//
+// Pure.
+//
+// Invariants:
+//   - A Zone never changes; Advance makes a new one that shares what is the same.
+//   - Advance over any history gives the same answers as Build from scratch.
+//   - The answers to the common questions (addresses, CNAME and SRV of Services,
+//     addresses of endpoints) are packed when they are compiled: a lookup copies
+//     bytes, never scans, never allocates.
+//   - A zone made of tables that are not synced says so and never answers NXDOMAIN.
+//
+// Where it differs from CoreDNS with "pods insecure" and "fallthrough":
+//   - TXT at a name that exists without data ("svc.<domain>", "<ns>.svc.<domain>")
+//     is NODATA as for every other type; CoreDNS answers NXDOMAIN.
+//   - dns-version.<domain> exists for every type: NODATA instead of NXDOMAIN.
+//   - The labels of an SRV name need their underscore, and an empty label after
+//     it matches nothing; CoreDNS takes "http.tcp" too, and "_._tcp" as wildcard.
+//   - Endpoints of a Service that does not exist, or is an ExternalName, have no PTR.
+//   - Additional records that do not fit a reply are left out without TC.
+//   - The NS record is ns.dns.<domain>, the addresses the server listens on;
+//     CoreDNS names the Service whose endpoint it is.
+package zone
