@@ -1,11 +1,14 @@
-// Package podref names the ConfigMaps and Secrets that a pod refers to. It
-// does not look them up (internal/kube does) and does not say what becomes of
-// a missing one (agent/volume and agent/podplan do). Part of the flow
-// Pods -> References -> internal/kube reflects Configs.
+// Package podref resolves what a pod's spec refers to: the names of ConfigMaps
+// and Secrets (References), fields of its own metadata (Field), resources of
+// its containers (Resource) and variables in strings (Expand). It does not
+// look anything up (internal/kube does) and does not say what becomes of a
+// missing object (agent/volume and agent/podplan do). Part of the flow
+// Pods -> References -> internal/kube reflects Configs, and of every planner
+// that fills in environment or volumes.
 //
 // Pure.
 //
-// Invariants: the answer depends on the pod's spec only, is sorted and holds
+// Invariants: References depends on the pod's spec only, is sorted and holds
 // no key twice; an optional reference is a reference; what nobody on this node
 // reads is left out, so that no Secret is fetched in vain.
 package podref
