@@ -1,0 +1,76 @@
+package metrics
+
+// DNSStats is what a DNS server has counted itself, without locks on its query path.
+type DNSStats struct {
+	// Server is the listen address as "dns://10.96.0.10:53".
+	Server    string
+	Requests  []DNSRequests
+	Responses []DNSResponses
+	// Durations by zone.
+	Durations map[string]Histogram
+	// Cache by kind: success and denial.
+	CacheEntries, CacheHits map[string]uint64
+	CacheMisses             uint64
+	Panics                  uint64
+	Upstreams               []DNSUpstream
+}
+
+// DNSRequests counts queries.
+type DNSRequests struct {
+	// Proto is udp or tcp, Family 1 for IPv4 and 2 for IPv6, Type the query's type or "other".
+	Zone, Proto, Family, Type string
+	Count                     uint64
+}
+
+// DNSResponses counts answers by their code (NOERROR, NXDOMAIN...).
+type DNSResponses struct {
+	Zone, RCode string
+	Count       uint64
+}
+
+// DNSUpstream is what was asked of one upstream resolver.
+type DNSUpstream struct {
+	To string
+	// Durations by the code of the answer.
+	Durations map[string]Histogram
+	Failures  uint64
+}
+
+// DNS makes CoreDNS's metrics from what a server counts itself.
+func (r *Registry) DNS(read func() DNSStats) {
+	requests := &Desc{Name: "coredns_dns_requests_total", Help: "DNS queries.", Counter: true, Labels: []string{"server", "zone", "view", "proto", "family", "type"}}
+	responses := &Desc{Name: "coredns_dns_responses_total", Help: "DNS answers.", Counter: true, Labels: []string{"server", "zone", "view", "rcode", "plugin"}}
+	durations := &Desc{Name: "coredns_dns_request_duration_seconds", Help: "How long DNS queries took.", Labels: []string{"server", "zone", "view"}}
+	entries := &Desc{Name: "coredns_cache_entries", Help: "Entries in the cache.", Labels: []string{"server", "type", "zones", "view"}}
+	hits := &Desc{Name: "coredns_cache_hits_total", Help: "Answers from the cache.", Counter: true, Labels: []string{"server", "type", "zones", "view"}}
+	misses := &Desc{Name: "coredns_cache_misses_total", Help: "Queries that the cache could not answer.", Counter: true, Labels: []string{"server", "zones", "view"}}
+	panics := &Desc{Name: "coredns_panics_total", Help: "Queries that ended in a bug.", Counter: true}
+	forwarded := &Desc{Name: "coredns_proxy_request_duration_seconds", Help: "How long upstream resolvers took.", Labels: []string{"proxy_name", "to", "rcode"}}
+	failures := &Desc{Name: "coredns_proxy_healthcheck_failures_total", Help: "Upstream resolvers that did not answer.", Counter: true, Labels: []string{"proxy_name", "to"}}
+	r.OnScrape(func(e *Emitter) {
+		s := read()
+		for _, c := range s.Requests {
+			e.Value(requests, float64(c.Count), s.Server, c.Zone, "", c.Proto, c.Family, c.Type)
+		}
+		for _, c := range s.Responses {
+			e.Value(responses, float64(c.Count), s.Server, c.Zone, "", c.RCode, "")
+		}
+		for zone, h := range s.Durations {
+			e.Histogram(durations, h, s.Server, zone, "")
+		}
+		for kind, n := range s.CacheEntries {
+			e.Value(entries, float64(n), s.Server, kind, ".", "")
+		}
+		for kind, n := range s.CacheHits {
+			e.Value(hits, float64(n), s.Server, kind, ".", "")
+		}
+		e.Value(misses, float64(s.CacheMisses), s.Server, ".", "")
+		e.Value(panics, float64(s.Panics))
+		for _, u := range s.Upstreams {
+			for rcode, h := range u.Durations {
+				e.Histogram(forwarded, h, "forward", u.To, rcode)
+			}
+			e.Value(failures, float64(u.Failures), "forward", u.To)
+		}
+	}, requests, responses, durations, entries, hits, misses, panics, forwarded, failures)
+}
