@@ -1,0 +1,200 @@
+package nft
+
+import (
+	"bytes"
+	"context"
+)
+
+// Ensure makes the table be exactly what is wanted, in one transaction that
+// changes only what differs, and tells whether anything did. Elements of
+// dynamic sets are left alone.
+func (c *Conn) Ensure(ctx context.Context, want *Ruleset) (changed bool, err error) {
+	found, err := c.Read(ctx, want.Table)
+	if err != nil {
+		return false, err
+	}
+	tx, err := Diff(found, want)
+	if err != nil || tx.Empty() {
+		return false, err
+	}
+	return true, c.Apply(ctx, tx)
+}
+
+// Diff gives the transaction that turns what was found (nil for no table) into
+// what is wanted. It does not touch the kernel. Chains whose rules differ get
+// all their rules anew; a set or base chain of another make cannot be changed,
+// so the whole table is replaced, still within the one transaction.
+func Diff(found *Found, want *Ruleset) (*Tx, error) {
+	if found != nil && mustReplace(found, want) {
+		tx := &Tx{}
+		tx.DeleteTable(want.Table)
+		tx.create(want)
+		return tx, tx.err
+	}
+	tx := &Tx{}
+	if found == nil {
+		tx.create(want)
+		return tx, tx.err
+	}
+	return tx, tx.change(found, want)
+}
+
+func mustReplace(found *Found, want *Ruleset) bool {
+	for i := range want.Sets {
+		if f := found.Set(want.Sets[i].Name); f != nil && !f.Is(&want.Sets[i]) {
+			return true
+		}
+	}
+	for _, c := range want.Chains {
+		f := found.Chain(c.Name)
+		if f == nil {
+			continue
+		}
+		if (f.Base == nil) != (c.Base == nil) || f.Base != nil && *f.Base != *c.Base {
+			return true
+		}
+	}
+	return false
+}
+
+func (tx *Tx) create(want *Ruleset) {
+	tx.AddTable(want.Table)
+	for i := range want.Sets {
+		tx.AddSet(want.Table, &want.Sets[i])
+	}
+	for _, c := range want.Chains {
+		tx.AddChain(want.Table, c)
+	}
+	// Elements name chains, and rules name sets and chains: both come last.
+	for i := range want.Sets {
+		tx.AddElements(want.Table, &want.Sets[i], want.Sets[i].Elements)
+	}
+	for _, c := range want.Chains {
+		for _, r := range c.Rules {
+			tx.AddRule(want.Table, c.Name, r)
+		}
+	}
+}
+
+// change adds the new, then rewrites what differs, then removes the surplus:
+// the order in which nothing is missing that something else names.
+func (tx *Tx) change(found *Found, want *Ruleset) error {
+	t := want.Table
+	for i := range want.Sets {
+		if found.Set(want.Sets[i].Name) == nil {
+			tx.AddSet(t, &want.Sets[i])
+		}
+	}
+	for _, c := range want.Chains {
+		if found.Chain(c.Name) == nil {
+			tx.AddChain(t, c)
+		}
+	}
+	surplus := surplusOf(found, want)
+	for _, name := range surplus.chains {
+		tx.FlushChain(t, name)
+	}
+	for i := range want.Sets {
+		s := &want.Sets[i]
+		if f := found.Set(s.Name); f != nil && !s.Dynamic {
+			tx.changeElements(t, s, f.Elements)
+		} else if f == nil {
+			tx.AddElements(t, s, s.Elements)
+		}
+	}
+	for _, c := range want.Chains {
+		if err := tx.changeRules(t, found.Chain(c.Name), c); err != nil {
+			return err
+		}
+	}
+	for _, name := range surplus.sets {
+		tx.DeleteSet(t, name)
+	}
+	for _, name := range surplus.chains {
+		tx.DeleteChain(t, name)
+	}
+	return tx.err
+}
+
+type surplus struct{ chains, sets []string }
+
+func surplusOf(found *Found, want *Ruleset) (s surplus) {
+	chains, sets := map[string]bool{}, map[string]bool{}
+	for _, c := range want.Chains {
+		chains[c.Name] = true
+	}
+	for i := range want.Sets {
+		sets[want.Sets[i].Name] = true
+	}
+	for _, c := range found.Chains {
+		if !chains[c.Name] {
+			s.chains = append(s.chains, c.Name)
+		}
+	}
+	for _, f := range found.Sets {
+		if !sets[f.Name] && !f.Other { // an anonymous set goes with its rule
+			s.sets = append(s.sets, f.Name)
+		}
+	}
+	return s
+}
+
+func (tx *Tx) changeRules(t Table, found *FoundChain, want Chain) error {
+	if found != nil {
+		same := len(found.Rules) == len(want.Rules)
+		for i := 0; same && i < len(want.Rules); i++ {
+			d, err := DigestOf(t.Family, want.Rules[i])
+			if err != nil {
+				return err
+			}
+			same = d == found.Rules[i].Digest
+		}
+		if same {
+			return nil
+		}
+		tx.FlushChain(t, want.Name)
+	}
+	for _, r := range want.Rules {
+		tx.AddRule(t, want.Name, r)
+	}
+	return nil
+}
+
+func (tx *Tx) changeElements(t Table, s *Set, found []Element) {
+	have := make(map[string]*Element, len(found))
+	for i := range found {
+		have[found[i].id()] = &found[i]
+	}
+	var add, remove []Element
+	for _, el := range s.Elements {
+		id := el.id()
+		old := have[id]
+		delete(have, id)
+		if old != nil && old.same(&el) {
+			continue
+		}
+		if old != nil {
+			remove = append(remove, *old)
+		}
+		add = append(add, el)
+	}
+	for i := range found {
+		if _, ok := have[found[i].id()]; ok {
+			remove = append(remove, found[i])
+		}
+	}
+	tx.DeleteElements(t, s, remove)
+	tx.AddElements(t, s, add)
+}
+
+func (el *Element) id() string { return string(el.Key) + string(el.KeyEnd) }
+
+// same compares what the element says; the time left of it is not part of that.
+func (el *Element) same(o *Element) bool { return bytes.Equal(el.Data, o.Data) && el.Do == o.Do }
+
+// Delete removes the table with all it holds; no error when there is none.
+func (c *Conn) Delete(ctx context.Context, t Table) error {
+	tx := &Tx{}
+	tx.DeleteTable(t)
+	return c.Apply(ctx, tx)
+}
