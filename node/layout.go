@@ -1,0 +1,99 @@
+package node
+
+import "path/filepath"
+
+// The default places. A moved data directory takes the kubelet root and the
+// pod logs along; at the default they are where log shippers, CSI drivers and
+// people look for them.
+const (
+	DefaultDataDir     = "/var/lib/nodelet"
+	DefaultRunDir      = "/run/nodelet"
+	defaultKubeletRoot = "/var/lib/kubelet"
+	defaultPodLogs     = "/var/log/pods"
+	defaultCtrLogs     = "/var/log/containers"
+)
+
+// Layout names every path the daemon uses. It is computed here and nowhere else.
+type Layout struct {
+	Data, Run string
+}
+
+func (l Layout) moved() bool { return l.Data != DefaultDataDir }
+
+// Version holds the format of the data directory as a number.
+func (l Layout) Version() string { return filepath.Join(l.Data, "version") }
+
+// AdminKubeconfig is for people.
+func (l Layout) AdminKubeconfig() string { return filepath.Join(l.Data, "admin.kubeconfig") }
+
+// NodeKubeconfig is the identity of this node.
+func (l Layout) NodeKubeconfig() string { return filepath.Join(l.Data, "node.kubeconfig") }
+
+// ControlPlane is the directory of the bundled control plane.
+func (l Layout) ControlPlane() string { return filepath.Join(l.Data, "controlplane") }
+
+// ServingCert, ServingKey and ClientCA belong to the kubelet API.
+func (l Layout) ServingCert() string { return filepath.Join(l.Data, "pki", "kubelet-server.crt") }
+
+// ServingKey is the key of ServingCert.
+func (l Layout) ServingKey() string { return filepath.Join(l.Data, "pki", "kubelet-server.key") }
+
+// ClientCA signs the client certificates that the kubelet API accepts.
+func (l Layout) ClientCA() string { return filepath.Join(l.Data, "pki", "kubelet-client-ca.crt") }
+
+// ContainerdRoot keeps images and snapshots.
+func (l Layout) ContainerdRoot() string { return filepath.Join(l.Data, "containerd") }
+
+// ContainerdState keeps sockets, mounts and network namespaces of running pods.
+func (l Layout) ContainerdState() string { return filepath.Join(l.Run, "containerd") }
+
+// KubeletRoot holds the pods' volumes.
+func (l Layout) KubeletRoot() string {
+	if l.moved() {
+		return filepath.Join(l.Data, "kubelet")
+	}
+	return defaultKubeletRoot
+}
+
+// CNIConf is where the network configuration is written for the runtime.
+func (l Layout) CNIConf() string { return filepath.Join(l.Data, "cni", "net.d") }
+
+// CNIState holds addresses in use and attachments.
+func (l Layout) CNIState() string { return filepath.Join(l.Data, "cni", "state") }
+
+// Logs is the directory of the daemon's own logs.
+func (l Layout) Logs() string { return filepath.Join(l.Data, "log") }
+
+// Log is the daemon's log when it runs in the background.
+func (l Layout) Log() string { return filepath.Join(l.Logs(), "nodelet.log") }
+
+// ControlPlaneLog is the log of the bundled control plane.
+func (l Layout) ControlPlaneLog() string { return filepath.Join(l.Logs(), "controlplane.log") }
+
+// PodLogs holds the containers' log files.
+func (l Layout) PodLogs() string {
+	if l.moved() {
+		return filepath.Join(l.Logs(), "pods")
+	}
+	return defaultPodLogs
+}
+
+// ContainerLogs holds the symbolic links that log shippers follow.
+func (l Layout) ContainerLogs() string {
+	if l.moved() {
+		return filepath.Join(l.Logs(), "containers")
+	}
+	return defaultCtrLogs
+}
+
+// Socket is the control socket.
+func (l Layout) Socket() string { return filepath.Join(l.Run, "nodelet.sock") }
+
+// PIDFile is the daemon's.
+func (l Layout) PIDFile() string { return filepath.Join(l.Run, "nodelet.pid") }
+
+// ControlPlanePIDFile is the bundled control plane's.
+func (l Layout) ControlPlanePIDFile() string { return filepath.Join(l.Run, "controlplane.pid") }
+
+// Lock keeps a second daemon away from the same run directory.
+func (l Layout) Lock() string { return filepath.Join(l.Run, "nodelet.lock") }
