@@ -1,0 +1,151 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"nodelet/controlplane/etcd"
+	"nodelet/controlplane/identity"
+	"nodelet/controlplane/pki"
+)
+
+// Deps are the seams to the outside.
+type Deps struct {
+	Log   *slog.Logger
+	Ready *os.File // gets "ready\n" and is closed; nil if nobody asks
+	Now   func() time.Time
+}
+
+// controlPlane is what has been started so far.
+type controlPlane struct {
+	cfg    Config
+	deps   Deps
+	begun  time.Time
+	failed chan error // the first part that died
+
+	lock     *os.File
+	listener *listener
+	database *etcd.Server
+	keys     *pki.Cluster
+
+	// In the order of their start; stopped the other way round.
+	parts []*part
+}
+
+// Run serves until ctx ends, which is a wanted end, or until a part dies.
+func Run(ctx context.Context, cfg Config, deps Deps) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	lock, err := openData(cfg)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	c := &controlPlane{cfg: cfg, deps: deps, begun: deps.Now(), failed: make(chan error, 1), lock: lock}
+	defer c.stop()
+	if err := c.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop while starting
+		}
+		return err
+	}
+	renew := time.NewTicker(renewEvery)
+	defer renew.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-c.failed:
+			return err
+		case <-renew.C:
+			if err := c.makeKeys(); err != nil {
+				deps.Log.Error("renew certificates", "err", err)
+			}
+		}
+	}
+}
+
+// renewEvery looks for certificates near their end: everything upstream reads
+// them from files again by itself.
+const renewEvery = 24 * time.Hour
+
+// makeKeys brings the keys and everything derived from them up to date.
+func (c *controlPlane) makeKeys() error {
+	names, addrs := c.cfg.certificateNames()
+	keys, err := pki.Ensure(pki.Config{
+		Dir: c.cfg.in("pki"), ClusterDomain: c.cfg.ClusterDomain,
+		Names: names, Addresses: addrs, Now: c.deps.Now(), Log: c.deps.Log,
+	})
+	if err != nil {
+		return err
+	}
+	c.keys = keys
+	return c.writeIdentities()
+}
+
+func (c *controlPlane) writeIdentities() error {
+	url, f := c.cfg.url(), c.keys.Files
+	for _, one := range []struct{ file, user, cert, key string }{
+		{"controller-manager.kubeconfig", pki.UserControllerManager, f.ControllerManagerCert, f.ControllerMgrKey},
+		{"scheduler.kubeconfig", pki.UserScheduler, f.SchedulerCert, f.SchedulerKey},
+	} {
+		err := identity.ByReference(c.cfg.in(one.file), url, one.user, identity.Files{CA: f.CACert, Cert: one.cert, Key: one.key})
+		if err != nil {
+			return err
+		}
+	}
+	signer := identity.Signer{CA: c.keys.CA, Now: c.deps.Now(), Log: c.deps.Log}
+	if err := signer.Admin(c.cfg.adminKubeconfig(), url); err != nil {
+		return err
+	}
+	return signer.Node(identity.NodeConfig{
+		Dir: c.cfg.DataDir, Name: c.cfg.NodeName, Server: url,
+		Addresses: addressList(c.cfg.AdvertiseAddress),
+	})
+}
+
+// progress logs one finished step of the start.
+func (c *controlPlane) progress(what string, since time.Time) {
+	now := c.deps.Now()
+	c.deps.Log.Info(what, "took", now.Sub(since).Round(time.Millisecond), "total", now.Sub(c.begun).Round(time.Millisecond))
+}
+
+// How long a part may take to end before it is left behind: the process ends
+// anyway, and all that must survive is on disk.
+const stopPatience = 10 * time.Second
+
+// stop ends everything in the reverse order of the start, the database last: an
+// API server whose database is gone never ends.
+func (c *controlPlane) stop() {
+	for i := len(c.parts) - 1; i >= 0; i-- {
+		p, begin := c.parts[i], c.deps.Now()
+		if !p.stop(stopPatience) {
+			c.deps.Log.Warn("part did not end in time", "part", p.name, "waited", stopPatience)
+			continue
+		}
+		c.progress(p.name+" stopped", begin)
+	}
+	if c.listener != nil {
+		c.listener.Close()
+	}
+	if c.database != nil {
+		begin := c.deps.Now()
+		c.database.Stop()
+		c.progress("etcd stopped", begin)
+	}
+}
+
+// tellReady answers the one who waits for the start.
+func (c *controlPlane) tellReady() error {
+	if c.deps.Ready == nil {
+		return nil
+	}
+	if _, err := c.deps.Ready.WriteString("ready\n"); err != nil {
+		return fmt.Errorf("write to --ready-fd: %w", err)
+	}
+	return c.deps.Ready.Close()
+}

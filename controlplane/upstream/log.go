@@ -1,0 +1,58 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io"
+	"log/slog"
+	"regexp"
+
+	"k8s.io/klog/v2"
+)
+
+// RouteLogs makes klog, through which all of upstream logs, write to log.
+// Informational lines are for people who debug upstream and go one level down.
+// klog's own slog bridge is not used: it turns warnings into information.
+func RouteLogs(log *slog.Logger) {
+	fs := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(fs)
+	for name, value := range map[string]string{
+		"logtostderr": "false", "alsologtostderr": "false", "stderrthreshold": "FATAL", "one_output": "true",
+	} {
+		if err := fs.Set(name, value); err != nil {
+			panic(err) // a constant is wrong
+		}
+	}
+	klog.SetOutputBySeverity("INFO", sink(log, slog.LevelDebug))
+	klog.SetOutputBySeverity("WARNING", sink(log, slog.LevelWarn))
+	klog.SetOutputBySeverity("ERROR", sink(log, slog.LevelError))
+	klog.SetOutputBySeverity("FATAL", sink(log, slog.LevelError))
+}
+
+func sink(log *slog.Logger, l slog.Level) io.Writer {
+	if !log.Enabled(context.Background(), l) {
+		return io.Discard
+	}
+	return &writer{log, l}
+}
+
+type writer struct {
+	log   *slog.Logger
+	level slog.Level
+}
+
+// header is what klog puts before a message: level, date, time, thread, place.
+var header = regexp.MustCompile(`^[IWEF]\d{4} [\d:.]+ +\d+ ([^\]]+)\] `)
+
+// Write takes one klog entry, which may have several lines.
+func (w *writer) Write(p []byte) (int, error) {
+	line := bytes.TrimRight(p, "\n")
+	attrs := []slog.Attr{slog.String("part", "upstream")}
+	if m := header.FindSubmatch(line); m != nil {
+		attrs = append(attrs, slog.String("at", string(m[1])))
+		line = line[len(m[0]):]
+	}
+	w.log.LogAttrs(context.Background(), w.level, string(line), attrs...)
+	return len(p), nil
+}
