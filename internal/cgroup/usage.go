@@ -1,0 +1,190 @@
+package cgroup
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Usage is what a cgroup and those below it use. What a missing controller would tell is zero.
+type Usage struct {
+	// At is when it was read.
+	At time.Time
+	// CPU is the time used since the cgroup was made.
+	CPU time.Duration
+	// Memory in bytes; WorkingSet is what cannot be reclaimed at once: all but inactive file pages.
+	Memory, WorkingSet, RSS uint64
+	// MemoryLimit is 0 when there is none.
+	MemoryLimit                 uint64
+	PageFaults, MajorPageFaults uint64
+	PIDs                        uint64
+	Throttled                   Throttled
+	// OOMKills counts processes the kernel killed for the memory limit.
+	OOMKills uint64
+	// Pressure is nil without PSI.
+	Pressure *Pressure
+}
+
+// Throttled says how often a CPU limit stopped the cgroup.
+type Throttled struct {
+	Periods, ThrottledPeriods uint64
+	Time                      time.Duration
+}
+
+// Pressure is pressure stall information: time in which tasks waited.
+type Pressure struct {
+	CPU, Memory, IO Stall
+}
+
+// Stall is the pressure on one resource: some tasks waited, or all of them.
+type Stall struct {
+	Some, Full StallTime
+}
+
+// StallTime is the share of time lost, in percent over the last 10, 60 and 300 seconds, and in all.
+type StallTime struct {
+	Avg10, Avg60, Avg300 float64
+	Total                time.Duration
+}
+
+// Usage reads what a cgroup uses; cgroup is a Path, or one below it such as a container's. The root
+// "/" is the whole machine.
+func (t *Tree) Usage(cgroup string, now time.Time) (Usage, error) {
+	if _, err := t.stat(cgroup); err != nil {
+		return Usage{}, err
+	}
+	u := Usage{At: now}
+	t.readCPU(cgroup, &u)
+	t.readMemory(cgroup, &u)
+	if tree, _, ok := t.h.tree("pids"); ok {
+		u.PIDs = readUint(filepath.Join(tree, cgroup, "pids.current"))
+	}
+	if t.h.unified != "" {
+		u.Pressure = readPressure(filepath.Join(t.h.unified, cgroup))
+	}
+	return u, nil
+}
+
+func (t *Tree) readCPU(cgroup string, u *Usage) {
+	tree, v2, ok := t.h.tree("cpu")
+	if !ok {
+		return
+	}
+	stat := readFlat(filepath.Join(tree, cgroup, "cpu.stat"))
+	u.Throttled = Throttled{Periods: stat["nr_periods"], ThrottledPeriods: stat["nr_throttled"]}
+	if v2 {
+		u.CPU = time.Duration(stat["usage_usec"]) * time.Microsecond
+		u.Throttled.Time = time.Duration(stat["throttled_usec"]) * time.Microsecond
+		return
+	}
+	u.Throttled.Time = time.Duration(stat["throttled_time"])
+	if acct, _, ok := t.h.tree("cpuacct"); ok {
+		u.CPU = time.Duration(readUint(filepath.Join(acct, cgroup, "cpuacct.usage")))
+	}
+}
+
+func (t *Tree) readMemory(cgroup string, u *Usage) {
+	tree, v2, ok := t.h.tree("memory")
+	if !ok {
+		return
+	}
+	dir := filepath.Join(tree, cgroup)
+	stat := readFlat(filepath.Join(dir, "memory.stat"))
+	inactive := uint64(0)
+	if v2 {
+		u.Memory = readUint(filepath.Join(dir, "memory.current"))
+		if cgroup == "/" { // the root of v2 has no such file
+			u.Memory = stat["anon"] + stat["file"] + stat["kernel"]
+		}
+		u.MemoryLimit = readUint(filepath.Join(dir, "memory.max"))
+		u.OOMKills = readFlat(filepath.Join(dir, "memory.events"))["oom_kill"]
+		u.RSS, inactive = stat["anon"], stat["inactive_file"]
+		u.PageFaults, u.MajorPageFaults = stat["pgfault"], stat["pgmajfault"]
+	} else {
+		u.Memory = readUint(filepath.Join(dir, "memory.usage_in_bytes"))
+		u.MemoryLimit = readUint(filepath.Join(dir, "memory.limit_in_bytes"))
+		u.OOMKills = readFlat(filepath.Join(dir, "memory.oom_control"))["oom_kill"]
+		u.RSS, inactive = stat["total_rss"], stat["total_inactive_file"]
+		u.PageFaults, u.MajorPageFaults = stat["total_pgfault"], stat["total_pgmajfault"]
+	}
+	if u.MemoryLimit >= unlimited {
+		u.MemoryLimit = 0
+	}
+	u.WorkingSet = u.Memory - min(u.Memory, inactive)
+}
+
+// unlimited: cgroup v1 writes "no limit" as the greatest multiple of a page in an int64.
+const unlimited = math.MaxInt64 / 65536 * 65536 / 2
+
+// readUint reads a file with one number; 0 when it is not there or says "max".
+func readUint(file string) uint64 {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// readFlat reads lines of "name number".
+func readFlat(file string) map[string]uint64 {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	values := map[string]uint64{}
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
+			values[name] = n
+		}
+	}
+	return values
+}
+
+func readPressure(dir string) *Pressure {
+	var p Pressure
+	found := false
+	for name, stall := range map[string]*Stall{"cpu": &p.CPU, "memory": &p.Memory, "io": &p.IO} {
+		b, err := os.ReadFile(filepath.Join(dir, name+".pressure"))
+		if err != nil {
+			continue
+		}
+		found = true
+		*stall = parseStall(b)
+	}
+	if !found {
+		return nil
+	}
+	return &p
+}
+
+// parseStall reads lines like "some avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+func parseStall(b []byte) Stall {
+	var s Stall
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for lines.Scan() {
+		var kind string
+		var st StallTime
+		var total int64
+		if _, err := fmt.Sscanf(lines.Text(), "%s avg10=%f avg60=%f avg300=%f total=%d", &kind, &st.Avg10, &st.Avg60, &st.Avg300, &total); err != nil {
+			continue
+		}
+		st.Total = time.Duration(total) * time.Microsecond
+		if kind == "some" {
+			s.Some = st
+		} else {
+			s.Full = st
+		}
+	}
+	return s
+}
