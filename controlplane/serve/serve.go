@@ -15,7 +15,7 @@ import (
 // Deps are the seams to the outside.
 type Deps struct {
 	Log   *slog.Logger
-	Ready *os.File // gets "ready\n" and is closed; nil if nobody asks
+	Ready *os.File // gets "keys\n", then "ready\n", and is closed; nil if nobody asks
 	Now   func() time.Time
 }
 
@@ -141,11 +141,20 @@ func (c *controlPlane) stop() {
 
 // tellReady answers the one who waits for the start.
 func (c *controlPlane) tellReady() error {
+	if err := c.tell("ready"); err != nil || c.deps.Ready == nil {
+		return err
+	}
+	return c.deps.Ready.Close()
+}
+
+// tell writes one line of progress to --ready-fd: "keys" once the keys and
+// kubeconfigs are there, "ready" once everything works.
+func (c *controlPlane) tell(line string) error {
 	if c.deps.Ready == nil {
 		return nil
 	}
-	if _, err := c.deps.Ready.WriteString("ready\n"); err != nil {
+	if _, err := c.deps.Ready.WriteString(line + "\n"); err != nil {
 		return fmt.Errorf("write to --ready-fd: %w", err)
 	}
-	return c.deps.Ready.Close()
+	return nil
 }

@@ -70,6 +70,9 @@ func (c *controlPlane) prepare(ctx context.Context) (*apiserver.Server, error) {
 			return err
 		}
 		c.progress("keys ready", begin)
+		if err := c.tell("keys"); err != nil {
+			return err
+		}
 		begin = c.deps.Now()
 		var err error
 		if server, err = c.configureServer(ctx); err != nil {
@@ -133,35 +136,51 @@ func (c *controlPlane) configureServer(ctx context.Context) (*apiserver.Server, 
 	}, c.listener)
 }
 
-// populate starts what works on the API and makes the objects that belong to
-// every cluster, then waits until the API says that it is ready.
+// populate makes the objects that belong to every cluster, starts what works on
+// the API once its rights are in force, and waits until the API is ready.
 func (c *controlPlane) populate(ctx context.Context, loopback *rest.Config) error {
 	client, err := kubernetes.NewForConfig(loopback)
 	if err != nil {
 		return fmt.Errorf("make client: %w", err)
 	}
-	c.parts = append(c.parts,
-		launch("scheduler", c.failed, func(ctx context.Context) error {
-			return scheduler.Run(ctx, scheduler.Config{
-				Kubeconfig: c.cfg.in("scheduler.kubeconfig"), ExtraArgs: c.cfg.ExtraSchedulerArgs})
-		}),
-		launch("controllers", c.failed, func(ctx context.Context) error {
-			return controllers.Run(ctx, controllers.Config{
-				Kubeconfig: c.cfg.in("controller-manager.kubeconfig"), Files: c.keys.Files,
-				ServiceCIDR: c.cfg.ServiceCIDR.String(), ClusterCIDR: c.cfg.ClusterCIDR.String(),
-				ExtraArgs: c.cfg.ExtraControllerManagerArgs})
-		}))
 	begin := c.deps.Now()
-	var g errgroup.Group
-	g.Go(func() error { return c.retry(ctx, func() error { return addons.ApplyRights(ctx, client) }) })
-	g.Go(func() error {
-		return c.retry(ctx, func() error { return addons.ApplyDNS(ctx, client, c.cfg.DNSAddress) })
-	})
-	if err := g.Wait(); err != nil {
+	for _, step := range []func(context.Context, kubernetes.Interface) error{
+		addons.CreatePolicy, addons.ApplyRights, addons.InForce,
+	} {
+		if err := c.retry(ctx, func() error { return step(ctx, client) }); err != nil {
+			return err
+		}
+	}
+	c.progress("rights in force", begin)
+	c.launchWorkers()
+	begin = c.deps.Now()
+	err = c.retry(ctx, func() error { return addons.ApplyDNS(ctx, client, c.cfg.DNSAddress) })
+	if err != nil {
 		return err
 	}
 	c.progress("add-ons applied", begin)
-	return c.await(ctx, loopback, "/readyz")
+	return c.await(ctx, loopback, apiserver.ReadyPath)
+}
+
+// launchWorkers starts the parts that work on the API.
+func (c *controlPlane) launchWorkers() {
+	c.parts = append(c.parts,
+		launch("scheduler", c.failed, func(ctx context.Context) error {
+			return scheduler.Run(ctx, scheduler.Config{
+				Kubeconfig: c.cfg.in("scheduler.kubeconfig"),
+				ExtraArgs:  c.cfg.ExtraSchedulerArgs,
+			})
+		}),
+		launch("controllers", c.failed, func(ctx context.Context) error {
+			return controllers.Run(ctx, controllers.Config{
+				Kubeconfig:    c.cfg.in("controller-manager.kubeconfig"),
+				Files:         c.keys.Files,
+				ServiceCIDR:   c.cfg.ServiceCIDR.String(),
+				ClusterCIDR:   c.cfg.ClusterCIDR.String(),
+				FlexVolumeDir: c.cfg.in("flexvolume"),
+				ExtraArgs:     c.cfg.ExtraControllerManagerArgs,
+			})
+		}))
 }
 
 const (

@@ -67,7 +67,7 @@ func (f *serveFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.cfg.ExtraAPIServerArgs, "extra-apiserver-arg", nil, "flag for upstream's kube-apiserver, --name=value; wins over ours")
 	fs.StringArrayVar(&f.cfg.ExtraControllerManagerArgs, "extra-controller-manager-arg", nil, "flag for upstream's kube-controller-manager")
 	fs.StringArrayVar(&f.cfg.ExtraSchedulerArgs, "extra-scheduler-arg", nil, "flag for upstream's kube-scheduler")
-	fs.IntVar(&f.readyFD, "ready-fd", 0, "open file descriptor that gets \"ready\\n\" when everything works")
+	fs.IntVar(&f.readyFD, "ready-fd", 0, "open file descriptor that gets \"keys\\n\" when the kubeconfigs are there and \"ready\\n\" when everything works")
 	fs.StringVar(&f.pidFile, "pid-file", "", "file for this process's id; removed at the end")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug (with upstream's own information), info, warn or error")
 }
