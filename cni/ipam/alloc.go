@@ -54,6 +54,17 @@ func Release(s State, veth string) (State, Lease) {
 	return s, gone
 }
 
+// ClosePorts takes the host ports from the leases that dead names.
+func ClosePorts(s State, dead func(Lease) bool) State {
+	s.Leases = slices.Clone(s.Leases)
+	for i, l := range s.Leases {
+		if dead(l) {
+			s.Leases[i].Ports = nil
+		}
+	}
+	return s
+}
+
 // Keep releases every lease that alive denies, and returns those.
 func Keep(s State, alive func(Lease) bool) (State, []Lease) {
 	var kept, gone []Lease

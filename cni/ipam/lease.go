@@ -74,6 +74,9 @@ func (s State) find(veth string) (int, bool) {
 	return slices.BinarySearchFunc(s.Leases, veth, func(l Lease, name string) int { return strings.Compare(l.Veth, name) })
 }
 
+// Adopt takes a lease in as it is, in place of one of the same veth name.
+func Adopt(s State, l Lease) State { return s.with(l) }
+
 // with returns the state with l put in place of the lease of the same name.
 func (s State) with(l Lease) State {
 	i, ok := s.find(l.Veth)

@@ -80,11 +80,19 @@ func (n *NS) ID() (ID, error) {
 }
 
 // Do runs fn on an OS thread that is inside the namespace. Goroutines that fn
-// starts run outside, on other threads.
+// starts run outside, on other threads. When fn ends its goroutine
+// (runtime.Goexit, as a failing test does), the caller's ends as well.
 func (n *NS) Do(fn func() error) error {
 	result := make(chan error, 1)
-	go func() { result <- n.doLocked(fn) }()
-	return <-result
+	go func() {
+		defer close(result)
+		result <- n.doLocked(fn)
+	}()
+	err, returned := <-result
+	if !returned {
+		runtime.Goexit()
+	}
+	return err
 }
 
 // doLocked leaves the thread locked when it cannot return to where it came
