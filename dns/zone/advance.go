@@ -116,6 +116,13 @@ func Build(c Config, in Input) (*Zone, error) {
 // Revision is that of the snapshot the zone was compiled from.
 func (z *Zone) Revision() store.Revision { return z.in.Revision }
 
+// At is the same zone at a later revision at which its tables are the same.
+func (z *Zone) At(r store.Revision) *Zone {
+	next := *z
+	next.in.Revision = r
+	return &next
+}
+
 // Synced reports whether the tables had had their first full list.
 func (z *Zone) Synced() bool { return z.synced }
 

@@ -80,10 +80,12 @@ func podAddr4(label []byte) (netip.Addr, bool) {
 	var ip [4]byte
 	for i := range ip {
 		part := label
-		if end := bytes.IndexByte(label, '-'); end >= 0 {
+		if i < 3 {
+			end := bytes.IndexByte(label, '-')
+			if end < 0 {
+				return netip.Addr{}, false
+			}
 			part, label = label[:end], label[end+1:]
-		} else if i < 3 {
-			return netip.Addr{}, false
 		}
 		v, ok := octet(part)
 		if !ok {

@@ -1,0 +1,181 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nodelet/dns/zone"
+	"nodelet/internal/reconcile"
+	"nodelet/internal/store"
+)
+
+// Config is what an operator decides.
+type Config struct {
+	// ListenAddrs are the addresses pods are told to ask: the cluster IP of the
+	// DNS Service first.
+	ListenAddrs []netip.Addr
+	// Port is 53 but in tests.
+	Port uint16
+	// Link gets those of ListenAddrs that are not on the host yet. Empty: the
+	// addresses are somebody else's work.
+	Link          string
+	ClusterDomain string
+	// TTL of cluster names in seconds.
+	TTL  uint32
+	Pods zone.PodMode
+	// Upstreams answer outside names. Empty: the name servers of ResolvConf.
+	Upstreams []netip.AddrPort
+	// ResolvConf is read again whenever it changes. Where it names only the stub
+	// of systemd-resolved, ResolvedConf has the real servers.
+	ResolvConf   string
+	ResolvedConf string
+	Limits       Limits
+}
+
+// Limits bound all that waits or is kept.
+type Limits struct {
+	// Forwards is how many questions may be on their way to resolvers at a
+	// time, ClientForwards how many queries of one client may wait for them.
+	Forwards       int
+	ClientForwards int
+	// CacheEntries and CacheBytes bound the cache, MaxTTL and MaxNegativeTTL
+	// how long it keeps an answer whatever its TTL.
+	CacheEntries   int
+	CacheBytes     int
+	MaxTTL         time.Duration
+	MaxNegativeTTL time.Duration
+	// TCPConns bounds open connections, TCPClientConns those of one client,
+	// TCPPipeline the queries of one connection that wait, TCPIdle its silence.
+	TCPConns       int
+	TCPClientConns int
+	TCPPipeline    int
+	TCPIdle        time.Duration
+	// Timeout is how long one resolver has for one question.
+	Timeout time.Duration
+}
+
+// DefaultConfig is the configuration for the given cluster domain and addresses.
+func DefaultConfig(domain string, listen ...netip.Addr) Config {
+	return Config{
+		ListenAddrs: listen, Port: 53, Link: "lo", ClusterDomain: domain, TTL: 5,
+		ResolvConf: "/etc/resolv.conf", ResolvedConf: "/run/systemd/resolve/resolv.conf",
+		Limits: Limits{
+			Forwards: 1000, ClientForwards: 200,
+			// 30 s is the "cache 30" of kubeadm's Corefile.
+			CacheEntries: 10_000, CacheBytes: 4 << 20, MaxTTL: 30 * time.Second, MaxNegativeTTL: 30 * time.Second,
+			TCPConns: 500, TCPClientConns: 50, TCPPipeline: 100, TCPIdle: 10 * time.Second,
+			Timeout: 2 * time.Second,
+		},
+	}
+}
+
+// Deps are the seams.
+type Deps struct {
+	Store *store.Store
+	Log   *slog.Logger
+	// Addresses puts addresses on the link; nil means rtnetlink.
+	Addresses Addresses
+}
+
+// DNS is the running feature.
+type DNS struct {
+	c         Config
+	log       *slog.Logger
+	store     *store.Store
+	addresses Addresses
+	health    reconcile.Health
+
+	zone  atomic.Pointer[zone.Zone]
+	bound atomic.Pointer[error] // nil: not tried yet; points to nil: listening
+
+	chain   []step
+	cache   *cache
+	forward *forwarder
+	stats   collector
+}
+
+// New checks the configuration. It opens nothing.
+func New(c Config, deps Deps) (*DNS, error) {
+	if len(c.ListenAddrs) == 0 {
+		return nil, errors.New("configure dns: no address to listen on, give the cluster IP of the DNS Service")
+	}
+	if i := slices.IndexFunc(c.ListenAddrs, func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() || a.IsMulticast() }); i >= 0 {
+		return nil, fmt.Errorf("configure dns: cannot listen on %s, give single unicast addresses", c.ListenAddrs[i])
+	}
+	if c.Limits == (Limits{}) {
+		c.Limits = DefaultConfig("", c.ListenAddrs...).Limits
+	}
+	z, err := zone.New(zone.Config{Domain: c.ClusterDomain, TTL: c.TTL, Pods: c.Pods, Servers: c.ListenAddrs})
+	if err != nil {
+		return nil, fmt.Errorf("configure dns: %w", err)
+	}
+	d := &DNS{c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, addresses: deps.Addresses}
+	if d.addresses == nil {
+		d.addresses = kernelAddresses{link: c.Link}
+	}
+	d.zone.Store(z)
+	d.cache = newCache(c.Limits)
+	d.forward = newForwarder(c, d.log, d.cache)
+	d.chain = d.newChain()
+	return d, nil
+}
+
+// Run serves until ctx ends, and then returns nil. An address or port that
+// cannot be had is tried again, and said in Ready and the log, by whom it is taken.
+func (d *DNS) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.syncLoop().Run(ctx) })
+	g.Go(func() error { return d.forward.run(ctx) })
+	if d.c.Link != "" {
+		g.Go(func() error { return d.keepAddresses(ctx) })
+	}
+	g.Go(func() error { return d.serve(ctx) })
+	return g.Wait()
+}
+
+func (d *DNS) syncLoop() *reconcile.Loop {
+	return &reconcile.Loop{
+		Name: "dns", Store: d.store, Log: d.log, Health: &d.health,
+		Ready: func(s *store.Snapshot) bool { return s.Services.Synced() && s.Slices.Synced() },
+		Relevant: func(prev, next *store.Snapshot) bool {
+			return prev.Services.Last() != next.Services.Last() || prev.Slices.Last() != next.Slices.Last()
+		},
+		Sync: func(_ context.Context, _, next *store.Snapshot) error {
+			d.zone.Store(d.zone.Load().Advance(zone.InputOf(next)))
+			return nil
+		},
+		Done: func(r store.Revision) {
+			if z := d.zone.Load(); z.Revision() < r {
+				d.zone.Store(z.At(r))
+			}
+			d.store.SetApplied(store.DNS, r)
+		},
+	}
+}
+
+// Ready is nil when cluster names are answered: the zone is synced and all sockets are open.
+func (d *DNS) Ready() error {
+	if err := d.bound.Load(); err == nil {
+		return errors.New("dns is not listening yet")
+	} else if *err != nil {
+		return *err
+	}
+	if !d.zone.Load().Synced() {
+		return errors.New("dns waits for Services and EndpointSlices from the API")
+	}
+	return nil
+}
+
+// Health is the state of the loop that keeps the zone.
+func (d *DNS) Health() reconcile.Status { return d.health.Status() }
+
+// Zone is the zone that is answered from.
+func (d *DNS) Zone() *zone.Zone { return d.zone.Load() }
