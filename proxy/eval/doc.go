@@ -1,0 +1,7 @@
+// Package eval is the executable meaning: what happens to one packet under a
+// lb.State. It knows nothing of kernels; the back ends are tested against it,
+// and explain predicts with it. Part of the flow packet -> verdict that no
+// back end may contradict.
+//
+// Pure.
+package eval

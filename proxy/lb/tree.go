@@ -1,0 +1,199 @@
+package lb
+
+import "iter"
+
+// fan is the number of children of a tree's two inner levels: 4096 buckets,
+// so that a change copies about a hundred pointers and one short bucket even
+// with 100,000 keys.
+const fan = 64
+
+// tree is a persistent map: with and without give a new tree that shares all
+// but the changed path with the old one, which stays as it was.
+type tree[K comparable, V any] struct {
+	hash func(K) uint32
+	root *branch[K, V]
+	n    int
+}
+
+type branch[K comparable, V any] struct {
+	owner *editor
+	kids  [fan]*twig[K, V]
+}
+
+type twig[K comparable, V any] struct {
+	owner *editor
+	kids  [fan][]entry[K, V]
+}
+
+type entry[K comparable, V any] struct {
+	key   K
+	value V
+}
+
+// editor marks the nodes that were made in one Advance: they may be changed
+// in place, nobody else has seen them.
+type editor struct{ _ byte }
+
+func (t *tree[K, V]) get(k K) (v V, ok bool) {
+	if t.root == nil {
+		return v, false
+	}
+	h := t.hash(k)
+	w := t.root.kids[h%fan]
+	if w == nil {
+		return v, false
+	}
+	for i := range w.kids[h/fan%fan] {
+		if e := &w.kids[h/fan%fan][i]; e.key == k {
+			return e.value, true
+		}
+	}
+	return v, false
+}
+
+func (t *tree[K, V]) len() int { return t.n }
+
+// bucket gives the place of a key, with the path to it copied unless ed owns it.
+func (t *tree[K, V]) bucket(ed *editor, k K) *[]entry[K, V] {
+	switch {
+	case t.root == nil:
+		t.root = &branch[K, V]{owner: ed}
+	case t.root.owner != ed:
+		t.root = &branch[K, V]{owner: ed, kids: t.root.kids}
+	}
+	h := t.hash(k)
+	slot := &t.root.kids[h%fan]
+	switch {
+	case *slot == nil:
+		*slot = &twig[K, V]{owner: ed}
+	case (*slot).owner != ed:
+		*slot = &twig[K, V]{owner: ed, kids: (*slot).kids}
+	}
+	return &(*slot).kids[h/fan%fan]
+}
+
+// set changes the tree value that t points to; trees that share nodes with it do not change.
+func (t *tree[K, V]) set(ed *editor, k K, v V) {
+	b := t.bucket(ed, k)
+	fresh := make([]entry[K, V], 0, len(*b)+1)
+	found := false
+	for _, e := range *b {
+		if e.key == k {
+			e.value, found = v, true
+		}
+		fresh = append(fresh, e)
+	}
+	if !found {
+		fresh = append(fresh, entry[K, V]{k, v})
+		t.n++
+	}
+	*b = fresh
+}
+
+func (t *tree[K, V]) delete(ed *editor, k K) {
+	if _, ok := t.get(k); !ok {
+		return
+	}
+	b := t.bucket(ed, k)
+	fresh := make([]entry[K, V], 0, len(*b)-1)
+	for _, e := range *b {
+		if e.key != k {
+			fresh = append(fresh, e)
+		}
+	}
+	*b = fresh
+	t.n--
+}
+
+// all yields everything, in no particular order.
+func (t *tree[K, V]) all() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		if t.root == nil {
+			return
+		}
+		for _, w := range t.root.kids {
+			if w == nil {
+				continue
+			}
+			for _, b := range w.kids {
+				for i := range b {
+					if !yield(b[i].key, b[i].value) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// touched yields the keys of the buckets in which the two trees may differ:
+// a superset of the keys that differ, at the cost of the changes.
+func (t *tree[K, V]) touched(old *tree[K, V]) iter.Seq[K] {
+	return func(yield func(K) bool) {
+		if t.root == old.root {
+			return
+		}
+		var a, b branch[K, V]
+		if old.root != nil {
+			a = *old.root
+		}
+		if t.root != nil {
+			b = *t.root
+		}
+		for i := range fan {
+			if a.kids[i] != b.kids[i] && !touchedIn(a.kids[i], b.kids[i], yield) {
+				return
+			}
+		}
+	}
+}
+
+func touchedIn[K comparable, V any](a, b *twig[K, V], yield func(K) bool) bool {
+	var none twig[K, V]
+	if a == nil {
+		a = &none
+	}
+	if b == nil {
+		b = &none
+	}
+	for i := range fan {
+		x, y := a.kids[i], b.kids[i]
+		if len(x) == len(y) && (len(x) == 0 || &x[0] == &y[0]) {
+			continue
+		}
+		for j := range x {
+			if !yield(x[j].key) {
+				return false
+			}
+		}
+		for j := range y {
+			if !contains(x, y[j].key) && !yield(y[j].key) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func contains[K comparable, V any](b []entry[K, V], k K) bool {
+	for i := range b {
+		if b[i].key == k {
+			return true
+		}
+	}
+	return false
+}
+
+// fnv1a is the hash of the trees: the same in every process, so that nothing
+// depends on chance.
+func fnv1a[T ~string | ~[]byte](h uint32, s T) uint32 {
+	for i := range len(s) {
+		h = (h ^ uint32(s[i])) * 16777619
+	}
+	return h
+}
+
+const fnvStart = 2166136261
+
+// mix spreads the hash over the low bits that the tree uses.
+func mix(h uint32) uint32 { return h ^ h>>15 }
