@@ -53,7 +53,10 @@ func (i *Image) String() string {
 // VolumesState is how far the volumes of a pod are.
 type VolumesState uint8
 
-// The states of a pod's volumes.
+// The states of a pod's volumes. There is a row for every pod that has
+// anything on this node's disk: only a missing row of a synced table means
+// that all has been removed. VolumesAbsent is a row whose volumes are not yet,
+// or no longer, to be used.
 const (
 	VolumesAbsent VolumesState = iota
 	VolumesReady
@@ -67,9 +70,13 @@ func (s VolumesState) String() string { return [...]string{"absent", "ready", "f
 type PodVolumes struct {
 	UID   UID
 	State VolumesState
-	// HostPaths gives the directory or file on the host for each volume of the pod by its name.
+	// HostPaths gives the directory or file on the host for each volume of the
+	// pod by its name, when State is VolumesReady. Volumes that no container
+	// mounts are left out.
 	HostPaths map[string]string
-	// Message says what is missing or wrong when State is VolumesFailed.
+	// Message says what is missing or wrong when State is VolumesFailed, what
+	// is awaited when it is VolumesAbsent, and what could not be brought up to
+	// date when it is VolumesReady; empty when all is well.
 	Message string
 }
 

@@ -1,0 +1,209 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/volume/atomic"
+	"nodelet/agent/volume/mount"
+	"nodelet/agent/volume/volumeplan"
+	"nodelet/internal/model"
+	"nodelet/internal/store"
+)
+
+// factsWait is how long to wait before looking again for facts that do not
+// wake this part by a change of the store, such as allocatable resources.
+const factsWait = time.Second
+
+// maker makes the volumes of one pod present and gathers what came of it.
+type maker struct {
+	*Volumes
+	pod   *corev1.Pod
+	uid   model.UID
+	paths map[string]string
+	// failed and waiting name volumes that are not there, stale those that are
+	// but could not be brought up to date.
+	failed, waiting, stale []string
+	errs                   []error
+	// again is when to look at the pod again, 0 for never.
+	again time.Duration
+}
+
+// present makes the volumes of a pod present and up to date, and says so in the store.
+func (v *Volumes) present(ctx context.Context, pod *corev1.Pod, snap *store.Snapshot) (time.Duration, error) {
+	plan, err := volumeplan.Make(volumeplan.Facts{
+		Pod: pod, Root: v.cfg.Root, Config: snap.Configs.Get, Allocatable: v.deps.Allocatable(),
+	})
+	if err != nil {
+		return 0, err
+	}
+	m := &maker{Volumes: v, pod: pod, uid: plan.UID, paths: map[string]string{}}
+	if err := os.MkdirAll(plan.Dir, dirMode); err != nil {
+		return 0, fmt.Errorf("create directory of pod %s: %w", plan.UID, err)
+	}
+	for i := range plan.Volumes {
+		m.volume(ctx, &plan.Volumes[i])
+	}
+	if ctx.Err() != nil {
+		return 0, nil // perhaps half done: the next run goes on
+	}
+	m.commit(snap)
+	return m.again, errors.Join(m.errs...)
+}
+
+// volume makes one volume present and notes what came of it.
+func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
+	problem := vol.Problem.Text
+	if problem == "" {
+		if err := m.make(ctx, vol); err != nil {
+			problem = err.Error()
+			m.errs = append(m.errs, fmt.Errorf("volume %q of pod %s: %w", vol.Name, m.uid, err))
+		}
+	}
+	text := fmt.Sprintf("MountVolume.SetUp failed for volume %q : %s", vol.Name, problem)
+	switch {
+	case problem == "":
+		m.paths[vol.Name] = vol.Path
+	case complete(vol):
+		m.paths[vol.Name] = vol.Path
+		m.stale = append(m.stale, text)
+	case vol.Problem.Wait:
+		m.waiting = append(m.waiting, text)
+		m.wait(factsWait)
+	default:
+		m.failed = append(m.failed, text)
+	}
+}
+
+// wait asks for another look after d at the latest.
+func (m *maker) wait(d time.Duration) {
+	if m.again == 0 || d < m.again {
+		m.again = d
+	}
+}
+
+// complete reports whether a volume that the daemon writes has been complete
+// before: then containers go on with what is in it.
+func complete(vol *volumeplan.Volume) bool {
+	if vol.Payload == nil {
+		return false
+	}
+	root, err := os.OpenRoot(vol.Path)
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	return atomic.Written(root)
+}
+
+// commit says in the store how far the pod is, and tells the user of news.
+func (m *maker) commit(snap *store.Snapshot) {
+	row := &model.PodVolumes{UID: m.uid}
+	switch {
+	case len(m.failed) > 0:
+		row.State = model.VolumesFailed
+		row.Message = strings.Join(slices.Concat(m.failed, m.waiting), "; ")
+	case len(m.waiting) > 0:
+		row.Message = strings.Join(m.waiting, "; ")
+	default:
+		row.State, row.HostPaths = model.VolumesReady, m.paths
+		row.Message = strings.Join(m.stale, "; ")
+	}
+	old, _ := snap.Volumes.Get(m.uid)
+	m.deps.Volumes.Set(m.uid, row)
+	if row.State == model.VolumesAbsent || old != nil && old.Message == row.Message {
+		return
+	}
+	ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: m.pod.Namespace, Name: m.pod.Name, UID: m.pod.UID}
+	for _, text := range slices.Concat(m.failed, m.stale) {
+		m.deps.Events.Event(ref, corev1.EventTypeWarning, "FailedMount", text)
+	}
+}
+
+// make makes one volume present; what is right already is left as it is.
+func (m *maker) make(ctx context.Context, vol *volumeplan.Volume) error {
+	if vol.Kind == volumeplan.HostPath {
+		return m.hosts.check(ctx, vol)
+	}
+	if err := os.MkdirAll(filepath.Dir(vol.Path), dirMode); err != nil {
+		return err
+	}
+	place := makeDir
+	if vol.Kind == volumeplan.Memory {
+		place = makeTmpfs
+	}
+	if err := place(vol); err != nil || vol.Payload == nil {
+		return err
+	}
+	return m.write(ctx, vol)
+}
+
+// makeTmpfs mounts the volume's tmpfs unless it is mounted already.
+func makeTmpfs(vol *volumeplan.Volume) error {
+	if err := os.Mkdir(vol.Path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	mounted, err := mount.IsMount(vol.Path)
+	if err != nil || mounted {
+		return err
+	}
+	return mount.Tmpfs{Mode: vol.Mode, GID: vol.GID, Size: vol.Size}.Mount(vol.Path)
+}
+
+// makeDir makes the volume's directory with owner and mode in one step, so
+// that one that is there is complete, and containers may change it.
+func makeDir(vol *volumeplan.Volume) error {
+	if there, err := exists(vol.Path); err != nil || there {
+		return err
+	}
+	// No volume has such a name: it begins with a dot.
+	draft := filepath.Join(filepath.Dir(vol.Path), "."+vol.Name+".new")
+	if err := os.Mkdir(draft, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if vol.GID >= 0 {
+		if err := os.Lchown(draft, -1, int(vol.GID)); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(draft, atomic.FileMode(vol.Mode)); err != nil {
+		return err
+	}
+	return os.Rename(draft, vol.Path)
+}
+
+// write brings the files of a volume up to date.
+func (m *maker) write(ctx context.Context, vol *volumeplan.Volume) error {
+	root, err := os.OpenRoot(vol.Path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, dir := range vol.Payload.Nested {
+		if err := root.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("create mount point %q: %w", dir, err)
+		}
+	}
+	p := atomic.Payload{GID: vol.GID, DirMode: vol.Mode}
+	for _, f := range vol.Payload.Files {
+		p.Files = append(p.Files, atomic.File(f))
+	}
+	for _, t := range vol.Payload.Tokens {
+		data, err := m.token(ctx, root, t)
+		if err != nil {
+			return err
+		}
+		p.Files = append(p.Files, atomic.File{Path: t.Path, Data: data, Mode: t.Mode, UID: t.UID})
+	}
+	_, err = atomic.Write(root, p, time.Now())
+	return err
+}

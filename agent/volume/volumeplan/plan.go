@@ -1,0 +1,208 @@
+package volumeplan
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/internal/model"
+)
+
+// Facts is all that Make looks at.
+type Facts struct {
+	Pod *corev1.Pod
+	// Root is the kubelet root directory.
+	Root string
+	// Config gives what is known of a ConfigMap or Secret; false when it has not been looked up yet.
+	Config func(model.ConfigKey) (*model.Config, bool)
+	// Allocatable of the node; nil while unknown.
+	Allocatable corev1.ResourceList
+}
+
+// Plan is the wanted state of the volumes of one pod. Volumes that no
+// container mounts are left out, as upstream does.
+type Plan struct {
+	UID     model.UID
+	Dir     string
+	Volumes []Volume
+}
+
+// Kind says what a volume is made of.
+type Kind uint8
+
+// The kinds of volumes.
+const (
+	// Directory is an empty directory on the node's disk.
+	Directory Kind = iota
+	// Memory is a tmpfs.
+	Memory
+	// HostPath is something of the host, checked and perhaps created, never removed.
+	HostPath
+)
+
+// Volume is the wanted state of one volume. With a Problem, only what is
+// needed to find the volume as it was made earlier is filled in.
+type Volume struct {
+	Name string
+	Kind Kind
+	// Path is where containers get the volume from.
+	Path string
+	// Mode, with the set-group-id bit as in the kernel (02000), and GID of the
+	// directory; GID is -1 for the daemon's own. Not for HostPath.
+	Mode uint32
+	GID  int64
+	// Size of a Memory volume in bytes; 0 for the kernel's default.
+	Size int64
+	// Type is the check a HostPath must pass.
+	Type corev1.HostPathType
+	// Payload is what the volume holds; nil for an emptyDir and a hostPath.
+	Payload *Payload
+	Problem Problem
+}
+
+// Payload is what the daemon writes into a volume and keeps up to date.
+type Payload struct {
+	// Files are sorted by path; no path is below another.
+	Files []File
+	// Tokens become files too, once the API server has issued them.
+	Tokens []Token
+	// Nested are directories that other volumes are mounted on.
+	Nested []string
+}
+
+// File is one file of a Payload.
+type File struct {
+	Path string
+	Data []byte
+	Mode uint32
+	// UID of the owner, -1 for the daemon's own. The group is the volume's.
+	UID int64
+}
+
+// Problem says why a volume is not there; the zero value means that it can be.
+type Problem struct {
+	// Wait: something is not known yet and will come by itself; nothing for people to mend.
+	Wait bool
+	Text string
+}
+
+// Make decides on the volumes of a pod.
+func Make(f Facts) (*Plan, error) {
+	p := &Plan{UID: model.UID(f.Pod.UID)}
+	dir, err := PodDir(f.Root, p.UID)
+	if err != nil {
+		return nil, err
+	}
+	p.Dir = dir
+	used := mounted(f.Pod)
+	for i := range f.Pod.Spec.Volumes {
+		if v := &f.Pod.Spec.Volumes[i]; used[v.Name] {
+			p.Volumes = append(p.Volumes, f.volume(dir, v))
+		}
+	}
+	slices.SortFunc(p.Volumes, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
+	return p, nil
+}
+
+// PodDir is the directory of a pod below the kubelet root directory.
+func PodDir(root string, uid model.UID) (string, error) {
+	if !element(string(uid)) {
+		return "", fmt.Errorf("pod uid %q cannot name a directory", uid)
+	}
+	return path.Join(root, "pods", string(uid)), nil
+}
+
+// element reports whether name is one harmless element of a path.
+func element(name string) bool {
+	return name != "" && name[0] != '.' && len(name) <= maxName && !strings.ContainsAny(name, "/\x00")
+}
+
+// volume plans one volume.
+func (f Facts) volume(dir string, v *corev1.Volume) Volume {
+	out := Volume{Name: v.Name, GID: -1}
+	if v.HostPath != nil {
+		out.Kind, out.Path = HostPath, v.HostPath.Path
+		if v.HostPath.Type != nil {
+			out.Type = *v.HostPath.Type
+		}
+		if !path.IsAbs(out.Path) || slices.Contains(strings.Split(out.Path, "/"), "..") {
+			out.Problem.Text = fmt.Sprintf("hostPath %q is not an absolute path without ..", out.Path)
+		}
+		return out
+	}
+	kind := typeName(&v.VolumeSource)
+	if kind == "" || !element(v.Name) {
+		out.Problem.Text = unsupported(v)
+		return out
+	}
+	out.Path = path.Join(dir, "volumes", "kubernetes.io~"+kind, v.Name)
+	if v.EmptyDir != nil {
+		f.emptyDir(&out, v.EmptyDir)
+		return out
+	}
+	f.written(&out, v)
+	return out
+}
+
+// typeName is the name of the volume's type as upstream's directories have it,
+// empty for a type that is not supported.
+func typeName(s *corev1.VolumeSource) string {
+	switch {
+	case s.EmptyDir != nil:
+		return "empty-dir"
+	case s.ConfigMap != nil:
+		return "configmap"
+	case s.Secret != nil:
+		return "secret"
+	case s.DownwardAPI != nil:
+		return "downward-api"
+	case s.Projected != nil:
+		return "projected"
+	}
+	return ""
+}
+
+// ReadOnly reports whether containers may only read volumes of this source,
+// whatever their mount says: the daemon alone writes into them.
+func ReadOnly(s *corev1.VolumeSource) bool {
+	return s.ConfigMap != nil || s.Secret != nil || s.DownwardAPI != nil || s.Projected != nil
+}
+
+// mounted gives the names of the volumes that some container mounts.
+func mounted(pod *corev1.Pod) map[string]bool {
+	names := map[string]bool{}
+	eachContainer(pod, func(c *corev1.Container) {
+		for _, m := range c.VolumeMounts {
+			names[m.Name] = true
+		}
+		for _, d := range c.VolumeDevices {
+			names[d.Name] = true
+		}
+	})
+	return names
+}
+
+// eachContainer calls fn for the containers of all kinds.
+func eachContainer(pod *corev1.Pod, fn func(*corev1.Container)) {
+	for i := range pod.Spec.InitContainers {
+		fn(&pod.Spec.InitContainers[i])
+	}
+	for i := range pod.Spec.Containers {
+		fn(&pod.Spec.Containers[i])
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		c := corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		fn(&c)
+	}
+}
+
+func fsGroup(pod *corev1.Pod) (gid int64, ok bool) {
+	if sc := pod.Spec.SecurityContext; sc != nil && sc.FSGroup != nil {
+		return *sc.FSGroup, true
+	}
+	return -1, false
+}

@@ -1,0 +1,74 @@
+package volumeplan
+
+import (
+	"fmt"
+	"strings"
+)
+
+// String prints the plan: one line for the pod, for each volume and for each
+// thing in it, without any content.
+func (p *Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "pod %s\n", p.UID)
+	for i := range p.Volumes {
+		b.WriteString(p.Volumes[i].String())
+	}
+	return b.String()
+}
+
+// String is one line for the volume and one for each thing in it.
+func (v *Volume) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  %s %s", v.Name, v.Kind)
+	if v.Path != "" {
+		b.WriteString(" " + v.Path)
+	}
+	if v.Type != "" {
+		fmt.Fprintf(&b, " type %s", v.Type)
+	}
+	if v.Mode != 0 {
+		fmt.Fprintf(&b, " %04o", v.Mode)
+	}
+	if v.GID >= 0 {
+		fmt.Fprintf(&b, " group %d", v.GID)
+	}
+	if v.Size != 0 {
+		fmt.Fprintf(&b, " size %d", v.Size)
+	}
+	b.WriteByte('\n')
+	if v.Payload != nil {
+		b.WriteString(v.Payload.String())
+	}
+	switch {
+	case v.Problem.Wait:
+		fmt.Fprintf(&b, "    waiting: %s\n", v.Problem.Text)
+	case v.Problem.Text != "":
+		fmt.Fprintf(&b, "    problem: %s\n", v.Problem.Text)
+	}
+	return b.String()
+}
+
+// String is one line for each file, token and directory.
+func (p *Payload) String() string {
+	var b strings.Builder
+	for _, f := range p.Files {
+		fmt.Fprintf(&b, "    file %s %04o %d bytes%s\n", f.Path, f.Mode, len(f.Data), owner(f.UID))
+	}
+	for _, t := range p.Tokens {
+		fmt.Fprintf(&b, "    token %s %04o audience %q for %s%s\n", t.Path, t.Mode, t.Audience, t.Lifetime, owner(t.UID))
+	}
+	for _, dir := range p.Nested {
+		fmt.Fprintf(&b, "    mount point %s\n", dir)
+	}
+	return b.String()
+}
+
+func owner(uid int64) string {
+	if uid < 0 {
+		return ""
+	}
+	return fmt.Sprintf(" user %d", uid)
+}
+
+// String is the kind in a few letters.
+func (k Kind) String() string { return [...]string{"dir", "tmpfs", "host"}[k] }
