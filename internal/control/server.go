@@ -19,8 +19,8 @@ type API struct {
 	Status    func() Status
 	Revisions func() Revisions
 	// Services and Endpoints list what the proxy knows; the text filters by namespace/name, empty means all.
-	Services  func(filter string) (any, error)
-	Endpoints func(filter string) (any, error)
+	Services  func(filter string) ([]Service, error)
+	Endpoints func(filter string) ([]Endpoint, error)
 	// Snapshot dumps one table of the store by name, for debugging.
 	Snapshot func(table string) (any, error)
 	// ListImages and ImportImages work on the container runtime.

@@ -37,3 +37,26 @@ type Image struct {
 	ID    string   `json:"id"`
 	Bytes uint64   `json:"bytes"`
 }
+
+// Service is one way to reach one port of a service, as the proxy has it.
+type Service struct {
+	Service string `json:"service"`
+	Port    string `json:"port"`
+	// Kind is ClusterIP, NodePort, LoadBalancer or ExternalIP.
+	Kind      string `json:"kind"`
+	Frontend  string `json:"frontend"`
+	Endpoints int    `json:"endpoints"`
+	Notes     string `json:"notes,omitempty"`
+}
+
+// Endpoint is one back end of a service port, in use or not.
+type Endpoint struct {
+	Service  string `json:"service"`
+	Port     string `json:"port"`
+	Endpoint string `json:"endpoint"`
+	Used     bool   `json:"used"`
+	// Reason says why it is in use or not.
+	Reason string `json:"reason"`
+	Pod    string `json:"pod,omitempty"`
+	Node   string `json:"node,omitempty"`
+}

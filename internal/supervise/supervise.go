@@ -38,16 +38,15 @@ type Child struct {
 	Adopted func(pid int)
 }
 
-// Run keeps the child running until ctx ends, then stops it unless keep()
-// says that it shall survive. A child that ends is started again with
-// back-off; one that ends before it ever reported "ready" ends Run with an
-// error that carries its last words.
-func (c *Child) Run(ctx context.Context, keep func() bool) error {
+// Run keeps the child running until ctx ends, and then stops it. A child that
+// ends is started again with back-off; one that ends before it ever reported
+// "ready" ends Run with an error that carries its last words.
+func (c *Child) Run(ctx context.Context) error {
 	backoff := reconcile.Backoff{Min: 200 * time.Millisecond, Max: 10 * time.Second}
 	everReady := false
 	for failures := 1; ; failures++ {
 		started := time.Now()
-		ready, err := c.once(ctx, keep)
+		ready, err := c.once(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -69,13 +68,13 @@ func (c *Child) Run(ctx context.Context, keep func() bool) error {
 }
 
 // once adopts or starts the child and waits for its end.
-func (c *Child) once(ctx context.Context, keep func() bool) (ready bool, err error) {
+func (c *Child) once(ctx context.Context) (ready bool, err error) {
 	running, err := proc.Find(c.PIDFile, c.Words...)
 	if err != nil {
 		return false, err
 	}
 	if running == nil {
-		return c.start(ctx, keep)
+		return c.start(ctx)
 	}
 	defer running.Close()
 	c.Log.Info("adopted running child", "program", c.Path, "pid", running.PID)
@@ -85,14 +84,11 @@ func (c *Child) once(ctx context.Context, keep func() bool) (ready bool, err err
 	if err := running.Wait(ctx); err == nil {
 		return true, errors.New("it ended")
 	}
-	return true, c.stop(running, keep)
+	return true, c.stop(running)
 }
 
-// stop ends the process when ctx has ended, unless it shall be kept.
-func (c *Child) stop(p *proc.Process, keep func() bool) error {
-	if keep() {
-		return nil
-	}
+// stop ends the process when ctx has ended.
+func (c *Child) stop(p *proc.Process) error {
 	killed, err := p.Stop(context.Background(), stopGrace)
 	if killed {
 		c.Log.Warn("child did not stop in time and was killed", "program", c.Path, "pid", p.PID, "after", stopGrace)
@@ -101,7 +97,7 @@ func (c *Child) stop(p *proc.Process, keep func() bool) error {
 	return err
 }
 
-func (c *Child) start(ctx context.Context, keep func() bool) (ready bool, err error) {
+func (c *Child) start(ctx context.Context) (ready bool, err error) {
 	log, err := os.OpenFile(c.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		return false, fmt.Errorf("open log of %s: %w", c.Path, err)
@@ -142,7 +138,7 @@ func (c *Child) start(ctx context.Context, keep func() bool) (ready bool, err er
 		return true, err
 	}
 	defer p.Close()
-	return true, c.stop(p, keep)
+	return true, c.stop(p)
 }
 
 // read passes on the lines of progress and tells whether "ready" was among them.

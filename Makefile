@@ -1,0 +1,127 @@
+# nodelet: build, run, test. `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO          ?= go
+BIN         := $(CURDIR)/bin
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TAGS        := no_btrfs,no_devmapper,no_zfs,osusergo,netgo
+KUBE        := v1.36.3
+DATA_DIR    ?= /var/lib/nodelet
+RUN_DIR     ?= /run/nodelet
+# Each module builds by itself, so that one's versions never leak into the other.
+export GOWORK := off
+# So that `sudo make` finds a Go that is only on the caller's PATH.
+export PATH := $(PATH):/usr/local/go/bin:/usr/lib/go/bin
+
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS)
+LDFLAGS := -s -w -X nodelet/internal/version.Version=$(VERSION)
+CP_LDFLAGS := -s -w -X nodelet/controlplane/serve.Version=$(VERSION) \
+	-X k8s.io/component-base/version.gitVersion=$(KUBE) -X k8s.io/component-base/version.gitMajor=1 \
+	-X k8s.io/component-base/version.gitMinor=36 -X k8s.io/client-go/pkg/version.gitVersion=$(KUBE)
+
+##@ Use
+
+.PHONY: up
+up: deps build images ## Install what is missing, build, start a one-machine cluster and run the demo (root)
+	@$(BIN)/nodelet up --data-dir $(DATA_DIR) --run-dir $(RUN_DIR)
+	@examples/hello/run.sh $(BIN)/nodelet $(DATA_DIR) $(RUN_DIR)
+
+.PHONY: down
+down: ## Stop the cluster and everything it runs; data stays (root)
+	@$(BIN)/nodelet down --data-dir $(DATA_DIR) --run-dir $(RUN_DIR)
+
+.PHONY: reset
+reset: ## Stop the cluster, remove every trace of it and prove that nothing is left (root)
+	@$(BIN)/nodelet reset --yes --data-dir $(DATA_DIR) --run-dir $(RUN_DIR)
+	@$(BIN)/nodelet reset --verify --data-dir $(DATA_DIR) --run-dir $(RUN_DIR)
+
+.PHONY: deps
+deps: ## Install the system packages nodelet needs (Debian: apt; elsewhere: says what to install)
+	@hack/deps.sh
+
+.PHONY: lab
+lab: build images ## Start a lab of NODES=2 nodes on this machine, each in its own namespaces (root)
+	@$(GO) run -tags $(TAGS) ./test/netlab up --nodes $(or $(NODES),2)
+
+.PHONY: lab-down
+lab-down: ## Stop the lab and remove every trace of it (root)
+	@$(GO) run -tags $(TAGS) ./test/netlab down
+
+##@ Build
+
+.PHONY: build
+build: $(BIN)/nodelet $(BIN)/nodelet-cni $(BIN)/containerd-shim-runc-v2 $(BIN)/nodelet-controlplane ## Build all programs into bin/
+
+# Go knows best what is out of date, so these always ask it.
+.PHONY: $(BIN)/nodelet $(BIN)/nodelet-cni $(BIN)/containerd-shim-runc-v2 $(BIN)/nodelet-controlplane
+$(BIN)/nodelet:
+	@echo "build nodelet"; $(GOBUILD) -ldflags "$(LDFLAGS)" -o $@ ./cmd/nodelet
+$(BIN)/nodelet-cni:
+	@echo "build nodelet-cni"; $(GOBUILD) -ldflags "$(LDFLAGS)" -o $@ ./cmd/nodelet-cni
+$(BIN)/containerd-shim-runc-v2:
+	@echo "build containerd-shim-runc-v2"; $(GOBUILD) -ldflags "-s -w" -o $@ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+$(BIN)/nodelet-controlplane:
+	@echo "build nodelet-controlplane (minutes on the first build)"; cd controlplane && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(CP_LDFLAGS)" -o $@ ./cmd/nodelet-controlplane
+
+.PHONY: images
+images: ## Build the project's own container images as OCI archives into bin/images/
+	@$(GO) run -tags $(TAGS) ./test/images -out $(BIN)/images
+
+.PHONY: image
+image: build ## Build the container image of nodelet (deploy/daemonset.yaml) as an OCI archive into bin/images/
+	@$(GO) run -tags $(TAGS) ./test/images -out $(BIN)/images nodelet
+
+.PHONY: generate
+generate: ## Regenerate committed artefacts
+	$(GO) generate ./...
+
+##@ Check
+
+.PHONY: test
+test: build images ## Run all tests; as root also those of the kernel, the runtime and the whole (README's test command)
+	@hack/test.sh
+
+.PHONY: test-race
+test-race: ## Run the unit tests under the race detector
+	$(GO) test -race -tags $(TAGS) $$($(GO) list -tags $(TAGS) ./... | grep -v /test/)
+
+.PHONY: e2e
+e2e: build images ## Run the end-to-end scripts only (root)
+	$(GO) test -tags $(TAGS) -count=1 -v ./test/e2e/...
+
+.PHONY: lint
+lint: ## Run the linters and the checks of structure
+	@hack/lint.sh
+
+.PHONY: fmt
+fmt: ## Format all Go code
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: golden
+golden: ## Rewrite golden files; look at the difference before you commit it
+	$(GO) test -tags $(TAGS) ./agent/podplan ./proxy/... ./dns/zone ./cni/linkplan -update
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME=20s
+	@hack/fuzz.sh $(or $(FUZZTIME),20s)
+
+.PHONY: bench
+bench: build images ## Measure start, pod latency, memory and CPU (root)
+	$(GO) run -tags $(TAGS) ./test/perf $(BENCHFLAGS)
+
+.PHONY: conformance
+conformance: build images ## Run upstream's e2e.test: FOCUS=regexp SKIP=regexp NODES=1|2 (root)
+	@test/conformance/run.sh
+
+.PHONY: check
+check: lint test ## What CI runs
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(BIN) .cache
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"nodelet/internal/version"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	err := root().ExecuteContext(ctx)
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintln(os.Stderr, "nodelet:", err)
+	}
+	stop()
+	os.Exit(1)
+}
+
+// errReported ends a command whose error has been printed already.
+var errReported = errors.New("reported")
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:           "nodelet",
+		Short:         "A Kubernetes node in one daemon",
+		Long:          "nodelet is a Kubernetes node in one daemon: kubelet, kube-proxy, CNI plugin and cluster DNS,\nwith a small control plane for those who have none.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version.Version + " (Kubernetes " + version.Kubernetes + ")",
+	}
+	c.AddCommand(upCommand(), downCommand(), resetCommand(), nodeCommand(), kubectlCommand(),
+		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), imagesCommand(), snapshotCommand())
+	return c
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs the system packages that nodelet needs to run and to be tested.
+set -euo pipefail
+# package:program that proves it is there
+need=(runc:runc nftables:nft iptables:iptables conntrack:conntrack iproute2:ip procps:sysctl kmod:modprobe
+      busybox-static:busybox dnsutils:dig)
+missing=()
+for n in "${need[@]}"; do
+  PATH=$PATH:/usr/sbin:/sbin command -v "${n#*:}" >/dev/null 2>&1 || missing+=("${n%%:*}")
+done
+# The static busybox goes into an image, so any other busybox will not do.
+if ! printf '%s\n' "${missing[@]:-}" | grep -qx busybox-static && ! grep -qs -- . /usr/share/doc/busybox-static/copyright; then
+  missing+=(busybox-static)
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+  echo "This is not Debian or Ubuntu: install these yourself, by the names your distribution gives them," >&2
+  echo "and run make again: ${missing[*]}" >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "Missing packages: ${missing[*]}. Run 'sudo make deps', or: apt-get install ${missing[*]}" >&2
+  exit 1
+fi
+echo "install ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  echo "apt-get could not install ${missing[*]}: see above; install them yourself and run make again." >&2
+  exit 1
+fi

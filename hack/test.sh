@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Runs all tests of both modules. As root that includes the ones that need the
+# kernel, the container runtime and the whole product; otherwise those are
+# skipped, and the end of the output says how many and why.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export GOWORK=off PATH=$PATH:/usr/sbin:/sbin
+tags=no_btrfs,no_devmapper,no_zfs,osusergo,netgo
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+fail=0
+if [ "$(id -u)" -ne 0 ]; then
+  echo "Not root: the tests of the kernel, the runtime and the whole product are skipped. For all: sudo make test"
+fi
+# -p 2: packages that start whole nodes share the machine with few others.
+go test -tags "$tags" -p 2 -timeout 20m -v ./... 2>&1 | tee "$log" | grep -E '^(ok|FAIL|panic|--- FAIL|    --- FAIL|\?.*FAIL)|^# |cannot|build failed' || true
+[ "${PIPESTATUS[0]}" -eq 0 ] || fail=1
+(cd controlplane && go test -timeout 15m -v ./... 2>&1) | tee -a "$log" | grep -E '^(ok|FAIL|panic|--- FAIL|    --- FAIL)|^# |build failed' || true
+[ "${PIPESTATUS[0]}" -eq 0 ] || fail=1
+if [ "$fail" -ne 0 ]; then
+  echo
+  echo "What failed, with its output:"
+  awk '/^=== (RUN|CONT|NAME|PAUSE)/ {next} /^--- FAIL|^    --- FAIL|^panic|^FAIL/ {p=200} /^--- PASS|^ok / {p=0} p-- > 0' "$log" | head -n 400
+fi
+passed=$(grep -c -E '^ *--- PASS' "$log")
+failed=$(grep -c -E '^ *--- FAIL' "$log")
+skipped=$(grep -c -E '^ *--- SKIP' "$log")
+if [ "$skipped" -gt 0 ]; then
+  echo
+  echo "Skipped tests, by reason:"
+  grep -A1 -E '^ *--- SKIP' "$log" | grep -v -E '^ *--- |^--$' | sed -E 's/^ *[A-Za-z0-9_]+\.go:[0-9]+: //' | sort | uniq -c | sort -rn
+fi
+[ "$fail" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+exit "$fail"
