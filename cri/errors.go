@@ -31,10 +31,10 @@ type Error struct {
 // newError turns err, a gRPC status or any error of an in-process runtime, into an *Error.
 func newError(op, endpoint string, err error) *Error {
 	e := &Error{Op: op, Endpoint: endpoint, Code: codes.Unknown, Message: err.Error(), cause: err}
-	var coded interface{ GRPCStatus() *status.Status }
+	reported, ok := status.FromError(err)
 	switch {
-	case errors.As(err, &coded):
-		e.Code, e.Message = coded.GRPCStatus().Code(), coded.GRPCStatus().Message()
+	case ok:
+		e.Code, e.Message = reported.Code(), reported.Message()
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Code = codes.DeadlineExceeded
 	case errors.Is(err, context.Canceled):

@@ -103,7 +103,8 @@ func findFirst(dir string) error {
 	return nil
 }
 
-// copyProgram replaces target in one step: running shims keep the old file.
+// copyProgram replaces target in one step: running shims keep the old file. It does not wait for the
+// disk: a copy that a power cut truncated has another size, and is made again.
 func copyProgram(target string, source io.Reader) error {
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return err
@@ -114,7 +115,7 @@ func copyProgram(target string, source io.Reader) error {
 	}
 	defer func() { _ = os.Remove(temp.Name()) }()
 	_, err = io.Copy(temp, source)
-	if err := errors.Join(err, temp.Chmod(0o755), temp.Sync(), temp.Close()); err != nil {
+	if err := errors.Join(err, temp.Chmod(0o755), temp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(temp.Name(), target)
