@@ -14,7 +14,8 @@ func (r ImageRef) String() string { return string(r) }
 // ImageState is what is known of one image on this node.
 type ImageState uint8
 
-// The states of an image. ImageAbsent is not an error: nobody has asked for it yet.
+// The states of an image. ImageAbsent is not an error: nobody has asked for it
+// yet, or it is not there.
 const (
 	ImageAbsent ImageState = iota
 	ImagePulling
@@ -27,23 +28,58 @@ func (s ImageState) String() string {
 	return [...]string{"absent", "pulling", "present", "failed"}[s]
 }
 
-// Image is the state of one image reference on this node.
+// Image is the state of one image reference on this node. Whether a container
+// may start with it, and what to show while not, is agent/image/imageplan's to say.
 type Image struct {
-	Ref   ImageRef
+	Ref ImageRef
+	// State sums up: present whenever the image is there, else what the last pull came to.
 	State ImageState
 	// ID is the runtime's id of the image when present.
 	ID string
-	// Attempts counts failed pulls in a row; Failed is the time of the last one.
+	// Checked is when the runtime said last whether the image is there.
+	Checked time.Time
+	// UID or Username is the user the image runs as; UID is nil when the image
+	// names one or says nothing.
+	UID      *int64
+	Username string
+	// Attempts, Failed, Reason and Message are those of the pull that failed
+	// last, when State is ImageFailed.
+	Attempts int
+	Failed   time.Time
+	Reason   string
+	Message  string
+	// Pulls has the pulls by the credentials they were tried with: what one
+	// pod may pull says nothing of another.
+	Pulls map[string]Pull
+}
+
+// Pull is how pulling an image with one set of credentials went.
+type Pull struct {
+	// State is never ImageAbsent.
+	State ImageState
+	// Attempts counts failures in a row; Failed is the time of the last one.
 	Attempts int
 	Failed   time.Time
 	// Reason and Message explain a failure (ErrImagePull, InvalidImageName...).
 	Reason  string
 	Message string
+	// Served has the restart count of the start that a pull was last made for,
+	// by container: pull policy Always wants one pull for each start.
+	Served map[ContainerKey]uint32
 }
 
-// String is one line: reference, state, failures.
+// ContainerKey names a container of a pod's spec.
+type ContainerKey struct {
+	PodUID UID
+	Name   string
+}
+
+// String is one line: reference, state, id, failures.
 func (i *Image) String() string {
 	s := fmt.Sprintf("%s %s", i.Ref, i.State)
+	if i.ID != "" {
+		s += " " + i.ID
+	}
 	if i.State == ImageFailed {
 		s += fmt.Sprintf(" %s x%d: %s", i.Reason, i.Attempts, i.Message)
 	}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"reflect"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/internal/model"
@@ -74,7 +76,7 @@ func empty() *Snapshot {
 			return a.Missing == b.Missing && a.ResourceVersion == b.ResourceVersion && (a.Missing || a.ResourceVersion != "")
 		}),
 		Runtime: newTable[model.UID](sameRuntime),
-		Images:  newTable[model.ImageRef](func(a, b *model.Image) bool { return *a == *b }),
+		Images:  newTable[model.ImageRef](func(a, b *model.Image) bool { return reflect.DeepEqual(a, b) }),
 		Volumes: newTable[model.UID](sameVolumes),
 		Probes:  newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
 		Applied: map[Feature]Revision{},
