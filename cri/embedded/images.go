@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
@@ -59,26 +60,19 @@ func Import(ctx context.Context, endpoint string, archive io.Reader) ([]string, 
 	return (&importer{client: client, runtime: runtime, snapshotter: snapshotter}).add(ctx, archive)
 }
 
-// snapshotterOf reads containerd's snapshotter from its own account of its configuration.
-func snapshotterOf(ctx context.Context, runtime cri.Runtime) (string, error) {
-	status, err := runtime.Status(ctx, &runtimev1.StatusRequest{Verbose: true})
+// snapshotterOf finds containerd's snapshotter, which no version tells outright, in the path of its
+// image file system: /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs.
+func snapshotterOf(ctx context.Context, runtime cri.Images) (string, error) {
+	info, err := runtime.ImageFsInfo(ctx, &runtimev1.ImageFsInfoRequest{})
 	if err != nil {
 		return "", err
 	}
-	var config struct {
-		Containerd struct {
-			Snapshotter string `json:"snapshotter"`
-		} `json:"containerd"`
-		Snapshotter string `json:"snapshotter"`
-	}
-	// Absent or unreadable means the default, which is what nearly everybody has.
-	_ = json.Unmarshal([]byte(status.GetInfo()["config"]), &config)
-	for _, name := range []string{config.Containerd.Snapshotter, config.Snapshotter} {
-		if name != "" {
+	for _, fs := range info.GetImageFilesystems() {
+		if _, name, ok := strings.Cut(path.Base(fs.GetFsId().GetMountpoint()), "io.containerd.snapshotter.v1."); ok {
 			return name, nil
 		}
 	}
-	return overlayfs, nil
+	return overlayfs, nil // the default of every version
 }
 
 // add imports and unpacks, and returns when CRI knows the images.
@@ -96,7 +90,7 @@ func (i *importer) add(ctx context.Context, archive io.Reader) ([]string, error)
 	defer func() { _ = done(context.WithoutCancel(ctx)) }()
 	imported, err := i.client.Import(ctx, plain)
 	if err != nil {
-		return nil, fmt.Errorf("import images: %w", err)
+		return nil, fmt.Errorf("import images: %w: want an OCI or docker archive, plain or gzipped", err)
 	}
 	if len(imported) == 0 {
 		return nil, errors.New("import images: the archive names none: it needs RepoTags in manifest.json, or org.opencontainers.image.ref.name in index.json")

@@ -13,7 +13,7 @@ import (
 )
 
 // lockWait lets a predecessor that is being stopped finish.
-const lockWait = 3 * time.Second
+const lockWait = 2 * time.Second
 
 // lockRoot makes sure that this process is the only one on root. Without it containerd would wait
 // for ever for its databases.

@@ -37,14 +37,7 @@ func (h *logHook) Levels() []logrus.Level { return logrus.AllLevels }
 
 // Fire logs one entry.
 func (h *logHook) Fire(entry *logrus.Entry) error {
-	level := slog.LevelDebug
-	switch entry.Level {
-	case logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel:
-		level = slog.LevelError
-	case logrus.WarnLevel:
-		level = slog.LevelWarn
-	case logrus.InfoLevel, logrus.DebugLevel, logrus.TraceLevel:
-	}
+	level := levelOf(entry)
 	attrs := make([]slog.Attr, 0, len(entry.Data))
 	for k, v := range entry.Data {
 		attrs = append(attrs, slog.Any(k, v))
@@ -58,6 +51,25 @@ func (h *logHook) Fire(entry *logrus.Entry) error {
 		report(h.failed, fmt.Errorf("run the embedded containerd: %s: %w", entry.Message, err))
 	}
 	return nil
+}
+
+// harmless are warnings that come on every healthy machine and that nobody can do anything about.
+var harmless = map[string]bool{
+	"failed check for fsverity support": true, // most file systems have none
+}
+
+func levelOf(entry *logrus.Entry) slog.Level {
+	switch entry.Level {
+	case logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel:
+		return slog.LevelError
+	case logrus.WarnLevel:
+		if harmless[entry.Message] {
+			return slog.LevelDebug
+		}
+		return slog.LevelWarn
+	case logrus.InfoLevel, logrus.DebugLevel, logrus.TraceLevel:
+	}
+	return slog.LevelDebug
 }
 
 // report sends err unless there is one already: the first one counts.

@@ -17,18 +17,21 @@ const (
 	native    = "native"
 )
 
-// prepare makes the directories and finds out what the machine offers.
+// prepare makes the directories and finds out what the machine offers. It makes nothing before it
+// knows that the programs are there.
 func prepare(c Config) (found, error) {
 	var f found
 	var err error
-	if f.runc, err = exec.LookPath(c.Runc); err != nil {
-		return f, fmt.Errorf("find the OCI runtime %q: %w: install it (Debian: apt-get install runc) or name another one", c.Runc, err)
+	if f.runc, err = findRunc(c.Runc); err != nil {
+		return f, err
 	}
-	if f.runc, err = filepath.Abs(f.runc); err != nil {
-		return f, fmt.Errorf("find the OCI runtime %q: %w", c.Runc, err)
+	shim, err := os.Open(c.Shim)
+	if err != nil {
+		return f, fmt.Errorf("find the containerd shim: %w: it is built with nodelet (make build) and belongs beside it", err)
 	}
-	// As containerd's own CreateTopLevelDirectories: what is in the state directory belongs to
-	// containers of other users, too, with user namespaces.
+	defer func() { _ = shim.Close() }()
+	// The modes are those of containerd's own CreateTopLevelDirectories: what is in the state directory
+	// belongs to containers of other users, too, with user namespaces.
 	for _, dir := range []struct {
 		path string
 		mode os.FileMode
@@ -37,7 +40,7 @@ func prepare(c Config) (found, error) {
 			return f, err
 		}
 	}
-	if f.shim, err = installShim(c); err != nil {
+	if f.shim, err = installShim(shim, filepath.Join(c.Root, "bin", filepath.Base(c.Shim))); err != nil {
 		return f, err
 	}
 	if err := findFirst(filepath.Dir(f.shim)); err != nil {
@@ -48,6 +51,17 @@ func prepare(c Config) (found, error) {
 	}
 	f.restrictOOM = !canLowerOOMScore()
 	return f, nil
+}
+
+func findRunc(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the OCI runtime %q: %w: install it (Debian: apt-get install runc) or name another one", name, err)
+	}
+	return path, nil
 }
 
 func makeDir(path string, mode os.FileMode) error {
@@ -66,17 +80,11 @@ func makeDir(path string, mode os.FileMode) error {
 // installShim copies the shim below the root and returns the copy's path. containerd notes the path
 // with every container; were it gone when the daemon comes back from an upgrade or from another
 // directory, containerd would drop the container instead of adopting it.
-func installShim(c Config) (string, error) {
-	source, err := os.Open(c.Shim)
-	if err != nil {
-		return "", fmt.Errorf("find the containerd shim: %w: it is built with nodelet (make build) and belongs beside it", err)
-	}
-	defer func() { _ = source.Close() }()
+func installShim(source *os.File, target string) (string, error) {
 	info, err := source.Stat()
 	if err != nil {
 		return "", fmt.Errorf("look at the containerd shim: %w", err)
 	}
-	target := filepath.Join(c.Root, "bin", filepath.Base(c.Shim))
 	if have, err := os.Stat(target); err == nil && have.Size() == info.Size() && have.ModTime().Equal(info.ModTime()) {
 		return target, nil
 	}

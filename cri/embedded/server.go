@@ -72,9 +72,6 @@ func (s *Server) start(ctx context.Context, f found) error {
 	if s.plugins, err = load(run, s.config.render(f)); err != nil {
 		return err
 	}
-	if s.sockets, err = serve(s.plugins, s.config.Socket(), s.failed); err != nil {
-		return err
-	}
 	if err := s.plugins.wait(ctx, s.failed); err != nil {
 		return err
 	}
@@ -89,7 +86,12 @@ func (s *Server) start(ctx context.Context, f found) error {
 		return fmt.Errorf("connect to the embedded containerd: %w", err)
 	}
 	s.images = &importer{client: s.client, runtime: s.runtime, snapshotter: f.snapshotter}
-	return s.images.ensure(ctx, PauseImage, pauseArchive)
+	if err := s.images.ensure(ctx, PauseImage, pauseArchive); err != nil {
+		return err
+	}
+	// Last, so that whoever finds the sockets finds all ready. Shims try again for seconds.
+	s.sockets, err = serve(s.plugins, s.config.Socket(), s.failed)
+	return err
 }
 
 // connect makes the client that calls the CRI plugin's methods.

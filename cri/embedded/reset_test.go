@@ -1,0 +1,103 @@
+package embedded
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// TestReset: everything of one containerd goes, and nothing of another.
+func TestReset(t *testing.T) {
+	other := newMachine(t)
+	other.start()
+	other.importBusybox()
+	kept := other.runContainer(other.runSandbox("kept"), "kept", "app", "sleep", "1000")
+
+	m := newMachine(t)
+	m.start()
+	m.importBusybox()
+	id := m.runContainer(m.runSandbox("web"), "web", "app", "sleep", "1000")
+	m.runSandbox("second")
+	m.signal(syscall.SIGKILL)
+	if err := Reset(t.Context(), m.config.Root, m.config.State); err != nil {
+		t.Fatal(err)
+	}
+	inside, shims := processes(m.config.Socket(), map[string]bool{id: true})
+	if len(inside)+len(shims) > 0 {
+		t.Errorf("still running: %v, shims %v", inside, shims)
+	}
+	for _, dir := range []string{m.config.Root, m.config.State, m.config.shimSockets()} {
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%s is still there (%v)", dir, err)
+		}
+		if mounts, err := mountsBelow(dir); err != nil || len(mounts) > 0 {
+			t.Errorf("still mounted: %q, %v", mounts, err)
+		}
+	}
+	if left := cgroupsNamed(id); len(left) > 0 {
+		t.Errorf("cgroups left: %q", left)
+	}
+	if got := other.exec(kept, "echo", "alive"); got != "alive" {
+		t.Errorf("the neighbour's container says %q", got)
+	}
+	if err := Reset(t.Context(), m.config.Root, m.config.State); err != nil {
+		t.Errorf("a second reset: %v", err)
+	}
+}
+
+func cgroupsNamed(id string) []string {
+	var found []string
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && strings.Contains(entry.Name(), id) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	return found
+}
+
+func TestResetRefusesNonsense(t *testing.T) {
+	for _, dir := range []string{"", "relative", "/", "/."} {
+		if err := Reset(t.Context(), dir, t.TempDir()); err == nil {
+			t.Errorf("reset of %q succeeded", dir)
+		}
+	}
+}
+
+// TestReboot: processes, mounts and the state directory are gone, the root is not.
+func TestReboot(t *testing.T) {
+	m := newMachine(t)
+	m.start()
+	m.importBusybox()
+	sandbox := m.runSandbox("web")
+	id := m.runContainer(sandbox, "web", "app", "sleep", "1000")
+	m.signal(syscall.SIGKILL)
+	if err := killAll(t.Context(), m.config.Socket(), m.config.containers()); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeTree(m.config.State); err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	if got := m.container(id).GetState(); got != runtimev1.ContainerState_CONTAINER_EXITED {
+		t.Errorf("the container is %s", got)
+	}
+	status, err := m.cri.PodSandboxStatus(t.Context(), &runtimev1.PodSandboxStatusRequest{PodSandboxId: sandbox})
+	if err != nil || status.GetStatus().GetState() != runtimev1.PodSandboxState_SANDBOX_NOTREADY {
+		t.Errorf("the sandbox: %v, %v", status, err)
+	}
+	if _, err := m.cri.RemovePodSandbox(t.Context(), &runtimev1.RemovePodSandboxRequest{PodSandboxId: sandbox}); err != nil {
+		t.Errorf("remove what the reboot left: %v", err)
+	}
+	m.runContainer(m.runSandbox("web"), "web", "app", "sleep", "1000")
+}
+
+func TestUnescape(t *testing.T) {
+	if got := unescape(`/a\040b\011c\134d\012`); got != "/a b\tc\\d\n" {
+		t.Errorf("got %q", got)
+	}
+}
