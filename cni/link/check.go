@@ -68,6 +68,52 @@ func checkEnd(conn *nl.Conn, end linkplan.End) error {
 	return errors.Join(problems...)
 }
 
+// Broken gives those host ends of which a link setting, neighbour or route is
+// missing, by one look at the kernel for all of them; sysctls are not looked at.
+func Broken(host *nl.Conn, ends []linkplan.End) ([]linkplan.End, error) {
+	links, err := host.Links()
+	if err != nil {
+		return nil, err
+	}
+	neighs, err := host.Neighs(0)
+	if err != nil {
+		return nil, err
+	}
+	routes, err := host.Routes(nl.Proto)
+	if err != nil {
+		return nil, err
+	}
+	type entry struct {
+		link int
+		ip   netip.Addr
+	}
+	index, have := map[string]int{}, map[entry]int{}
+	for _, l := range links {
+		if l.Up && ours(l) {
+			index[l.Name] = l.Index
+		}
+	}
+	for _, n := range neighs {
+		have[entry{n.Link, n.IP}]++
+	}
+	for _, r := range routes {
+		if r.Dst.IsSingleIP() {
+			have[entry{r.Link, r.Dst.Addr()}]++
+		}
+	}
+	var broken []linkplan.End
+	for _, end := range ends {
+		i, whole := index[end.Name]
+		for _, n := range end.Neighs { // each address has a neighbour and a route
+			whole = whole && have[entry{i, n.IP}] == 2
+		}
+		if !whole {
+			broken = append(broken, end)
+		}
+	}
+	return broken, nil
+}
+
 // Repair sets the host's side of an attachment right again and says whether
 // anything was missing. An attachment without its veth cannot be repaired:
 // the pod's side is gone with it; that is nl.ErrNotFound.

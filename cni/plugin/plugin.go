@@ -61,7 +61,7 @@ func add(ctx context.Context, args *skel.CmdArgs) error {
 	if want.Ports, err = cfg.ports(); err != nil {
 		return err
 	}
-	lease, plan, err := cfg.node().Add(ctx, ns, want)
+	lease, plan, err := cfg.Node().Add(ctx, ns, want)
 	if errors.Is(err, ipam.ErrExhausted) || errors.Is(err, ipam.ErrPortTaken) {
 		return types.NewError(types.ErrTryAgainLater, err.Error(), "")
 	}
@@ -79,7 +79,7 @@ func del(ctx context.Context, args *skel.CmdArgs) error {
 		return err
 	}
 	veth := linkplan.VethName(linkplan.Request{ContainerID: args.ContainerID, IfName: args.IfName})
-	state, err := cfg.node().Dir().View()
+	state, err := cfg.Node().Dir().View()
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func del(ctx context.Context, args *skel.CmdArgs) error {
 	if !ok {
 		lease.Veth = veth
 	}
-	return cfg.node().Release(ctx, []ipam.Lease{lease})
+	return cfg.Node().Release(ctx, []ipam.Lease{lease})
 }
 
 // check compares what the kernel has with what ADD has answered.
@@ -101,7 +101,7 @@ func check(_ context.Context, args *skel.CmdArgs) error {
 		return err
 	}
 	defer ns.Close()
-	state, err := cfg.node().Dir().View()
+	state, err := cfg.Node().Dir().View()
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func check(_ context.Context, args *skel.CmdArgs) error {
 	if err := cfg.matchesPrevious(lease.Addrs); err != nil {
 		return err
 	}
-	plan, err := cfg.node().Plan(lease)
+	plan, err := cfg.Node().Plan(lease)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func gc(ctx context.Context, args *skel.CmdArgs) error {
 	for _, v := range cfg.Valid {
 		valid[linkplan.VethName(linkplan.Request{ContainerID: v.ContainerID, IfName: v.IfName})] = true
 	}
-	state, err := cfg.node().Dir().View()
+	state, err := cfg.Node().Dir().View()
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func gc(ctx context.Context, args *skel.CmdArgs) error {
 	if len(dead) == 0 {
 		return nil
 	}
-	return cfg.node().Release(ctx, dead)
+	return cfg.Node().Release(ctx, dead)
 }
 
 // status says whether an ADD would have what it needs.
@@ -157,7 +157,7 @@ func status(_ context.Context, args *skel.CmdArgs) error {
 	if err := cfg.usable(); err != nil {
 		return types.NewError(notAvailable, err.Error(), "")
 	}
-	err = cfg.node().Dir().Update(func(s ipam.State) (ipam.State, error) {
+	err = cfg.Node().Dir().Update(func(s ipam.State) (ipam.State, error) {
 		_, _, err := ipam.Allocate(s, cfg.Subnets, ipam.Lease{Veth: "status"})
 		return s, err
 	})
@@ -175,7 +175,8 @@ func openNetns(path string) (*netns.NS, error) {
 	return ns, nil
 }
 
-func (c Config) node() attach.Node {
+// Node is the same as the attachments see it.
+func (c Config) Node() attach.Node {
 	return attach.Node{StateDir: c.StateDir, Subnets: c.Subnets, NodeIPs: c.NodeIPs, MTU: c.MTU, Inside: c.Inside}
 }
 

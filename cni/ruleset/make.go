@@ -7,8 +7,11 @@ import (
 	"nodelet/internal/nft"
 )
 
+// OwnPrefix begins the names of all tables that belong to parts of nodelet.
+const OwnPrefix = "nodelet-"
+
 // Table is the name of the table this package owns.
-func Table() nft.Table { return nft.Table{Family: nft.Inet, Name: "nodelet-cni"} }
+func Table() nft.Table { return nft.Table{Family: nft.Inet, Name: OwnPrefix + "cni"} }
 
 // Network is what the table must know of the node.
 type Network struct {

@@ -1,0 +1,84 @@
+package routes
+
+import (
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+	"pgregory.net/rapid"
+
+	"nodelet/internal/model"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			ar, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var in struct {
+				Self      string
+				Nodes     []*model.Node
+				Connected []netip.Prefix
+			}
+			if err := json.Unmarshal(ar.Files[0].Data, &in); err != nil {
+				t.Fatal(err)
+			}
+			got := Make(in.Self, in.Nodes, in.Connected).String()
+			if *update {
+				ar.Files = []txtar.File{ar.Files[0], {Name: "plan", Data: []byte(got)}}
+				if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if d := cmp.Diff(string(ar.Files[1].Data), got); d != "" {
+				t.Fatalf("plan differs (-want +got), see -update:\n%s", d)
+			}
+		})
+	}
+}
+
+// TestLaws: whatever nodes claim, no two routes overlap, none covers a network
+// of the host, and the own pod CIDR is never routed away.
+func TestLaws(t *testing.T) {
+	prefix := rapid.Custom(func(t *rapid.T) netip.Prefix {
+		b := rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "addr")
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte(b)), rapid.IntRange(0, 32).Draw(t, "bits")).Masked()
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		connected := rapid.SliceOfN(prefix, 0, 3).Draw(t, "connected")
+		nodes := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) *model.Node {
+			return &model.Node{Name: rapid.SampledFrom([]string{"a", "b", "c", "self"}).Draw(t, "name"),
+				PodCIDRs: rapid.SliceOfN(prefix, 0, 2).Draw(t, "cidrs"), InternalIPs: []netip.Addr{prefix.Draw(t, "ip").Addr()}}
+		}), 0, 6).Draw(t, "nodes")
+		p := Make("self", nodes, connected)
+		for i, r := range p.Routes {
+			for _, c := range connected {
+				if r.Dst.Overlaps(c) {
+					t.Fatalf("%s covers %s", r, c)
+				}
+			}
+			for _, q := range p.Routes[:i] {
+				if r.Dst.Overlaps(q.Dst) {
+					t.Fatalf("%s and %s overlap", r, q)
+				}
+			}
+			if q := Make("self", nodes, connected); q.String() != p.String() {
+				t.Fatalf("not the same twice")
+			}
+		}
+	})
+}
