@@ -21,34 +21,69 @@ import (
 // report to and containers by their ids, both exactly: nothing of another containerd is touched. It
 // may be repeated.
 func Reset(ctx context.Context, root, state string) error {
-	for _, dir := range []string{root, state} {
-		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
-			return fmt.Errorf("reset containerd: %q is not a directory of its own", dir)
-		}
-	}
-	config := Config{Root: filepath.Clean(root), State: filepath.Clean(state)}
-	if _, err := os.Stat(config.Root); err == nil {
-		lock, err := lockRoot(config.Root)
-		if err != nil {
-			return fmt.Errorf("reset containerd: %w", err)
-		}
-		defer func() { _ = lock.Close() }()
-	}
-	containers := config.containers()
-	if err := killAll(ctx, config.Socket(), containers); err != nil {
+	config, release, err := stopped(root, state)
+	if err != nil {
 		return fmt.Errorf("reset containerd: %w", err)
 	}
-	var errs []error
-	for _, c := range containers {
-		errs = append(errs, c.removeCgroups())
+	defer release()
+	if _, err := config.stopAll(ctx); err != nil {
+		return fmt.Errorf("reset containerd: %w", err)
 	}
-	for _, dir := range []string{config.State, config.Root, config.shimSockets()} {
-		errs = append(errs, removeTree(dir))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := removeTree(config.Root); err != nil {
 		return fmt.Errorf("reset containerd: %w", err)
 	}
 	return nil
+}
+
+// StopAll ends every container of a containerd that does not run any more, as a reboot would: what
+// belongs to running containers is gone, images and the records of containers stay. It gives the ids.
+func StopAll(ctx context.Context, root, state string) ([]string, error) {
+	config, release, err := stopped(root, state)
+	if err != nil {
+		return nil, fmt.Errorf("stop containers: %w", err)
+	}
+	defer release()
+	ids, err := config.stopAll(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("stop containers: %w", err)
+	}
+	return ids, nil
+}
+
+// stopped makes sure that no containerd runs on the directories, nor starts until release is called.
+func stopped(root, state string) (config Config, release func(), err error) {
+	for _, dir := range []string{root, state} {
+		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
+			return config, nil, fmt.Errorf("%q is not a directory of its own", dir)
+		}
+	}
+	config = Config{Root: filepath.Clean(root), State: filepath.Clean(state)}
+	if _, err := os.Stat(config.Root); err != nil {
+		return config, func() {}, nil
+	}
+	lock, err := lockRoot(config.Root)
+	if err != nil {
+		return config, nil, err
+	}
+	return config, func() { _ = lock.Close() }, nil
+}
+
+// stopAll kills containers and shims and removes all that belongs to running ones.
+func (c Config) stopAll(ctx context.Context) ([]string, error) {
+	containers := c.containers()
+	if err := killAll(ctx, c.Socket(), containers); err != nil {
+		return nil, err
+	}
+	var ids []string
+	var errs []error
+	for _, l := range containers {
+		ids = append(ids, l.id)
+		errs = append(errs, l.removeCgroups())
+	}
+	for _, dir := range []string{c.State, c.shimSockets()} {
+		errs = append(errs, removeTree(dir))
+	}
+	return ids, errors.Join(errs...)
 }
 
 // leftover is a container as runc and containerd noted it.
