@@ -20,14 +20,20 @@ type message struct {
 	expires time.Time
 }
 
+// fit is what a reply is fitted to: the client's size, and the time for its TTLs.
+type fit struct {
+	limit int
+	now   time.Time
+}
+
 // append writes the reply to q with the time it has been kept taken off each TTL.
-func (m *message) append(dst []byte, q *wire.Query, limit int, now time.Time) []byte {
+func (m *message) append(dst []byte, q *wire.Query, f fit) []byte {
 	msg := wire.Begin(dst, q, m.flags, m.rcode)
 	msg = append(msg, m.records...)
-	if age := uint32(max(now.Sub(m.stored)/time.Second, 0)); age > 0 {
+	if age := uint32(max(f.now.Sub(m.stored)/time.Second, 0)); age > 0 {
 		forTTL(msg, q.End(), m.counts, func(ttl uint32) uint32 { return ttl - min(ttl, age) })
 	}
-	return wire.Finish(msg, q, m.counts, limit)
+	return wire.Finish(msg, q, m.counts, f.limit)
 }
 
 // forTTL maps the TTL of each record from off on.
@@ -174,7 +180,7 @@ func (d *DNS) answerCached(r *request) ([]byte, verdict) {
 	}
 	r.stats.hits.Add(1)
 	if r.chase != nil {
-		return r.chase.join(r.out, &r.q, m, r.limit, r.now), done
+		return r.chase.join(&r.q, m, fit{r.limit, r.now}), done
 	}
-	return m.append(r.out, &r.q, r.limit, r.now), done
+	return m.append(r.out, &r.q, fit{r.limit, r.now}), done
 }

@@ -26,7 +26,9 @@ type Config struct {
 	Port uint16
 	// Link gets those of ListenAddrs that are not on the host yet. Empty: the
 	// addresses are somebody else's work.
-	Link          string
+	Link string
+	// NoTrack keeps connection tracking off the packets of ListenAddrs.
+	NoTrack       bool
 	ClusterDomain string
 	// TTL of cluster names in seconds.
 	TTL  uint32
@@ -65,7 +67,7 @@ type Limits struct {
 // DefaultConfig is the configuration for the given cluster domain and addresses.
 func DefaultConfig(domain string, listen ...netip.Addr) Config {
 	return Config{
-		ListenAddrs: listen, Port: 53, Link: "lo", ClusterDomain: domain, TTL: 5,
+		ListenAddrs: listen, Port: 53, Link: "lo", NoTrack: true, ClusterDomain: domain, TTL: 5,
 		ResolvConf: "/etc/resolv.conf", ResolvedConf: "/run/systemd/resolve/resolv.conf",
 		Limits: Limits{
 			Forwards: 1000, ClientForwards: 200,
@@ -81,17 +83,17 @@ func DefaultConfig(domain string, listen ...netip.Addr) Config {
 type Deps struct {
 	Store *store.Store
 	Log   *slog.Logger
-	// Addresses puts addresses on the link; nil means rtnetlink.
-	Addresses Addresses
+	// Host is what is needed of the host; nil means rtnetlink and nftables.
+	Host Host
 }
 
 // DNS is the running feature.
 type DNS struct {
-	c         Config
-	log       *slog.Logger
-	store     *store.Store
-	addresses Addresses
-	health    reconcile.Health
+	c      Config
+	log    *slog.Logger
+	store  *store.Store
+	host   Host
+	health reconcile.Health
 
 	zone  atomic.Pointer[zone.Zone]
 	bound atomic.Pointer[error] // nil: not tried yet; points to nil: listening
@@ -117,9 +119,9 @@ func New(c Config, deps Deps) (*DNS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure dns: %w", err)
 	}
-	d := &DNS{c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, addresses: deps.Addresses}
-	if d.addresses == nil {
-		d.addresses = kernelAddresses{link: c.Link}
+	d := &DNS{c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, host: deps.Host}
+	if d.host == nil {
+		d.host = newKernelHost(c)
 	}
 	d.zone.Store(z)
 	d.cache = newCache(c.Limits)
@@ -135,7 +137,7 @@ func (d *DNS) Run(ctx context.Context) error {
 	g.Go(func() error { return d.syncLoop().Run(ctx) })
 	g.Go(func() error { return d.forward.run(ctx) })
 	if d.c.Link != "" {
-		g.Go(func() error { return d.keepAddresses(ctx) })
+		g.Go(func() error { return d.keepHost(ctx) })
 	}
 	g.Go(func() error { return d.serve(ctx) })
 	return g.Wait()

@@ -8,7 +8,8 @@
 // The zone follows the store by a reconcile.Loop (dns.go: sync).
 //
 // Touches: UDP and TCP sockets on the configured addresses, those addresses on
-// the loopback link, resolv.conf (read), UDP and TCP to the host's resolvers.
+// the loopback link, the nftables table "inet nodelet-dns", resolv.conf (read),
+// UDP and TCP to the host's resolvers.
 //
 // Invariants:
 //   - No lock, no store read and no allocation between the arrival of a query
@@ -16,6 +17,6 @@
 //   - Before the tables are synced cluster names get SERVFAIL, never NXDOMAIN;
 //     after the API is lost the last zone stays.
 //   - All that waits or is kept is bounded by a named limit in Limits.
-//   - The addresses stay on the link when the daemon ends, so that pods get
-//     answers again the moment it is back; Cleanup removes them.
+//   - Addresses and rules stay when the daemon ends, so that pods get answers
+//     again the moment it is back; Cleanup removes them.
 package dns

@@ -131,10 +131,10 @@ func (f *forwarder) fly(ctx context.Context, fl *flight) {
 
 func (w *waiter) compose(m *message, now time.Time) []byte {
 	if w.chase != nil {
-		return w.chase.join(nil, &w.q, m, w.limit, now)
+		return w.chase.join(&w.q, m, fit{w.limit, now})
 	}
 	out := make([]byte, 0, w.q.End()+len(m.records)+wire.OptLen)
-	return m.append(out, &w.q, w.limit, now)
+	return m.append(out, &w.q, fit{w.limit, now})
 }
 
 // resolve asks the resolvers in turn, those that are down last. The answer of

@@ -87,15 +87,15 @@ func without(list []dns.RR, types ...uint16) []dns.RR {
 
 // join makes the reply to q of the CNAMEs of the zone and of what m says of
 // their target. The code is that of the target (RFC 6604).
-func (c *chase) join(dst []byte, q *wire.Query, m *message, limit int, now time.Time) []byte {
-	fail := func() []byte { return wire.Status(dst, q, wire.ServFail) }
+func (c *chase) join(q *wire.Query, m *message, f fit) []byte {
+	fail := func() []byte { return wire.Status(nil, q, wire.ServFail) }
 	if m.rcode != wire.Success && m.rcode != wire.NXDomain {
 		return fail()
 	}
 	target := c.target
 	target.EDNS = false
 	var head, tail dns.Msg
-	if head.Unpack(c.head) != nil || tail.Unpack(m.append(nil, &target, wire.MaxTCP, now)) != nil {
+	if head.Unpack(c.head) != nil || tail.Unpack(m.append(nil, &target, fit{wire.MaxTCP, f.now})) != nil {
 		return fail()
 	}
 	head.Answer = append(head.Answer, tail.Answer...)
@@ -105,8 +105,8 @@ func (c *chase) join(dst []byte, q *wire.Query, m *message, limit int, now time.
 	if err != nil || len(packed) > wire.MaxTCP-wire.OptLen {
 		return fail()
 	}
-	msg := wire.Begin(dst, q, wire.FlagAA, m.rcode)
+	msg := wire.Begin(nil, q, wire.FlagAA, m.rcode)
 	msg = append(msg, packed[q.End():]...)
 	n := wire.Counts{Answer: uint16(len(head.Answer)), Authority: uint16(len(head.Ns))}
-	return wire.Finish(msg, q, n, limit)
+	return wire.Finish(msg, q, n, f.limit)
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nodelet/dns/wire"
+	"nodelet/internal/proc"
 )
 
 const (
@@ -172,11 +173,21 @@ func control(shared bool) func(network, address string, c syscall.RawConn) error
 func explainListen(network string, at netip.AddrPort, err error) error {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("listen on %s %s: taken by %s: stop it or take its address from its configuration", network, at, portOwner(network, at))
+		return fmt.Errorf("listen on %s %s: taken by %s: stop it or take the address out of its configuration", network, at, portOwner(network, at))
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return fmt.Errorf("listen on %s %s: run as root or with CAP_NET_BIND_SERVICE: %w", network, at, err)
 	}
 	return fmt.Errorf("listen on %s %s: %w", network, at, err)
+}
+
+// portOwner says who has a socket on the address, or on all addresses, for people.
+func portOwner(network string, at netip.AddrPort) string {
+	for _, l := range proc.Listeners(network, at.Port()) {
+		if a := l.Addr.Addr(); a == at.Addr() || a.IsUnspecified() {
+			return l.String()
+		}
+	}
+	return "a socket that is not visible from here"
 }
 
 // serveUDP is one worker: it reads a batch, answers it and writes the replies.

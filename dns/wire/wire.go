@@ -119,23 +119,28 @@ const (
 	opcodeMask uint16 = 0xF << 11
 )
 
+// RR is the fixed part of a record: all but its owner and its data, which is Size bytes long.
+type RR struct {
+	Type Type
+	TTL  uint32
+	Size int
+}
+
 // AppendRR appends the fixed part of a record whose owner is a pointer to
-// offset owner and whose data is size bytes long, which the caller appends.
-func AppendRR(dst []byte, owner uint16, t Type, ttl uint32, size int) []byte {
+// offset owner. The caller appends the data.
+func AppendRR(dst []byte, owner uint16, rr RR) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, 0xC000|owner)
-	return appendFixed(dst, t, ttl, size)
+	return rr.append(dst)
 }
 
 // AppendNamedRR is AppendRR with an owner written out in wire form.
-func AppendNamedRR(dst, owner []byte, t Type, ttl uint32, size int) []byte {
-	return appendFixed(append(dst, owner...), t, ttl, size)
-}
+func AppendNamedRR(dst, owner []byte, rr RR) []byte { return rr.append(append(dst, owner...)) }
 
-func appendFixed(dst []byte, t Type, ttl uint32, size int) []byte {
-	dst = binary.BigEndian.AppendUint16(dst, uint16(t))
+func (rr RR) append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(rr.Type))
 	dst = binary.BigEndian.AppendUint16(dst, ClassIN)
-	dst = binary.BigEndian.AppendUint32(dst, ttl)
-	return binary.BigEndian.AppendUint16(dst, uint16(size))
+	dst = binary.BigEndian.AppendUint32(dst, rr.TTL)
+	return binary.BigEndian.AppendUint16(dst, uint16(rr.Size))
 }
 
 // SkipName gives the offset behind the name at off, which may end in a

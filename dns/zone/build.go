@@ -222,10 +222,10 @@ func recordSize(is4 bool) int {
 func appendAddr(dst []byte, owner uint16, ip netip.Addr, ttl uint32) []byte {
 	if ip.Is4() {
 		b := ip.As4()
-		return append(wire.AppendRR(dst, owner, wire.TypeA, ttl, 4), b[:]...)
+		return append(wire.AppendRR(dst, owner, wire.RR{Type: wire.TypeA, TTL: ttl, Size: 4}), b[:]...)
 	}
 	b := ip.As16()
-	return append(wire.AppendRR(dst, owner, wire.TypeAAAA, ttl, 16), b[:]...)
+	return append(wire.AppendRR(dst, owner, wire.RR{Type: wire.TypeAAAA, TTL: ttl, Size: 16}), b[:]...)
 }
 
 // target is an SRV record's identity: the same host and port are listed once.
@@ -255,7 +255,7 @@ func (p *packer) srv(entries []entry, prefix int) answer {
 		if !p.room(a, 2+10+6+len(name)) {
 			break
 		}
-		p.s.body = wire.AppendRR(p.s.body, wire.HeaderLen, wire.TypeSRV, p.c.TTL, 6+len(name))
+		p.s.body = wire.AppendRR(p.s.body, wire.HeaderLen, wire.RR{Type: wire.TypeSRV, TTL: p.c.TTL, Size: 6 + len(name)})
 		p.s.body = append(p.s.body, 0, 0)
 		p.s.body = binary.BigEndian.AppendUint16(p.s.body, weight)
 		p.s.body = binary.BigEndian.AppendUint16(p.s.body, e.port.Port)
@@ -291,7 +291,7 @@ func (p *packer) extras(a answer, entries []entry, at map[string]int) answer {
 			if e.addr.Is4() {
 				t = wire.TypeA
 			}
-			p.s.body = append(wire.AppendNamedRR(p.s.body, name, t, p.c.TTL, len(raw)), raw...)
+			p.s.body = append(wire.AppendNamedRR(p.s.body, name, wire.RR{Type: t, TTL: p.c.TTL, Size: len(raw)}), raw...)
 		}
 		a.extras++
 	}

@@ -2,9 +2,7 @@ package zone
 
 import (
 	"encoding/binary"
-	"slices"
 	"strconv"
-	"strings"
 
 	"nodelet/dns/wire"
 	"nodelet/internal/model"
@@ -93,12 +91,12 @@ func (z *Zone) Answer(dst []byte, q *wire.Query, o Options) Reply {
 		return z.answerExternal(dst, q, n.s, o)
 	}
 	if !n.exists {
-		return z.negative(dst, q, below, wire.NXDomain, o)
+		return z.negative(dst, q, wire.NXDomain, o)
 	}
 	msg := wire.Begin(dst, q, wire.FlagAA, wire.Success)
 	msg, counts := z.appendRecords(msg, q, n, o)
 	if counts == (wire.Counts{}) {
-		return z.negative(dst, q, below, wire.Success, o)
+		return z.negative(dst, q, wire.Success, o)
 	}
 	return Reply{Msg: wire.Finish(msg, q, counts, o.Limit)}
 }
@@ -179,15 +177,21 @@ func (z *Zone) findPod(q *wire.Query, n int) node {
 	return node{}
 }
 
-// host gives the endpoint with that label.
+// host gives the endpoint with that label. Comparing string(label) in place does
+// not allocate; passing it on would.
 func (s *service) host(label []byte) *host {
-	i, ok := slices.BinarySearchFunc(s.hosts, label, func(h host, l []byte) int {
-		return strings.Compare(h.label, string(l))
-	})
-	if !ok {
-		return nil
+	low, high := 0, len(s.hosts)
+	for low < high {
+		if mid := (low + high) / 2; s.hosts[mid].label < string(label) {
+			low = mid + 1
+		} else {
+			high = mid
+		}
 	}
-	return &s.hosts[i]
+	if low < len(s.hosts) && s.hosts[low].label == string(label) {
+		return &s.hosts[low]
+	}
+	return nil
 }
 
 // port gives the port with the labels _name and _protocol. A Service has few.
@@ -248,12 +252,12 @@ func (z *Zone) appendDynamic(msg []byte, q *wire.Query, d dynamic) ([]byte, wire
 	case d == apex && q.Type == wire.TypeNS:
 		return z.appendNS(msg)
 	case d == version && q.Type == wire.TypeTXT:
-		msg = wire.AppendRR(msg, wire.HeaderLen, wire.TypeTXT, schemaTTL, 1+len(schema))
+		msg = wire.AppendRR(msg, wire.HeaderLen, wire.RR{Type: wire.TypeTXT, TTL: schemaTTL, Size: 1 + len(schema)})
 		return append(append(msg, byte(len(schema))), schema...), one
 	case d == revision && q.Type == wire.TypeTXT:
 		var buf [20]byte
 		text := strconv.AppendUint(buf[:0], uint64(z.in.Revision), 10)
-		msg = wire.AppendRR(msg, wire.HeaderLen, wire.TypeTXT, 0, 1+len(text))
+		msg = wire.AppendRR(msg, wire.HeaderLen, wire.RR{Type: wire.TypeTXT, TTL: 0, Size: 1 + len(text)})
 		return append(append(msg, byte(len(text))), text...), one
 	case d == nameserver:
 		n := uint16(0)
@@ -275,7 +279,7 @@ func (z *Zone) appendDynamic(msg []byte, q *wire.Query, d dynamic) ([]byte, wire
 
 // appendNS appends the name server of the zone, with its addresses as additional records.
 func (z *Zone) appendNS(msg []byte) ([]byte, wire.Counts) {
-	msg = wire.AppendRR(msg, wire.HeaderLen, wire.TypeNS, z.c.TTL, len(nsPrefix)+2)
+	msg = wire.AppendRR(msg, wire.HeaderLen, wire.RR{Type: wire.TypeNS, TTL: z.c.TTL, Size: len(nsPrefix) + 2})
 	at := uint16(len(msg))
 	msg = appendPointer(append(msg, nsPrefix...), wire.HeaderLen)
 	for _, ip := range z.c.Servers {
@@ -297,7 +301,7 @@ func appendPointer(dst []byte, off uint16) []byte {
 // The serial is the revision, so that a secondary or a human sees change.
 func (z *Zone) appendSOA(msg []byte, domain uint16) []byte {
 	size := len(nsPrefix) + 2 + len(hostmaster) + 2 + 5*4
-	msg = wire.AppendRR(msg, domain, wire.TypeSOA, min(z.c.TTL, maxSOA), size)
+	msg = wire.AppendRR(msg, domain, wire.RR{Type: wire.TypeSOA, TTL: min(z.c.TTL, maxSOA), Size: size})
 	msg = appendPointer(append(msg, nsPrefix...), domain)
 	msg = appendPointer(append(msg, hostmaster...), domain)
 	for _, v := range [...]uint32{uint32(z.in.Revision), 7200, 1800, 86400, z.c.TTL} {
@@ -307,9 +311,9 @@ func (z *Zone) appendSOA(msg []byte, domain uint16) []byte {
 }
 
 // negative is NXDOMAIN or, with Success, NODATA.
-func (z *Zone) negative(dst []byte, q *wire.Query, below int, rcode wire.Rcode, o Options) Reply {
+func (z *Zone) negative(dst []byte, q *wire.Query, rcode wire.Rcode, o Options) Reply {
 	msg := wire.Begin(dst, q, wire.FlagAA, rcode)
-	msg = z.appendSOA(msg, uint16(wire.HeaderLen+q.Offset(below)))
+	msg = z.appendSOA(msg, uint16(wire.HeaderLen+q.Offset(q.Labels()-z.c.labels)))
 	return Reply{Rcode: rcode, Msg: wire.Finish(msg, q, wire.Counts{Authority: 1}, o.Limit)}
 }
 
@@ -344,7 +348,7 @@ func (z *Zone) answerReverse(dst []byte, q *wire.Query, o Options) Reply {
 		if len(msg)-q.End()+12+size > maxRecords {
 			break
 		}
-		msg = wire.AppendRR(msg, wire.HeaderLen, wire.TypePTR, z.c.TTL, size)
+		msg = wire.AppendRR(msg, wire.HeaderLen, wire.RR{Type: wire.TypePTR, TTL: z.c.TTL, Size: size})
 		if r.host != "" {
 			msg = append(append(msg, byte(len(r.host))), r.host...)
 		}
@@ -358,15 +362,14 @@ func (z *Zone) answerReverse(dst []byte, q *wire.Query, o Options) Reply {
 // query what it leads to. A chain that ends in nothing within the zone, or in
 // itself, is NODATA as upstream.
 func (z *Zone) answerExternal(dst []byte, q *wire.Query, s *service, o Options) Reply {
-	below := q.Labels() - z.c.labels
 	if q.Type != wire.TypeA && q.Type != wire.TypeAAAA && q.Type != wire.TypeCNAME {
-		return z.negative(dst, q, below, wire.Success, o)
+		return z.negative(dst, q, wire.Success, o)
 	}
 	msg := wire.Begin(dst, q, wire.FlagAA, wire.Success)
 	owner := uint16(wire.HeaderLen)
 	var hop wire.Query
 	for n := uint16(1); n <= maxChain; n++ {
-		msg = wire.AppendRR(msg, owner, wire.TypeCNAME, z.c.TTL, len(s.target))
+		msg = wire.AppendRR(msg, owner, wire.RR{Type: wire.TypeCNAME, TTL: z.c.TTL, Size: len(s.target)})
 		owner = uint16(len(msg))
 		msg = append(msg, s.target...)
 		if q.Type == wire.TypeCNAME {
@@ -395,5 +398,5 @@ func (z *Zone) answerExternal(dst []byte, q *wire.Query, s *service, o Options) 
 		}
 		return Reply{Msg: wire.Finish(msg, q, wire.Counts{Answer: n + counts.Answer}, o.Limit)}
 	}
-	return z.negative(dst, q, below, wire.Success, o)
+	return z.negative(dst, q, wire.Success, o)
 }

@@ -34,7 +34,8 @@ func Listeners(network string, port uint16) []Listener {
 	var out []Listener
 	owners := map[string]int{} // inode -> index in out
 	for _, family := range []string{"", "6"} {
-		f, err := os.Open("/proc/net/" + network + family)
+		// thread-self: the main thread, which /proc/net shows, may be parked in a namespace made by netns.New.
+		f, err := os.Open("/proc/thread-self/net/" + network + family)
 		if err != nil {
 			continue
 		}

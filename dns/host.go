@@ -1,0 +1,218 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nodelet/internal/nft"
+	"nodelet/internal/nl"
+)
+
+// hostCheck is how often the host is looked at: somebody may have flushed the
+// link or the rules. A look costs some hundred microseconds.
+const hostCheck = 30 * time.Second
+
+// Host is what the server needs of the host beside its sockets: the addresses
+// it listens on, and that connection tracking leaves their packets alone.
+type Host interface {
+	// Observe lists what is there, one line each.
+	Observe(ctx context.Context) ([]string, error)
+	// Apply adds what is missing and lists it.
+	Apply(ctx context.Context) ([]string, error)
+	// Remove takes away all that Observe lists.
+	Remove(ctx context.Context) error
+}
+
+// kernelHost is the host by rtnetlink and nftables. An address is ours when it
+// is a configured one on the configured link: there is nothing else to tell it
+// by. The table is ours by its name.
+type kernelHost struct {
+	link    string
+	addrs   []netip.Addr // without loopback addresses, which every host has
+	port    uint16
+	noTrack bool
+}
+
+func newKernelHost(c Config) kernelHost {
+	addrs := slices.DeleteFunc(slices.Clone(c.ListenAddrs), netip.Addr.IsLoopback)
+	return kernelHost{link: c.Link, addrs: addrs, port: c.Port, noTrack: c.NoTrack}
+}
+
+// Table is the nftables table of this feature.
+func Table() nft.Table { return nft.Table{Family: nft.Inet, Name: "nodelet-dns"} }
+
+// Observe lists the addresses and the table that are there.
+func (k kernelHost) Observe(ctx context.Context) ([]string, error) {
+	var found []string
+	errAddrs := k.withLink(func(c *nl.Conn, link int) error {
+		have, err := k.present(c, link)
+		for _, a := range have {
+			found = append(found, fmt.Sprintf("address %s on %s", a, k.link))
+		}
+		return err
+	})
+	errRules := k.withRules(func(c *nft.Conn) error {
+		there, err := c.HasTable(ctx, Table())
+		if there {
+			found = append(found, "nftables table "+Table().String())
+		}
+		return err
+	})
+	return found, errors.Join(errAddrs, errRules)
+}
+
+// Apply adds the addresses and the rules that are missing.
+func (k kernelHost) Apply(ctx context.Context) ([]string, error) {
+	var added []string
+	errAddrs := k.withLink(func(c *nl.Conn, link int) error {
+		have, err := k.present(c, link)
+		errs := []error{err}
+		for _, a := range k.addrs {
+			if slices.Contains(have, a) {
+				continue
+			}
+			if err := c.AddAddr(nl.Addr{Prefix: hostPrefix(a), Link: link}); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			added = append(added, fmt.Sprintf("address %s on %s", a, k.link))
+		}
+		return errors.Join(errs...)
+	})
+	if !k.noTrack {
+		return added, errAddrs
+	}
+	errRules := k.withRules(func(c *nft.Conn) error {
+		want := noTrackRules(k.addrs, k.port)
+		changed, err := c.Ensure(ctx, &want)
+		if changed {
+			added = append(added, "nftables table "+Table().String())
+		}
+		return err
+	})
+	if errRules != nil {
+		errRules = fmt.Errorf("keep connection tracking off dns packets (they are served all the same): %w", errRules)
+	}
+	return added, errors.Join(errAddrs, errRules)
+}
+
+// Remove takes away the addresses and the table.
+func (k kernelHost) Remove(ctx context.Context) error {
+	errAddrs := k.withLink(func(c *nl.Conn, link int) error {
+		have, err := k.present(c, link)
+		errs := []error{err}
+		for _, a := range have {
+			errs = append(errs, c.DeleteAddr(nl.Addr{Prefix: hostPrefix(a), Link: link}))
+		}
+		return errors.Join(errs...)
+	})
+	return errors.Join(errAddrs, k.withRules(func(c *nft.Conn) error { return c.Delete(ctx, Table()) }))
+}
+
+func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// withLink runs f with a connection and the index of the link.
+func (k kernelHost) withLink(f func(c *nl.Conn, link int) error) error {
+	c, err := nl.Open()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := c.Link(k.link)
+	if err != nil {
+		return err
+	}
+	return f(c, l.Index)
+}
+
+func (k kernelHost) withRules(f func(c *nft.Conn) error) error {
+	c, err := nft.Open(nft.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c), c.Close())
+}
+
+// present lists which of the addresses the link has.
+func (k kernelHost) present(c *nl.Conn, link int) (have []netip.Addr, err error) {
+	all, err := c.Addrs(link)
+	for _, a := range all {
+		if ip := a.Prefix.Addr(); slices.Contains(k.addrs, ip) && a.Prefix.IsSingleIP() {
+			have = append(have, ip)
+		}
+	}
+	return have, err
+}
+
+// noTrackRules keeps connection tracking off the packets of these addresses:
+// queries from pods and from the host, and replies. Tracked, two queries sent
+// at once from one port may lose one of them, which costs the client 5 seconds.
+func noTrackRules(addrs []netip.Addr, port uint16) nft.Ruleset {
+	chain := func(name string, hook nft.Hook) nft.Chain {
+		c := nft.Chain{Name: name, Base: &nft.Base{Type: nft.Filter, Hook: hook, Priority: nft.PriorityRaw}}
+		for _, a := range addrs {
+			family, src, dst := nft.IsIPv4(), nft.SrcAddr4, nft.DstAddr4
+			if a.Is6() {
+				family, src, dst = nft.IsIPv6(), nft.SrcAddr6, nft.DstAddr6
+			}
+			for _, proto := range []uint8{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+				c.Rules = append(c.Rules,
+					nft.Rule{Do: []nft.Stmt{family, nft.Is(dst, a), nft.Is(nft.L4Proto, proto), nft.Is(nft.DstPort, port), nft.Notrack()}},
+					nft.Rule{Do: []nft.Stmt{family, nft.Is(src, a), nft.Is(nft.L4Proto, proto), nft.Is(nft.SrcPort, port), nft.Notrack()}})
+			}
+		}
+		return c
+	}
+	return nft.Ruleset{Table: Table(), Chains: []nft.Chain{chain("prerouting", nft.Prerouting), chain("output", nft.Output)}}
+}
+
+// keepHost applies what the server needs of the host, and again whenever it is gone.
+func (d *DNS) keepHost(ctx context.Context) error {
+	ticker := time.NewTicker(hostCheck)
+	defer ticker.Stop()
+	last := ""
+	for {
+		added, err := d.host.Apply(ctx)
+		if len(added) > 0 {
+			d.log.Info("applied to the host", "added", added)
+		}
+		if err != nil && err.Error() != last {
+			d.log.Error("apply to the host", "err", err)
+		}
+		last = ""
+		if err != nil {
+			last = err.Error()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// Cleanup removes what stays when the daemon ends: addresses and rules. It is
+// part of reset, when nothing serves any more.
+func (d *DNS) Cleanup(ctx context.Context) error {
+	if d.c.Link == "" {
+		return nil
+	}
+	if err := d.host.Remove(ctx); err != nil {
+		return fmt.Errorf("clean up dns: %w", err)
+	}
+	return nil
+}
+
+// Residue lists what Cleanup would remove.
+func (d *DNS) Residue(ctx context.Context) ([]string, error) {
+	if d.c.Link == "" {
+		return nil, nil
+	}
+	return d.host.Observe(ctx)
+}

@@ -1,0 +1,306 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+
+	"nodelet/internal/model"
+	"nodelet/internal/netns"
+	"nodelet/internal/nft"
+	"nodelet/internal/nl"
+	"nodelet/internal/store"
+)
+
+// inNamespace runs the calling test again in a process of its own in an empty
+// network namespace, and says whether this is that process.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	const mark = "DNS_TEST_NAMESPACE"
+	if os.Getenv(mark) != "" {
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes network namespaces")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), mark+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("in the namespace: %v\n%s", err, out)
+	}
+	return false
+}
+
+// node is a host with one pod, each with its own network namespace.
+type node struct {
+	pod  *netns.NS
+	conn *nl.Conn
+}
+
+var (
+	serviceIP  = netip.MustParseAddr("10.96.0.10")
+	serviceIP6 = netip.MustParseAddr("fd00:96::10")
+)
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := nl.Open()
+	must(err)
+	t.Cleanup(c.Close)
+	must(c.SetUp(1))
+	pod, err := netns.New()
+	must(err)
+	t.Cleanup(func() { pod.Close() })
+	link, err := c.AddVeth(nl.Veth{Name: "veth0", MTU: 1500, PeerNS: pod.Fd(), PeerName: "eth0"})
+	must(err)
+	for _, p := range []string{"10.244.0.1/24", "fd00:10::1/64"} {
+		must(c.AddAddr(nl.Addr{Prefix: netip.MustParsePrefix(p), Link: link}))
+	}
+	must(pod.Do(func() error {
+		c, err := nl.Open()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		l, err := c.Link("eth0")
+		if err != nil {
+			return err
+		}
+		errs := []error{c.SetUp(1), c.SetUp(l.Index)}
+		for _, p := range []string{"10.244.0.5/24", "fd00:10::5/64"} {
+			errs = append(errs, c.AddAddr(nl.Addr{Prefix: netip.MustParsePrefix(p), Link: l.Index}))
+		}
+		for dst, via := range map[string]string{"0.0.0.0/0": "10.244.0.1", "::/0": "fd00:10::1"} {
+			errs = append(errs, c.ReplaceRoute(nl.Route{Kind: nl.Unicast, Dst: netip.MustParsePrefix(dst), Via: netip.MustParseAddr(via), Link: l.Index}))
+		}
+		return errors.Join(errs...)
+	}))
+	return &node{pod: pod, conn: c}
+}
+
+// ask asks from the pod.
+func (n *node) ask(network string, server netip.Addr, name string) (*dns.Msg, error) {
+	var reply *dns.Msg
+	err := n.pod.Do(func() error {
+		m := new(dns.Msg)
+		m.SetQuestion(dns.Fqdn(name), dns.TypeA)
+		c := dns.Client{Net: network, Timeout: time.Second}
+		var err error
+		reply, _, err = c.Exchange(m, netip.AddrPortFrom(server, 53).String())
+		return err
+	})
+	return reply, err
+}
+
+// track makes the kernel track connections, as any NAT rule does, and count gives how many it tracks.
+func track(t *testing.T) {
+	t.Helper()
+	c, err := nft.Open(nft.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	rules := nft.Ruleset{Table: nft.Table{Family: nft.Inet, Name: "test"}, Chains: []nft.Chain{{
+		Name: "post", Base: &nft.Base{Type: nft.NAT, Hook: nft.Postrouting, Priority: nft.PrioritySNAT},
+		Rules: []nft.Rule{{Do: []nft.Stmt{nft.Is(nft.OutIf, "nosuch"), nft.Masquerade()}}},
+	}}}
+	if _, err := c.Ensure(t.Context(), &rules); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tracked(t *testing.T) string {
+	t.Helper()
+	count, err := netns.ReadSysctl("net.netfilter.nf_conntrack_count")
+	if err != nil {
+		t.Skipf("no connection tracking: %v", err)
+	}
+	return strings.TrimSpace(count)
+}
+
+func kernelConfig() Config {
+	c := DefaultConfig("cluster.local", serviceIP, serviceIP6)
+	c.ResolvConf, c.ResolvedConf = "/nonexistent", "/nonexistent"
+	return c
+}
+
+func TestKernelServiceAddress(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := newNode(t)
+	track(t)
+	c := kernelConfig()
+
+	s := startSynced(t, c)
+	eventually(t, "the rules", func() bool {
+		left, err := s.Residue(t.Context())
+		return err == nil && len(left) == 3
+	})
+	for _, network := range []string{"udp", "tcp"} {
+		for _, a := range []netip.Addr{serviceIP, serviceIP6} {
+			r, err := n.ask(network, a, "web.default.svc.cluster.local")
+			if err != nil {
+				t.Fatalf("%s %s: %v", network, a, err)
+			}
+			expect(t, r, "NOERROR 10.96.0.5")
+		}
+	}
+	expect(t, s.ask(t, "udp", "web.default.svc.cluster.local", dns.TypeA), "NOERROR 10.96.0.5")
+	if got := tracked(t); got != "0" {
+		t.Errorf("%s connections are tracked", got)
+	}
+	digFromPod(t, n)
+
+	s.stop()
+	if left, err := s.Residue(t.Context()); err != nil || len(left) != 3 {
+		t.Errorf("after the end there is %q (%v), want two addresses and the table", left, err)
+	}
+	for range 2 {
+		if err := s.Cleanup(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if left, err := s.Residue(t.Context()); err != nil || len(left) != 0 {
+			t.Errorf("after cleanup there is %q (%v)", left, err)
+		}
+	}
+
+	c.NoTrack = false
+	startSynced(t, c)
+	if _, err := n.ask("udp", serviceIP, "web.default.svc.cluster.local"); err != nil {
+		t.Fatal(err)
+	}
+	if tracked(t) == "0" {
+		t.Error("without notrack the kernel tracks nothing either: the test proves nothing")
+	}
+}
+
+func startSynced(t *testing.T, c Config) *server {
+	t.Helper()
+	st, w := store.New()
+	s := startOn(t, c, st, w)
+	s.sync(clusterIP("default/web", "10.96.0.5"))
+	eventually(t, "the address", func() bool {
+		left, err := s.host.Observe(t.Context())
+		return err == nil && len(left) >= len(c.ListenAddrs)
+	})
+	return s
+}
+
+// digFromPod uses a client that is not written in Go.
+func digFromPod(t *testing.T, n *node) {
+	t.Helper()
+	dig, err := exec.LookPath("dig")
+	if err != nil {
+		t.Log("dig is not installed: not tried")
+		return
+	}
+	err = n.pod.Do(func() error {
+		for _, args := range []string{"+noall +answer +comments", "+tcp +noall +answer +comments", "+cookie +dnssec +nsid +noall +answer +comments"} {
+			out, err := exec.Command(dig, append(strings.Fields(args), "@10.96.0.10", "WEB.default.svc.cluster.local", "A")...).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "10.96.0.5") || strings.Contains(string(out), "WARNING") {
+				return fmt.Errorf("dig %s: %w\n%s", args, err, out)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKernelPortTaken(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	newNode(t)
+	other, err := net.ListenPacket("udp4", "0.0.0.0:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, w := store.New()
+	c := kernelConfig()
+	d, err := New(c, Deps{Store: st, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Services.Replace(map[model.Key]*model.Service{})
+	w.Slices.Replace(nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	want := fmt.Sprintf("(pid %d)", os.Getpid())
+	eventually(t, "the owner of the port to be named", func() bool {
+		err := d.Ready()
+		return err != nil && strings.Contains(err.Error(), want) && strings.Contains(err.Error(), "0.0.0.0:53")
+	})
+	other.Close()
+	eventually(t, "the port to be had", func() bool { return d.Ready() == nil })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKernelKill9 kills a serving process at different moments: the next one
+// serves at once, without anything being cleaned up in between.
+func TestKernelKill9(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const mark = "DNS_TEST_SERVE"
+	if os.Getenv(mark) != "" {
+		startSynced(t, kernelConfig())
+		fmt.Println("serving")
+		select {}
+	}
+	n := newNode(t)
+	for round := range 4 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKernelKill9$")
+		cmd.Env = append(os.Environ(), mark+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if round > 0 {
+			began := time.Now()
+			eventually(t, "an answer", func() bool {
+				r, err := n.ask("udp", serviceIP, "web.default.svc.cluster.local")
+				return err == nil && r.Rcode == dns.RcodeSuccess
+			})
+			t.Logf("round %d: an answer after %s", round, time.Since(began))
+		} // the first is killed while it starts
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	d, err := New(kernelConfig(), Deps{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Cleanup(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if left, err := d.Residue(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("left %q, %v", left, err)
+	}
+}
