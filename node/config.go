@@ -36,6 +36,10 @@ type Config struct {
 	// NodeIPs holds at most one address per family, the primary first.
 	NodeIPs    []netip.Addr
 	Kubeconfig string
+	// InCluster: use the credentials of the pod this runs in. APIServer then
+	// names the server by an address that works without a Service.
+	InCluster  bool
+	APIServer  string
 	Components []Component
 
 	// RuntimeEndpoint is a CRI socket; empty means the embedded containerd.
@@ -139,6 +143,9 @@ func (c *Config) Validate() error {
 	}
 	if !filepath.IsAbs(c.CgroupRoot) {
 		bad("--cgroup-root %q: must start with /", c.CgroupRoot)
+	}
+	if c.InCluster && c.APIServer == "" {
+		bad("--in-cluster needs --api-server: the API server by an address that works without a Service, e.g. https://192.168.1.10:6443")
 	}
 	if c.MaxPods < 1 {
 		bad("--max-pods %d: must be at least 1", c.MaxPods)

@@ -20,6 +20,8 @@ func nodeCommand() *cobra.Command {
 	}
 	f.add(c.Flags())
 	c.Flags().StringVar(&f.cfg.Kubeconfig, "kubeconfig", "", "credentials and address of the API server (default: <data-dir>/node.kubeconfig)")
+	c.Flags().BoolVar(&f.cfg.InCluster, "in-cluster", false, "use the service account of the pod this runs in")
+	c.Flags().StringVar(&f.cfg.APIServer, "api-server", "", "with --in-cluster: the API server by an address that works without a Service")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := f.config()
 		if err != nil {

@@ -1,0 +1,66 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/agent"
+	"nodelet/agent/handler"
+	"nodelet/agent/image"
+	"nodelet/agent/nodestatus"
+	"nodelet/agent/podplan"
+	"nodelet/agent/probe"
+	"nodelet/agent/server"
+	"nodelet/agent/volume"
+	"nodelet/internal/cgroup"
+	"nodelet/internal/kube"
+	"nodelet/internal/model"
+)
+
+// agentParts are the parts of the agent, built once the container runtime is up.
+type agentParts struct {
+	n       *Node
+	runtime *containerRuntime
+	cgroups *cgroup.Tree
+	events  *kube.Events
+
+	status   *nodestatus.NodeStatus
+	volumes  *volume.Volumes
+	images   *image.Images
+	handlers *handler.Runner
+	probes   *probe.Probes
+	agent    *agent.Agent
+	server   *server.Server
+}
+
+// runAgent starts the container runtime and then everything that works with pods.
+func (n *Node) runAgent(ctx context.Context) error {
+	rt, err := startRuntime(ctx, &n.cfg, n.deps.Log, n.metrics.Runtime())
+	if err != nil {
+		return err
+	}
+	n.runtime.Store(rt)
+	n.deps.Step("container runtime %s", rt.Endpoint())
+	p := &agentParts{n: n, runtime: rt, events: n.client.NewEvents(ctx, "kubelet", n.cfg.NodeName)}
+	defer p.events.Close()
+	if err := p.build(); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for name, run := range map[string]func(context.Context) error{
+		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "images": p.images.Run,
+		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
+	} {
+		g.Go(func() error {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}

@@ -1,0 +1,163 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"nodelet/agent/volume"
+	"nodelet/cni"
+	"nodelet/cri/embedded"
+	"nodelet/dns"
+	"nodelet/internal/cgroup"
+	"nodelet/internal/proc"
+	"nodelet/internal/store"
+	"nodelet/proxy"
+)
+
+// StopPods ends every container of the embedded runtime, as a reboot would.
+// The daemon must not run. Containers of a foreign runtime are left alone:
+// that is another program's, and its own tools stop them.
+func StopPods(ctx context.Context, c Config) ([]string, error) {
+	if c.RuntimeEndpoint != "" || !c.Has(Agent) {
+		return nil, nil
+	}
+	return embedded.StopAll(ctx, c.Layout.ContainerdRoot(), c.Layout.ContainerdState())
+}
+
+// Cleanup removes every trace of a daemon that does not run any more, and says
+// what it removed. It goes on after errors: what can be removed is.
+func Cleanup(ctx context.Context, l Layout) (removed []string, err error) {
+	c, err := LoadConfig(l)
+	if err != nil {
+		return nil, err
+	}
+	before, err := Residue(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	if c.RuntimeEndpoint == "" {
+		errs = append(errs, embedded.Reset(ctx, l.ContainerdRoot(), l.ContainerdState()))
+	}
+	for _, f := range c.leavers() {
+		errs = append(errs, f.cleanup(ctx))
+	}
+	errs = append(errs, removePodLogs(l))
+	// The configuration is in the data directory: it goes last, and only when
+	// all else is gone, so that a second reset still knows what to look for.
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{l.Run, l.Data} {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	after, err := Residue(ctx, l)
+	return difference(before, after), errors.Join(append(errs, err)...)
+}
+
+// Residue lists what is left of a daemon that does not run any more.
+func Residue(ctx context.Context, l Layout) ([]string, error) {
+	c, err := LoadConfig(l)
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	var errs []error
+	for _, pidFile := range []string{l.PIDFile(), l.ControlPlanePIDFile()} {
+		if p, err := proc.Find(pidFile); err == nil && p != nil {
+			left = append(left, fmt.Sprintf("process %d (%s)", p.PID, filepath.Base(pidFile)))
+			p.Close()
+		}
+	}
+	for _, f := range c.leavers() {
+		found, err := f.residue(ctx)
+		left, errs = append(left, found...), append(errs, err)
+	}
+	mounts, err := mountsBelow(l.Data, l.Run)
+	left, errs = append(left, mounts...), append(errs, err)
+	for _, path := range append(podLogs(l), l.Data, l.Run) {
+		if _, err := os.Lstat(path); err == nil {
+			left = append(left, "file "+path)
+		}
+	}
+	return left, errors.Join(errs...)
+}
+
+// leaver is a part that leaves things outside of the data and run directories.
+type leaver struct {
+	cleanup func(context.Context) error
+	residue func(context.Context) ([]string, error)
+}
+
+// leavers are all parts, whether they ran or not: an earlier start may have had others.
+func (c *Config) leavers() []leaver {
+	log := slog.New(slog.DiscardHandler)
+	var out []leaver
+	add := func(cleanup func(context.Context) error, residue func(context.Context) ([]string, error)) {
+		out = append(out, leaver{cleanup, residue})
+	}
+	root := c.Layout.KubeletRoot()
+	add(func(context.Context) error { return volume.Cleanup(root) }, func(context.Context) ([]string, error) { return volume.Residue(root) })
+	if tree, err := cgroup.New(c.cgroups(), cgroup.Deps{Log: log}); err == nil {
+		add(func(context.Context) error { return tree.Cleanup() }, func(context.Context) ([]string, error) { return tree.Residue(), nil })
+	}
+	add(
+		func(ctx context.Context) error { return cni.Cleanup(ctx, c.cni(), log) },
+		func(ctx context.Context) ([]string, error) { return cni.Residue(ctx, c.cni()) })
+	add(
+		func(ctx context.Context) error { return proxy.Cleanup(ctx, c.proxy()) },
+		func(ctx context.Context) ([]string, error) { return proxy.Residue(ctx, c.proxy()) })
+	s, _ := store.New()
+	if d, err := dns.New(c.dns(), dns.Deps{Store: s, Log: log}); err == nil {
+		add(d.Cleanup, d.Residue)
+	}
+	return out
+}
+
+// podLogs lists the log directories of pods, and the links to logs that lead nowhere else.
+func podLogs(l Layout) []string {
+	// <namespace>_<name>_<uid>: neither part can contain an underscore.
+	logs, _ := filepath.Glob(filepath.Join(l.PodLogs(), "*_*_*"))
+	links, _ := filepath.Glob(filepath.Join(l.ContainerLogs(), "*.log"))
+	for _, link := range links {
+		if to, err := os.Readlink(link); err == nil && strings.HasPrefix(to, l.PodLogs()+"/") {
+			logs = append(logs, link)
+		}
+	}
+	return logs
+}
+
+func removePodLogs(l Layout) error {
+	var errs []error
+	for _, path := range podLogs(l) {
+		errs = append(errs, os.RemoveAll(path))
+	}
+	for _, dir := range []string{l.PodLogs(), l.ContainerLogs()} {
+		// Only when empty: other programs may keep theirs there.
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotEmpty(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// difference gives what is in before but not in after.
+func difference(before, after []string) []string {
+	still := map[string]bool{}
+	for _, s := range after {
+		still[s] = true
+	}
+	var gone []string
+	for _, s := range before {
+		if !still[s] {
+			gone = append(gone, s)
+		}
+	}
+	return gone
+}

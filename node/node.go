@@ -1,0 +1,163 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nodelet/cni"
+	"nodelet/dns"
+	"nodelet/internal/control"
+	"nodelet/internal/kube"
+	"nodelet/internal/metrics"
+	"nodelet/internal/proc"
+	"nodelet/internal/reconcile"
+	"nodelet/internal/store"
+	"nodelet/internal/version"
+	"nodelet/node/preflight"
+	"nodelet/proxy"
+)
+
+// Deps are the seams of the daemon.
+type Deps struct {
+	Log *slog.Logger
+	// Step is told of each thing done on the way up, as format and arguments.
+	Step func(format string, args ...any)
+}
+
+// Node is the daemon: everything built, nothing started.
+type Node struct {
+	cfg     Config
+	deps    Deps
+	started time.Time
+
+	store   *store.Store
+	writers *store.Writers
+	client  *kube.Client
+	contact *kube.Contact
+	metrics *metrics.Registry
+
+	cni   *cni.CNI
+	dns   *dns.DNS
+	proxy *proxy.Proxy
+
+	// runtime is set once the container runtime is up.
+	runtime atomic.Pointer[containerRuntime]
+
+	mu    sync.Mutex
+	loops map[string]func() reconcile.Status
+}
+
+// New builds the store, the API client and the features that run. It opens
+// nothing and touches nothing.
+func New(cfg Config, deps Deps) (*Node, error) {
+	n := &Node{cfg: cfg, deps: deps, started: time.Now(), loops: map[string]func() reconcile.Status{}}
+	n.store, n.writers = store.New()
+	var err error
+	if n.client, err = cfg.client(); err != nil {
+		return nil, err
+	}
+	n.contact = &kube.Contact{Log: deps.Log, Host: n.client.Host()}
+	n.metrics = metrics.NewProcess(metrics.Build{Version: version.Kubernetes + "+nodelet", Commit: version.Version})
+	for _, build := range []struct {
+		component Component
+		build     func() error
+	}{{CNI, n.buildCNI}, {Proxy, n.buildProxy}, {DNS, n.buildDNS}} {
+		if !cfg.Has(build.component) {
+			continue
+		}
+		if err := build.build(); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// client reads the credentials: the kubeconfig, or those of the pod this runs in.
+func (c *Config) client() (*kube.Client, error) {
+	agent := "nodelet/" + version.Version
+	if c.InCluster {
+		return kube.LoadInCluster(c.APIServer, agent)
+	}
+	return kube.Load(c.Kubeconfig, agent)
+}
+
+// Store is what the daemon knows, for those who run it.
+func (n *Node) Store() *store.Store { return n.store }
+
+// Run runs the daemon until ctx ends or a part cannot go on. What it made in
+// the kernel and in the runtime stays.
+func (n *Node) Run(ctx context.Context) error {
+	if err := n.prepare(); err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(n.cfg.Layout.PIDFile()) }()
+	routeLibraryLogs(n.deps.Log)
+	g, ctx := errgroup.WithContext(ctx)
+	part := func(name string, run func(context.Context) error) {
+		g.Go(func() error {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	part("control socket", func(ctx context.Context) error {
+		return control.Serve(ctx, n.cfg.Layout.Socket(), n.api())
+	})
+	part("reflect API", (&kube.Reflector{
+		Client: n.client, Log: n.deps.Log, Node: n.cfg.NodeName, Contact: n.contact,
+		Store: n.store, Writers: n.writers, Agent: n.cfg.Has(Agent),
+	}).Run)
+	if n.cni != nil {
+		part("pod network", n.cni.Run)
+	}
+	if n.proxy != nil {
+		part("service proxy", n.proxy.Run)
+	}
+	if n.dns != nil {
+		part("cluster DNS", n.dns.Run)
+	}
+	part("metrics", n.serveMetrics)
+	if n.cfg.Has(Agent) {
+		part("agent", n.runAgent)
+	}
+	part("systemd", n.notifySystemd)
+	return g.Wait()
+}
+
+// prepare marks the directories as ours.
+func (n *Node) prepare() error {
+	l := n.cfg.Layout
+	for _, dir := range []string{l.Data, l.Run, l.Logs()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make directory: %w", err)
+		}
+	}
+	if err := preflight.WriteDataVersion(l.Version()); err != nil {
+		return err
+	}
+	if err := saveConfig(n.cfg); err != nil {
+		return err
+	}
+	return proc.WritePIDFile(l.PIDFile(), os.Getpid())
+}
+
+// watchHealth makes a loop visible in `nodelet status`.
+func (n *Node) watchHealth(name string) *reconcile.Health {
+	h := &reconcile.Health{}
+	n.watchStatus(name, h.Status)
+	return h
+}
+
+func (n *Node) watchStatus(name string, status func() reconcile.Status) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.loops[name] = status
+}
