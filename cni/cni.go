@@ -168,12 +168,14 @@ func (c *CNI) sync(ctx context.Context, snap *store.Snapshot) error {
 		c.applySysctls(network),
 		c.sweep(ctx, conn, network),
 		c.applyRoutes(conn, nodes, h),
-		c.applyFirewall(ctx, network),
 	)
 	if err != nil {
 		return err
 	}
-	return c.announce(network)
+	// Somebody else's firewall that cannot be opened does not make the node
+	// useless, and a broken iptables program less so: it is reported and tried again.
+	err = c.applyFirewall(ctx, network)
+	return errors.Join(err, c.announce(network))
 }
 
 // problem logs a text once, until something else is true.

@@ -56,9 +56,9 @@ func (t *Tables) String() string { return t.name }
 // InUse says whether a legacy table exists in the kernel; asking iptables
 // itself would create it.
 func InUse(table string, v6 bool) bool {
-	path := "/proc/net/ip_tables_names"
+	path := "/proc/thread-self/net/ip_tables_names"
 	if v6 {
-		path = "/proc/net/ip6_tables_names"
+		path = "/proc/thread-self/net/ip6_tables_names"
 	}
 	b, err := os.ReadFile(path)
 	return err == nil && slices.Contains(strings.Fields(string(b)), table)
@@ -89,9 +89,9 @@ func (t *Tables) EnsureChain(table, hook, own string, rules [][]string) (changed
 	for _, r := range rules {
 		want = append(want, "-A "+own+" "+strings.Join(r, " "))
 	}
-	have, err := t.ipt.List(table, own)
-	if err != nil && !missing(err) {
-		return false, fmt.Errorf("list %s chain %s %s: %w", t.name, table, own, err)
+	have, err := t.list(table, own)
+	if err != nil {
+		return false, err
 	}
 	if !slices.Equal(have, want) {
 		changed = true
@@ -117,11 +117,25 @@ func (t *Tables) EnsureChain(table, hook, own string, rules [][]string) (changed
 	return changed || !there, nil
 }
 
+// list gives the rules of a chain, none when there is no such chain. The
+// programs' versions word "no such chain" differently, so it is looked up.
+func (t *Tables) list(table, chain string) ([]string, error) {
+	chains, err := t.Chains(table)
+	if err != nil || !slices.Contains(chains, chain) {
+		return nil, err
+	}
+	rules, err := t.ipt.List(table, chain)
+	if err != nil {
+		return nil, fmt.Errorf("list %s chain %s %s: %w", t.name, table, chain, err)
+	}
+	return rules, nil
+}
+
 // RemoveChain removes the jump from hook and the chain, and says whether there
-// was any of both.
+// was such a chain.
 func (t *Tables) RemoveChain(table, hook, own string) (removed bool, err error) {
-	there, err := t.ipt.ChainExists(table, own)
-	if err != nil || !there {
+	chains, err := t.Chains(table)
+	if err != nil || !slices.Contains(chains, own) {
 		return false, err
 	}
 	if err := t.ipt.DeleteIfExists(table, hook, "-j", own); err != nil {
@@ -131,9 +145,4 @@ func (t *Tables) RemoveChain(table, hook, own string) (removed bool, err error) 
 		return false, fmt.Errorf("remove %s chain %s %s: %w", t.name, table, own, err)
 	}
 	return true, nil
-}
-
-func missing(err error) bool {
-	var e *iptables.Error
-	return errors.As(err, &e) && e.IsNotExist()
 }
