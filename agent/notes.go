@@ -1,0 +1,124 @@
+package agent
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"nodelet/agent/podplan"
+	"nodelet/internal/model"
+)
+
+// notes is what this process remembers of pods: see podplan.Notes. All of it
+// may be lost at any time.
+type notes struct {
+	mu   sync.Mutex
+	pods map[model.UID]*podNotes
+}
+
+type podNotes struct {
+	podplan.Notes
+	// grace is the grace period that Stopping began with.
+	grace time.Duration
+	// told are the problems that have become events.
+	told map[podplan.Problem]bool
+	// seen is when this process first saw the pod; running: all its containers have run.
+	seen    time.Time
+	running bool
+}
+
+func newNotes() *notes { return &notes{pods: map[model.UID]*podNotes{}} }
+
+// edit changes the notes of one pod.
+func (n *notes) edit(uid model.UID, change func(*podNotes)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.pods[uid]
+	if p == nil {
+		p = &podNotes{seen: time.Now(), told: map[podplan.Problem]bool{}}
+		p.Containers = map[string]podplan.ContainerNote{}
+		p.Failures = map[string]podplan.Failure{}
+		n.pods[uid] = p
+	}
+	change(p)
+}
+
+// of gives a copy of the notes of one pod.
+func (n *notes) of(uid model.UID) podplan.Notes {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.pods[uid]
+	if p == nil {
+		return podplan.Notes{}
+	}
+	return podplan.Notes{
+		Stopping: p.Stopping, Containers: maps.Clone(p.Containers), Failures: maps.Clone(p.Failures),
+	}
+}
+
+func (n *notes) forget(uid model.UID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.pods, uid)
+}
+
+// stopping notes that a pod is being stopped with that grace period. A shorter
+// one counts from when it was asked for.
+func (n *notes) stopping(uid model.UID, grace time.Duration, now time.Time) {
+	n.edit(uid, func(p *podNotes) {
+		if p.Stopping.IsZero() || grace < p.grace {
+			p.Stopping, p.grace = now, grace
+		}
+	})
+}
+
+// container changes what is noted of one container.
+func (n *notes) container(uid model.UID, id string, change func(*podplan.ContainerNote)) {
+	n.edit(uid, func(p *podNotes) {
+		c := p.Containers[id]
+		change(&c)
+		p.Containers[id] = c
+	})
+}
+
+// failed notes that a call for a container ("" is the sandbox) failed.
+func (n *notes) failed(uid model.UID, container string, f podplan.Failure, reserved bool) {
+	n.edit(uid, func(p *podNotes) {
+		old := p.Failures[container]
+		f.Count = old.Count + 1
+		if reserved {
+			f.Reserved = old.Reserved + 1
+		}
+		p.Failures[container] = f
+	})
+}
+
+func (n *notes) succeeded(uid model.UID, container string) {
+	n.edit(uid, func(p *podNotes) { delete(p.Failures, container) })
+}
+
+// news gives the problems that were not there last time, and remembers all.
+func (n *notes) news(uid model.UID, problems []podplan.Problem) (fresh []podplan.Problem) {
+	n.edit(uid, func(p *podNotes) {
+		now := map[podplan.Problem]bool{}
+		for _, x := range problems {
+			if !p.told[x] && !now[x] {
+				fresh = append(fresh, x)
+			}
+			now[x] = true
+		}
+		p.told = now
+	})
+	return fresh
+}
+
+// prune drops what is noted of containers that are gone.
+func (n *notes) prune(uid model.UID, rt *model.PodRuntime) {
+	n.edit(uid, func(p *podNotes) {
+		for id := range p.Containers {
+			if rt == nil || rt.ByID(id) == nil {
+				delete(p.Containers, id)
+			}
+		}
+	})
+}

@@ -1,0 +1,228 @@
+package podplan
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"nodelet/internal/model"
+)
+
+// createContainer makes the request for the next container of that name.
+func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, image string) (CreateContainer, error) {
+	sandbox, err := m.sandboxConfig(sb.Attempt)
+	if err != nil {
+		return CreateContainer{}, err
+	}
+	if err := m.checkNonRoot(c); err != nil {
+		return CreateContainer{}, err
+	}
+	config, err := m.containerConfig(c, attempt)
+	if err != nil {
+		return CreateContainer{}, err
+	}
+	config.Image = &runtimev1.ImageSpec{Image: image, UserSpecifiedImage: c.Image}
+	a := CreateContainer{SandboxID: sb.ID, Config: config, SandboxConfig: sandbox, PostStart: postStart(c)}
+	a.Files.LogDir = filepath.Dir(filepath.Join(sandbox.LogDirectory, config.LogPath))
+	if config.Mounts, a.SubPaths, err = m.mounts(c, config.Envs); err != nil {
+		return CreateContainer{}, err
+	}
+	m.addHosts(c, sb, &a)
+	m.addTerminationLog(c, attempt, &a)
+	return a, m.joinTarget(c, config)
+}
+
+func (m *maker) containerConfig(c ctr, attempt uint32) (*runtimev1.ContainerConfig, error) {
+	env, err := m.environment(c)
+	if err != nil {
+		return nil, err
+	}
+	security, err := m.containerSecurity(c)
+	if err != nil {
+		return nil, err
+	}
+	config := &runtimev1.ContainerConfig{
+		Metadata:    &runtimev1.ContainerMetadata{Name: c.Name, Attempt: attempt},
+		Command:     expandAll(c.Command, env),
+		Args:        expandAll(c.Args, env),
+		WorkingDir:  c.WorkingDir,
+		Labels:      containerLabels(m.obj, c.Name),
+		Annotations: containerAnnotations(m.obj, c, attempt, m.nextLevel(c)),
+		LogPath:     containerLog(c.Name, attempt),
+		Stdin:       c.Stdin,
+		StdinOnce:   c.StdinOnce,
+		Tty:         c.TTY,
+		Linux: &runtimev1.LinuxContainerConfig{
+			Resources:       m.containerResources(c),
+			SecurityContext: security,
+		},
+	}
+	for _, e := range env.list() {
+		config.Envs = append(config.Envs, &runtimev1.KeyValue{Key: e.name, Value: []byte(e.value)})
+	}
+	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
+		config.StopSignal = runtimev1.Signal(runtimev1.Signal_value[string(*c.Lifecycle.StopSignal)])
+	}
+	return config, nil
+}
+
+// joinTarget puts an ephemeral container into the process namespace of the container it looks at.
+func (m *maker) joinTarget(c ctr, config *runtimev1.ContainerConfig) error {
+	ns := config.Linux.SecurityContext.NamespaceOptions
+	if c.target == "" || ns.Pid != runtimev1.NamespaceMode_CONTAINER {
+		return nil
+	}
+	target := m.rt.Latest(c.target)
+	if target == nil || target.State != model.ContainerRunning {
+		return &configError{fmt.Sprintf("unable to find target container %s: it does not run", c.target)}
+	}
+	ns.Pid, ns.TargetId = runtimev1.NamespaceMode_TARGET, target.ID
+	return nil
+}
+
+const etcHosts = "/etc/hosts"
+
+// addHosts mounts the managed /etc/hosts, unless the container brings its own.
+func (m *maker) addHosts(c ctr, sb *model.Sandbox, a *CreateContainer) {
+	for _, mount := range c.VolumeMounts {
+		if mount.MountPath == etcHosts {
+			return
+		}
+	}
+	host := m.obj.Spec.HostNetwork
+	if len(sb.IPs) == 0 && !host {
+		return
+	}
+	a.Files.Hosts = filepath.Join(m.Settings.PodDir(m.UID), "etc-hosts")
+	a.Files.HostsFromHost = host
+	if host {
+		a.Files.HostsContent = hostAliases(m.obj)
+	} else {
+		a.Files.HostsContent = m.hosts(sb.IPs)
+	}
+	a.Config.Mounts = append(a.Config.Mounts, &runtimev1.Mount{ContainerPath: etcHosts, HostPath: a.Files.Hosts})
+}
+
+func (m *maker) addTerminationLog(c ctr, attempt uint32, a *CreateContainer) {
+	if c.TerminationMessagePath == "" {
+		return
+	}
+	n := strconv.FormatUint(uint64(attempt), 10)
+	a.Files.TerminationLog = filepath.Join(m.Settings.PodDir(m.UID), "containers", c.Name, n)
+	a.Config.Mounts = append(a.Config.Mounts, &runtimev1.Mount{
+		ContainerPath: absolute(c.TerminationMessagePath), HostPath: a.Files.TerminationLog,
+	})
+}
+
+func absolute(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join("/", path)
+}
+
+// mounts gives the volume mounts of a container. The host path of a sub path
+// is left to the executor: it has to be looked up without following links.
+func (m *maker) mounts(c ctr, env []*runtimev1.KeyValue) ([]*runtimev1.Mount, []SubPath, error) {
+	var all []*runtimev1.Mount
+	var subs []SubPath
+	volumes := m.volumes()
+	for i := range c.VolumeMounts {
+		mount := &c.VolumeMounts[i]
+		host, ok := volumes.HostPaths[mount.Name]
+		if !ok {
+			return nil, nil, &configError{fmt.Sprintf("cannot find volume %q to mount into container %q", mount.Name, c.Name)}
+		}
+		recursive, err := m.recursive(mount)
+		if err != nil {
+			return nil, nil, err
+		}
+		sub, err := subPath(mount, env)
+		if err != nil {
+			return nil, nil, err
+		}
+		if sub != "" {
+			subs = append(subs, SubPath{Index: len(all), Volume: mount.Name, Path: sub})
+		}
+		all = append(all, &runtimev1.Mount{
+			ContainerPath: absolute(mount.MountPath), HostPath: host,
+			Readonly: mount.ReadOnly || m.readOnlyVolume(mount.Name), RecursiveReadOnly: recursive,
+			Propagation: propagation(mount.MountPropagation),
+		})
+	}
+	return all, subs, nil
+}
+
+// readOnlyVolume: the volume itself may only be read, whatever the mount says.
+func (m *maker) readOnlyVolume(name string) bool {
+	for i := range m.obj.Spec.Volumes {
+		v := &m.obj.Spec.Volumes[i]
+		if v.Name != name {
+			continue
+		}
+		return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil ||
+			(v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly)
+	}
+	return false
+}
+
+func (m *maker) recursive(mount *corev1.VolumeMount) (bool, error) {
+	if mount.RecursiveReadOnly == nil || *mount.RecursiveReadOnly == corev1.RecursiveReadOnlyDisabled {
+		return false, nil
+	}
+	if !mount.ReadOnly {
+		return false, &configError{fmt.Sprintf("volume %q: recursiveReadOnly needs readOnly", mount.Name)}
+	}
+	if *mount.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled && !m.Node.RecursiveReadOnly {
+		return false, &configError{fmt.Sprintf("volume %q: the runtime cannot make mounts recursively read-only", mount.Name)}
+	}
+	return m.Node.RecursiveReadOnly, nil
+}
+
+func subPath(mount *corev1.VolumeMount, env []*runtimev1.KeyValue) (string, error) {
+	sub := mount.SubPath
+	if mount.SubPathExpr != "" {
+		missing := ""
+		sub = expand(mount.SubPathExpr, func(name string) (string, bool) {
+			for _, e := range env {
+				if e.Key == name {
+					return string(e.Value), true
+				}
+			}
+			missing = name
+			return "", false
+		})
+		if missing != "" {
+			return "", &configError{fmt.Sprintf("missing value for %q in subPathExpr of volume %q", missing, mount.Name)}
+		}
+	}
+	if sub == "" {
+		return "", nil
+	}
+	if filepath.IsAbs(sub) {
+		return "", &configError{fmt.Sprintf("subPath %q of volume %q must not be an absolute path", sub, mount.Name)}
+	}
+	for _, part := range strings.Split(sub, "/") {
+		if part == ".." {
+			return "", &configError{fmt.Sprintf("subPath %q of volume %q must not contain '..'", sub, mount.Name)}
+		}
+	}
+	return sub, nil
+}
+
+func propagation(p *corev1.MountPropagationMode) runtimev1.MountPropagation {
+	if p == nil {
+		return runtimev1.MountPropagation_PROPAGATION_PRIVATE
+	}
+	switch *p {
+	case corev1.MountPropagationHostToContainer:
+		return runtimev1.MountPropagation_PROPAGATION_HOST_TO_CONTAINER
+	case corev1.MountPropagationBidirectional:
+		return runtimev1.MountPropagation_PROPAGATION_BIDIRECTIONAL
+	}
+	return runtimev1.MountPropagation_PROPAGATION_PRIVATE
+}

@@ -1,0 +1,122 @@
+package podplan
+
+import (
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/internal/model"
+	"nodelet/internal/store"
+)
+
+// Facts is all that Make looks at.
+type Facts struct {
+	UID   model.UID
+	World *store.Snapshot
+	Node  Node
+	// Settings are fixed for the life of the daemon.
+	Settings *Settings
+	Notes    Notes
+}
+
+// Settings is the part of the agent's configuration that plans depend on.
+type Settings struct {
+	NodeName string
+	// RootDir has pods/<uid>/ with the files of each pod (the kubelet's root directory).
+	RootDir string
+	// PodLogDir has <namespace>_<name>_<uid>/<container>/<restart>.log.
+	PodLogDir string
+	// CgroupRoot is the cgroup of all pods, "/kubepods" by default.
+	CgroupRoot string
+	// SystemdCgroups: cgroup parents are given as slices to a runtime that uses the systemd driver.
+	SystemdCgroups bool
+	ClusterDNS     []netip.Addr
+	ClusterDomain  string
+	// SeccompRoot has the profiles of type Localhost; SeccompDefault makes RuntimeDefault the default.
+	SeccompRoot    string
+	SeccompDefault bool
+	// MaxBackOff bounds CrashLoopBackOff; 0 means 5 min.
+	MaxBackOff time.Duration
+}
+
+// Node is what plans need to know of this node.
+type Node struct {
+	// IPs of the node, primary first, at most one per family.
+	IPs []netip.Addr
+	// Allocatable stands in for missing limits in resourceFieldRef.
+	Allocatable corev1.ResourceList
+	// MemoryBytes is the memory of the machine, for oom_score_adj.
+	MemoryBytes int64
+	// DNS is the host's resolver configuration.
+	DNS DNS
+	// RuntimeName is the scheme of container ids: "containerd".
+	RuntimeName string
+	// RecursiveReadOnly: the runtime can make mounts read-only recursively.
+	RecursiveReadOnly bool
+	// MaskedPaths are paths of this machine to mask beside the usual ones.
+	MaskedPaths []string
+}
+
+// Notes is what this process remembers of a pod. It may forget all of it at
+// any time: a grace period then starts anew, a hook runs again, a failed call is retried at once.
+type Notes struct {
+	// Stopping is since when the pod as a whole is being stopped; zero when it is not.
+	Stopping time.Time
+	// Containers by their id in the runtime.
+	Containers map[string]ContainerNote
+	// Failures by container name; "" is the sandbox.
+	Failures map[string]Failure
+}
+
+// ContainerNote is what this process remembers of one container.
+type ContainerNote struct {
+	// Stopping is when the first step to stop this container was taken.
+	Stopping time.Time
+	// PreStopDone: its preStop hook has ended, well or not.
+	PreStopDone bool
+	// PostStart: its postStart hook is under way.
+	PostStart bool
+}
+
+// Failure is a call to the runtime that failed and left nothing to observe.
+type Failure struct {
+	Reason  string
+	Message string
+	// At is when it failed last, Count how often in a row.
+	At    time.Time
+	Count int
+	// Reserved counts how often in a row the runtime said that the name is taken while it showed nobody who has it.
+	Reserved int
+}
+
+func (f *Facts) pod() *corev1.Pod {
+	pod, _ := f.World.Pods.Get(f.UID)
+	return pod
+}
+
+// runtime never gives nil: a pod the runtime does not know is an empty one.
+func (f *Facts) runtime() *model.PodRuntime {
+	if rt, ok := f.World.Runtime.Get(f.UID); ok {
+		return rt
+	}
+	return &model.PodRuntime{UID: f.UID}
+}
+
+func (f *Facts) volumes() *model.PodVolumes {
+	if v, ok := f.World.Volumes.Get(f.UID); ok {
+		return v
+	}
+	return &model.PodVolumes{UID: f.UID}
+}
+
+// verdict is the standing verdict of a probe on this very container.
+func (f *Facts) verdict(c *model.Container, t model.ProbeType) model.Verdict {
+	p, ok := f.World.Probes.Get(model.ProbeKey{PodUID: f.UID, Container: c.Name, Type: t})
+	if !ok || p.ContainerID != c.ID {
+		return model.Pending
+	}
+	return p.Verdict
+}
+
+func podKey(pod *corev1.Pod) model.Key { return model.Key{Namespace: pod.Namespace, Name: pod.Name} }

@@ -1,0 +1,79 @@
+package podplan
+
+import (
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// QOS is the quality-of-service class: what the API says, else computed from the resources.
+func QOS(pod *corev1.Pod) corev1.PodQOSClass {
+	if pod.Status.QOSClass != "" {
+		return pod.Status.QOSClass
+	}
+	any, guaranteed := false, true
+	check := func(r *corev1.ResourceRequirements) {
+		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+			request, limit := r.Requests[name], r.Limits[name]
+			any = any || !request.IsZero() || !limit.IsZero()
+			if limit.IsZero() || (!request.IsZero() && request.Cmp(limit) != 0) {
+				guaranteed = false
+			}
+		}
+	}
+	if r := pod.Spec.Resources; r != nil && (len(r.Requests) > 0 || len(r.Limits) > 0) {
+		check(r)
+	} else {
+		for i := range pod.Spec.InitContainers {
+			check(&pod.Spec.InitContainers[i].Resources)
+		}
+		for i := range pod.Spec.Containers {
+			check(&pod.Spec.Containers[i].Resources)
+		}
+	}
+	switch {
+	case !any:
+		return corev1.PodQOSBestEffort
+	case guaranteed:
+		return corev1.PodQOSGuaranteed
+	}
+	return corev1.PodQOSBurstable
+}
+
+// systemdSlice names a pod's slice the way systemd nests them: each name
+// repeats its parents', separated by dashes, so a dash within a name becomes "_".
+func systemdSlice(root, qos, uid string) string {
+	names := []string{}
+	for _, part := range strings.Split(root, "/") {
+		if part = strings.TrimSuffix(part, ".slice"); part != "" {
+			names = append(names, part)
+		}
+	}
+	if qos != "" {
+		names = append(names, qos)
+	}
+	names = append(names, "pod"+uid)
+	path, joined := "", ""
+	for i, n := range names {
+		n = strings.ReplaceAll(n, "-", "_")
+		if i > 0 {
+			n = joined + "-" + n
+		}
+		joined = n
+		path = filepath.Join(path, n+".slice")
+	}
+	return filepath.Base(path)
+}
+
+// requestOf is what a container asks for of a resource; a limit without a request is a request.
+func requestOf(c *corev1.Container, name corev1.ResourceName) *resource.Quantity {
+	if q, ok := c.Resources.Requests[name]; ok {
+		return &q
+	}
+	if q, ok := c.Resources.Limits[name]; ok {
+		return &q
+	}
+	return &resource.Quantity{}
+}

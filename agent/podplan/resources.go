@@ -1,0 +1,146 @@
+package podplan
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+const (
+	cpuPeriod = 100_000 // µs, the kernel's and Kubernetes' default
+	minQuota  = 1_000   // µs, the least the kernel takes
+	minShares = 2
+	maxShares = 262_144
+)
+
+// shares turns millicores into CPU shares; 1024 shares are a core.
+func shares(milli int64) int64 { return min(max(milli*1024/1000, minShares), maxShares) }
+
+// quota turns millicores into µs a period; 0 means no limit.
+func quota(milli int64) int64 {
+	if milli <= 0 {
+		return 0
+	}
+	return max(milli*cpuPeriod/1000, minQuota)
+}
+
+func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {
+	limits := c.Resources.Limits
+	cpu, memory := limits.Cpu(), limits.Memory()
+	if r := m.obj.Spec.Resources; r != nil {
+		// Limits of the pod bound a container that has none of its own.
+		if cpu.IsZero() {
+			cpu = r.Limits.Cpu()
+		}
+		if memory.IsZero() {
+			memory = r.Limits.Memory()
+		}
+	}
+	request := cpu
+	if q, ok := c.Resources.Requests[corev1.ResourceCPU]; ok {
+		request = &q
+	}
+	return &runtimev1.LinuxContainerResources{
+		CpuShares:          shares(request.MilliValue()),
+		CpuPeriod:          cpuPeriod,
+		CpuQuota:           quota(cpu.MilliValue()),
+		MemoryLimitInBytes: memory.Value(),
+		OomScoreAdj:        m.oomScore(c),
+		HugepageLimits:     hugepages(limits),
+	}
+}
+
+// oomScore makes the kernel take best-effort pods first and guaranteed ones
+// last; in between, the more memory of the machine a container asked for, the later.
+func (m *maker) oomScore(c ctr) int64 {
+	const guaranteed, bestEffort = -997, 1000
+	switch QOS(m.obj) {
+	case corev1.PodQOSGuaranteed:
+		return guaranteed
+	case corev1.PodQOSBestEffort:
+		return bestEffort
+	}
+	if m.obj.Spec.PriorityClassName == "system-node-critical" {
+		return guaranteed
+	}
+	capacity := m.Node.MemoryBytes
+	if capacity <= 0 {
+		return bestEffort - 1
+	}
+	score := func(request int64) int64 { return bestEffort - bestEffort*request/capacity }
+	adj := score(requestOf(c.Container, corev1.ResourceMemory).Value())
+	if c.kind == sidecar {
+		// A sidecar must not go before all of the containers it serves.
+		last := int64(0)
+		for i := range m.obj.Spec.Containers {
+			last = max(last, score(requestOf(&m.obj.Spec.Containers[i], corev1.ResourceMemory).Value()))
+		}
+		adj = min(adj, last)
+	}
+	return min(max(adj, bestEffort+guaranteed), bestEffort-1)
+}
+
+// hugepages turns hugepages-2Mi into the page size as cgroups write it: 2MB.
+func hugepages(limits corev1.ResourceList) []*runtimev1.HugepageLimit {
+	var all []*runtimev1.HugepageLimit
+	for _, name := range sortedNames(limits) {
+		size, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix)
+		if !ok {
+			continue
+		}
+		bytes, err := resource.ParseQuantity(size)
+		if err != nil {
+			continue // the API server does not let such a name in
+		}
+		limit := limits[name]
+		all = append(all, &runtimev1.HugepageLimit{PageSize: pageSize(bytes.Value()), Limit: uint64(max(limit.Value(), 0))})
+	}
+	return all
+}
+
+func pageSize(bytes int64) string {
+	units := []string{"B", "KB", "MB", "GB", "TB", "PB"}
+	i := 0
+	for ; bytes >= 1024 && i < len(units)-1; i++ {
+		bytes /= 1024
+	}
+	return resource.NewQuantity(bytes, resource.DecimalSI).String() + units[i]
+}
+
+// podResources is what the containers of the pod may use together; zero where one of them has no limit.
+func podResources(pod *corev1.Pod) *runtimev1.LinuxContainerResources {
+	var request, cpu, memory int64
+	cpuBound, memoryBound := true, true
+	for _, c := range containers(pod) {
+		if c.kind != ordinary && c.kind != sidecar {
+			continue
+		}
+		request += requestOf(c.Container, corev1.ResourceCPU).MilliValue()
+		cpu += c.Resources.Limits.Cpu().MilliValue()
+		memory += c.Resources.Limits.Memory().Value()
+		cpuBound = cpuBound && !c.Resources.Limits.Cpu().IsZero()
+		memoryBound = memoryBound && !c.Resources.Limits.Memory().IsZero()
+	}
+	out := &runtimev1.LinuxContainerResources{CpuShares: shares(request), CpuPeriod: cpuPeriod}
+	if cpuBound {
+		out.CpuQuota = quota(cpu)
+	}
+	if memoryBound {
+		out.MemoryLimitInBytes = memory
+	}
+	return out
+}
+
+func overhead(pod *corev1.Pod) *runtimev1.LinuxContainerResources {
+	if len(pod.Spec.Overhead) == 0 {
+		return nil
+	}
+	return &runtimev1.LinuxContainerResources{
+		CpuShares:          shares(pod.Spec.Overhead.Cpu().MilliValue()),
+		CpuPeriod:          cpuPeriod,
+		CpuQuota:           quota(pod.Spec.Overhead.Cpu().MilliValue()),
+		MemoryLimitInBytes: pod.Spec.Overhead.Memory().Value(),
+	}
+}

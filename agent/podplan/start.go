@@ -1,0 +1,173 @@
+package podplan
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/image/imageplan"
+	"nodelet/internal/model"
+)
+
+// start plans the next step towards a running container; false when nothing of it can be begun now.
+func (m *maker) start(sb *model.Sandbox, c ctr) bool {
+	last := m.rt.Latest(c.Name)
+	if m.backsOff(c, last) || m.failedJustNow(c) {
+		return false
+	}
+	if last != nil && last.State == model.ContainerCreated && sb != nil && last.SandboxID == sb.ID && !changed(c, last) {
+		m.add(StartContainer{ID: last.ID, Name: c.Name, LogPath: last.LogPath, PostStart: postStart(c)})
+		return true
+	}
+	attempt := m.attempt(c, last)
+	image, ready := m.image(c, attempt)
+	if !ready || sb == nil || !m.volumesReady() {
+		return false
+	}
+	action, err := m.createContainer(sb, c, attempt, image)
+	if err != nil {
+		m.refuse(c, err)
+		return false
+	}
+	m.add(action)
+	return true
+}
+
+// refuse notes why a container's configuration could not be made.
+func (m *maker) refuse(c ctr, err error) {
+	var wrong *configError
+	if errors.As(err, &wrong) {
+		m.waits[c.Name] = waiting{ReasonConfigError, err.Error()}
+		m.problem(c.Name, "Failed", "Error: "+err.Error())
+	}
+}
+
+// backsOff: the container crashed lately and waits for its restart.
+func (m *maker) backsOff(c ctr, last *model.Container) bool {
+	if last == nil || last.State != model.ContainerExited || changed(c, last) {
+		return false
+	}
+	wait, _ := crashDelay(last, m.Settings.maxBackOff())
+	due := last.Finished.Add(wait)
+	if wait == 0 || !m.now.Before(due) {
+		return false
+	}
+	m.wake(due)
+	pod := fmt.Sprintf("%s_%s(%s)", m.obj.Name, m.obj.Namespace, m.obj.UID)
+	m.waits[c.Name] = waiting{ReasonCrashLoop, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", wait, c.Name, pod)}
+	m.problem(c.Name, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Name, pod))
+	return true
+}
+
+// failedJustNow: the runtime refused to create or start it a moment ago.
+func (m *maker) failedJustNow(c ctr) bool {
+	f, ok := m.Notes.Failures[c.Name]
+	if !ok {
+		return false
+	}
+	// Shown until it works: the next attempt will most likely fail the same way.
+	m.waits[c.Name] = waiting{f.Reason, f.Message}
+	if due := f.due(); m.now.Before(due) {
+		m.wake(due)
+		return true
+	}
+	return false
+}
+
+// skip is by how much to raise the attempt: the runtime keeps a name for
+// somebody it never shows, so adopting is impossible.
+func (f Failure) skip() uint32 {
+	const patience = 5
+	if f.Reserved < patience {
+		return 0
+	}
+	return uint32(f.Reserved-patience) + 1
+}
+
+// image tells how far the image for the next container is, asks for it where
+// that helps, and gives its id once it is there.
+func (m *maker) image(c ctr, attempt uint32) (id string, ready bool) {
+	access := imageplan.Credentials(m.obj, c.Image, m.World.Configs.Get)
+	if access.Wait {
+		return "", false
+	}
+	row, _ := m.World.Images.Get(model.ImageRef(c.Image))
+	v := imageplan.Decide(row, imageplan.Need{
+		Image: c.Image, Policy: pullPolicy(c), Credentials: access.Key,
+		Container: model.ContainerKey{PodUID: m.UID, Name: c.Name},
+		Attempt:   attempt,
+	}, m.now)
+	switch {
+	case v.State == model.ImagePresent:
+		return v.ID, true
+	case v.Ask:
+		m.add(EnsureImage{Container: c.Name, Image: c.Image, Policy: pullPolicy(c), Attempt: attempt})
+	}
+	if v.State == model.ImageFailed {
+		m.waits[c.Name] = waiting{v.Reason, v.Message}
+		if v.Reason == imageplan.ImagePullBackOff {
+			m.problem(c.Name, "BackOff", fmt.Sprintf("Back-off pulling image %q", c.Image))
+		}
+	}
+	if !v.Again.IsZero() {
+		m.wake(v.Again)
+	}
+	return "", false
+}
+
+func pullPolicy(c ctr) corev1.PullPolicy {
+	if c.ImagePullPolicy == "" {
+		return corev1.PullIfNotPresent
+	}
+	return c.ImagePullPolicy
+}
+
+// volumesReady: all volumes are there. The volume part says itself what keeps them.
+func (m *maker) volumesReady() bool {
+	if len(m.obj.Spec.Volumes) == 0 {
+		return true
+	}
+	return m.volumes().State == model.VolumesReady
+}
+
+// attempt is the restart count of the next container of that name.
+func (m *maker) attempt(c ctr, last *model.Container) uint32 {
+	n := uint32(0)
+	if last != nil {
+		n = last.Attempt + 1
+	}
+	// The API remembers what a runtime that was wiped does not.
+	if old := m.oldStatus(c.Name); old != nil && old.ContainerID != "" && last == nil {
+		n = uint32(max(old.RestartCount, 0)) + 1
+	}
+	if f, ok := m.Notes.Failures[c.Name]; ok {
+		n += f.skip()
+	}
+	return n
+}
+
+func postStart(c ctr) *corev1.LifecycleHandler {
+	if c.Lifecycle == nil {
+		return nil
+	}
+	return c.Lifecycle.PostStart
+}
+
+// nextLevel is the back-off level to write on the next container of that name.
+func (m *maker) nextLevel(c ctr) int {
+	last := m.rt.Latest(c.Name)
+	if last == nil || last.State != model.ContainerExited || changed(c, last) {
+		return 0
+	}
+	_, next := crashDelay(last, m.Settings.maxBackOff())
+	return next
+}
+
+type duration = time.Duration
+
+func seconds(n int64) time.Duration {
+	const most = 10 * 365 * 24 * 3600 // larger values would overflow a Duration further on
+	return time.Duration(min(max(n, 0), most)) * time.Second
+}

@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+
+	"nodelet/agent/podplan"
+	"nodelet/internal/model"
+	"nodelet/internal/reconcile"
+	"nodelet/internal/store"
+)
+
+// parallelReports bounds the status writes under way at a time.
+const parallelReports = 16
+
+// reporter writes the status of pods to the API where it differs.
+type reporter struct {
+	agent *Agent
+
+	mu   sync.Mutex
+	sent map[model.UID]report
+}
+
+// report is the last status that was sent for a pod, and the version of the pod it was made from:
+// until the watch brings a newer one, the same status need not be sent again.
+type report struct {
+	version string
+	status  corev1.PodStatus
+	// due is since when a status was due that has not been sent.
+	due time.Time
+}
+
+func newReporter(a *Agent) *reporter { return &reporter{agent: a, sent: map[model.UID]report{}} }
+
+// run blocks until ctx ends. It is a loop of its own, beside that of the pods:
+// what is true must be told while something slow is being done about it.
+func (r *reporter) run(ctx context.Context) error {
+	loop := &reconcile.Keyed[model.UID]{
+		Name: "report", Store: r.agent.deps.Store, Log: r.agent.deps.Log, Health: r.agent.deps.ReportHealth,
+		Ready: synced,
+		Keys: func(prev, next *store.Snapshot) iter.Seq[model.UID] {
+			return touched(prev, next)
+		},
+		Sync:     r.sync,
+		Resync:   resync,
+		Parallel: parallelReports,
+	}
+	return loop.Run(ctx)
+}
+
+// sync writes the status of one pod if it is not what the API has.
+func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot) (time.Duration, error) {
+	pod, ok := snap.Pods.Get(uid)
+	if !ok {
+		r.forget(uid)
+		return 0, nil
+	}
+	if r.agent.observer.doubtful(uid) {
+		return 0, nil // its worker looks at it, and that wakes this one when something is new
+	}
+	now := time.Now()
+	plan := podplan.Make(r.agent.facts(uid, snap, now), now)
+	if plan.Status == nil {
+		return 0, nil
+	}
+	again := time.Duration(0)
+	if !plan.Wake.IsZero() {
+		again = max(time.Until(plan.Wake), time.Millisecond)
+	}
+	if alikeStatus(&pod.Status, plan.Status) || r.isSent(pod, plan.Status) {
+		return again, nil
+	}
+	due := r.due(uid, now)
+	patch, err := statusPatch(pod, plan.Status)
+	if err != nil {
+		return 0, err
+	}
+	_, err = r.agent.deps.API.PatchPodStatus(ctx, podKey(pod), uid, patch)
+	switch {
+	case absent(err), apierrors.IsConflict(err):
+		// The pod is gone or is another one: the watch will tell.
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("write status of pod %s: %w", podKey(pod), err)
+	}
+	r.agent.deps.Metrics.StatusWritten(time.Since(due))
+	r.note(uid, report{version: pod.ResourceVersion, status: *plan.Status})
+	return again, nil
+}
+
+func absent(err error) bool { return apierrors.IsNotFound(err) }
+
+func (r *reporter) isSent(pod *corev1.Pod, status *corev1.PodStatus) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, ok := r.sent[model.UID(pod.UID)]
+	return ok && last.version == pod.ResourceVersion && last.version != "" && alikeStatus(&last.status, status)
+}
+
+// due notes since when a status waits to be written.
+func (r *reporter) due(uid model.UID, now time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.sent[uid]
+	if last.due.IsZero() {
+		last.due = now
+		r.sent[uid] = last
+	}
+	return last.due
+}
+
+func (r *reporter) note(uid model.UID, sent report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sent[uid] = sent
+}
+
+func (r *reporter) forget(uid model.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sent, uid)
+}
+
+// alikeStatus compares two statuses but for the times of conditions that say the same: those follow from when one looks.
+func alikeStatus(a, b *corev1.PodStatus) bool {
+	return equality.Semantic.DeepEqual(withoutTimes(a), withoutTimes(b))
+}
+
+func withoutTimes(s *corev1.PodStatus) *corev1.PodStatus {
+	c := *s
+	c.Conditions = append([]corev1.PodCondition(nil), s.Conditions...)
+	for i := range c.Conditions {
+		c.Conditions[i].LastTransitionTime = metav1.Time{}
+	}
+	return &c
+}
+
+// statusPatch is the strategic merge patch from the status the API has to the
+// one that is true. It names the UID, so that it never hits another pod of that name.
+func statusPatch(pod *corev1.Pod, status *corev1.PodStatus) ([]byte, error) {
+	before, err := json.Marshal(corev1.Pod{Status: pod.Status})
+	if err != nil {
+		return nil, fmt.Errorf("encode status of pod %s: %w", podKey(pod), err)
+	}
+	after, err := json.Marshal(corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(pod.UID)}, Status: *status})
+	if err != nil {
+		return nil, fmt.Errorf("encode new status of pod %s: %w", podKey(pod), err)
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Pod{})
+	if err != nil {
+		return nil, fmt.Errorf("make status patch of pod %s: %w", podKey(pod), err)
+	}
+	return patch, nil
+}
