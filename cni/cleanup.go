@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -23,10 +24,10 @@ type thing struct {
 
 // Cleanup removes everything the pod network has ever made on this node:
 // links, routes, the table, rules in foreign firewalls, the configuration and
-// the state. The daemon and the pods must be stopped. It returns what it
-// removed; what could not be removed is in the error, and does not keep the
-// rest from being removed. Sysctls stay: other programs may rely on them by now.
-func Cleanup(ctx context.Context, cfg Config) (removed []string, err error) {
+// the state. The daemon and the pods must be stopped. It logs what it removes;
+// what could not be removed is in the error, and does not keep the rest from
+// being removed. Sysctls stay: other programs may rely on them by now.
+func Cleanup(ctx context.Context, cfg Config, log *slog.Logger) error {
 	things, err := inventory(ctx, cfg)
 	errs := []error{err}
 	for _, t := range things {
@@ -34,9 +35,9 @@ func Cleanup(ctx context.Context, cfg Config) (removed []string, err error) {
 			errs = append(errs, fmt.Errorf("remove %s: %w", t.name, err))
 			continue
 		}
-		removed = append(removed, t.name)
+		log.Info("pod network: removed " + t.name)
 	}
-	return removed, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // Residue lists what Cleanup would remove.

@@ -24,7 +24,7 @@ import (
 const (
 	resync = 30 * time.Second
 	// pause lets a burst of pod starts cost one look.
-	pause = time.Second
+	pause = 200 * time.Millisecond
 )
 
 // Config is what the feature is told. Values only.

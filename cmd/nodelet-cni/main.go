@@ -7,13 +7,11 @@ import (
 	"os"
 
 	"nodelet/cni/plugin"
+	"nodelet/internal/version"
 )
 
-// version is set by the linker.
-var version = "dev"
-
 func main() {
-	if err := plugin.Run(context.Background(), version); err != nil {
+	if err := plugin.Run(context.Background(), version.Version); err != nil {
 		os.Exit(1)
 	}
 }
