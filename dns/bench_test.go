@@ -84,8 +84,8 @@ func cpu(t testing.TB) time.Duration {
 }
 
 func replies(s *server) (n uint64) {
-	for _, count := range s.Stats().Replies {
-		n += count
+	for _, c := range s.Stats().Responses {
+		n += c.Count
 	}
 	return n
 }

@@ -20,6 +20,24 @@ type message struct {
 	expires time.Time
 }
 
+// kind is what CoreDNS's metrics call the kinds of cached answers.
+type kind uint8
+
+const (
+	kindSuccess kind = iota
+	kindDenial
+)
+
+// String is the kind in lower case.
+func (k kind) String() string { return [...]string{"success", "denial"}[k] }
+
+func (m *message) kind() kind {
+	if m.rcode == wire.Success && m.counts.Answer > 0 {
+		return kindSuccess
+	}
+	return kindDenial
+}
+
 // fit is what a reply is fitted to: the client's size, and the time for its TTLs.
 type fit struct {
 	limit int
@@ -79,6 +97,7 @@ type cacheShard struct {
 	entries  map[string]*cacheEntry
 	oldest   cacheEntry // ring: next is the least, prev the most recently used
 	bytes    int
+	denials  int // entries that say that there is nothing
 	maxBytes int
 	maxCount int
 }
@@ -140,25 +159,30 @@ func (c *cache) put(key []byte, m *message) {
 	s.entries[e.key] = e
 	s.link(e)
 	s.bytes += e.size()
+	s.denials += int(m.kind())
 	for s.bytes > s.maxBytes || len(s.entries) > s.maxCount {
 		s.remove(s.oldest.next)
 	}
 }
 
-func (c *cache) len() (n int) {
+// entries counts by kind.
+func (c *cache) entries() map[string]uint64 {
+	var n [2]int
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		n += len(s.entries)
+		n[kindSuccess] += len(s.entries) - s.denials
+		n[kindDenial] += s.denials
 		s.mu.Unlock()
 	}
-	return n
+	return map[string]uint64{kindSuccess.String(): uint64(n[kindSuccess]), kindDenial.String(): uint64(n[kindDenial])}
 }
 
 func (s *cacheShard) remove(e *cacheEntry) {
 	delete(s.entries, e.key)
 	s.unlink(e)
 	s.bytes -= e.size()
+	s.denials -= int(e.m.kind())
 }
 
 func (s *cacheShard) unlink(e *cacheEntry) {
@@ -178,7 +202,7 @@ func (d *DNS) answerCached(r *request) ([]byte, verdict) {
 		r.stats.misses.Add(1)
 		return nil, next
 	}
-	r.stats.hits.Add(1)
+	r.stats.hits[m.kind()].Add(1)
 	if r.chase != nil {
 		return r.chase.join(&r.q, m, fit{r.limit, r.now}), done
 	}

@@ -20,6 +20,8 @@ type request struct {
 	now    time.Time
 	// late is where the reply goes when it is not there at once.
 	late replier
+	// scope is what the name belongs to, once known.
+	scope scope
 	// chase is set when a CNAME leads out of the cluster.
 	chase *chase
 	stats *stats
@@ -47,7 +49,6 @@ type step func(r *request) ([]byte, verdict)
 // never cached, and most queries are for them.
 func (d *DNS) newChain() []step {
 	return []step{
-		countQuery,
 		refuse,
 		d.answerCluster,
 		d.answerCached,
@@ -58,26 +59,32 @@ func (d *DNS) newChain() []step {
 
 // handle gives the reply to one packet, with done; else there is none, or none now.
 func (d *DNS) handle(r *request, packet []byte) ([]byte, verdict) {
-	r.chase = nil
+	r.chase, r.scope = nil, outside
 	switch v := r.q.Parse(packet); v {
 	case wire.Accept:
 	case wire.Drop:
 		r.stats.dropped.Add(1)
 		return nil, dropped
 	default:
-		return r.stats.sent(wire.Reject(r.out, &r.q, v)), done
+		return r.stats.replied(outside, wire.Reject(r.out, &r.q, v)), done
 	}
 	r.limit = r.q.Limit(r.tcp)
+	msg, v := d.walk(r)
+	r.stats.queries[r.scope][typeIndex(r.q.Type)].Add(1)
+	if v == done {
+		r.stats.replied(r.scope, msg)
+	}
+	return msg, v
+}
+
+// walk goes along the chain until a step has an answer.
+func (d *DNS) walk(r *request) ([]byte, verdict) {
 	for _, s := range d.chain {
-		switch msg, v := s(r); v {
-		case next:
-		case done:
-			return r.stats.sent(msg), done
-		default:
-			return nil, v
+		if msg, v := s(r); v != next {
+			return msg, v
 		}
 	}
-	return r.stats.sent(wire.Status(r.out, &r.q, wire.ServFail)), done
+	return wire.Status(r.out, &r.q, wire.ServFail), done
 }
 
 // refuse ends what is never answered: classes but IN, and zone transfers.

@@ -20,9 +20,10 @@ func (d *DNS) answerCluster(r *request) ([]byte, verdict) {
 	a := d.zone.Load().Answer(r.out, &r.q, zone.Options{Limit: r.limit, Turn: r.turn})
 	switch a.Outcome {
 	case zone.Answered:
-		r.stats.cluster.Add(1)
+		r.scope = cluster
 		return a.Msg, done
 	case zone.Chase:
+		r.scope = cluster
 		head := wire.Finish(a.Msg, &r.q, wire.Counts{Answer: a.CNAMEs}, wire.MaxTCP)
 		r.chase = &chase{head: slices.Clone(head)}
 		r.chase.target.Set(a.Target, r.q.Type)

@@ -50,6 +50,8 @@ type waiter struct {
 	client netip.AddrPort
 	late   replier
 	chase  *chase
+	scope  scope
+	began  time.Time
 	stats  *stats
 }
 
@@ -86,7 +88,7 @@ func (f *forwarder) limit(r *request) ([]byte, verdict) {
 
 // start makes the query wait for its question, which is asked when it is not under way.
 func (f *forwarder) start(r *request) ([]byte, verdict) {
-	w := &waiter{q: r.q, limit: r.limit, client: r.client, late: r.late, chase: r.chase, stats: r.stats}
+	w := &waiter{q: r.q, limit: r.limit, client: r.client, late: r.late, chase: r.chase, scope: r.scope, began: r.now, stats: r.stats}
 	key := appendKey(nil, r.asked())
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -125,7 +127,8 @@ func (f *forwarder) fly(ctx context.Context, fl *flight) {
 	f.mu.Unlock()
 	now := time.Now()
 	for _, w := range fl.waiters {
-		w.late.reply(w.client, w.stats.sent(w.compose(m, now)))
+		w.late.reply(w.client, w.stats.replied(w.scope, w.compose(m, now)))
+		w.stats.durations[w.scope].observe(now.Sub(w.began), 1)
 	}
 }
 
@@ -178,10 +181,14 @@ func (f *forwarder) resolve(ctx context.Context, q *wire.Query) *message {
 func (f *forwarder) try(ctx context.Context, u *upstream, question *question, q *wire.Query) (*message, error) {
 	wait, cancel := context.WithTimeout(ctx, f.limits.Timeout)
 	defer cancel()
+	began := time.Now()
 	reply, err := u.ask(wait, question)
 	now := time.Now()
 	if ctx.Err() == nil {
 		u.note(err == nil, now)
+		if err == nil {
+			u.durations[min(reply.Rcode, rcodes-1)].observe(now.Sub(began), 1)
+		}
 		if err != nil && u.fails.Load() == failLimit {
 			f.log.Warn("resolver does not answer, others are asked first", "resolver", u.addr, "err", err)
 		}

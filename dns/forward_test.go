@@ -127,8 +127,22 @@ func TestForwardAndCache(t *testing.T) {
 	if n := up.asked.Load(); n != 1 {
 		t.Errorf("resolver was asked %d times", n)
 	}
-	if st := s.Stats(); st.CacheHits != 3 || st.CacheMisses != 1 || st.Forwards != 1 {
+	st := s.Stats()
+	if st.CacheHits["success"] != 3 || st.CacheEntries["success"] != 1 || st.CacheMisses != 1 || st.Forwards != 1 {
 		t.Errorf("stats %+v", st)
+	}
+	if st.Durations["."].Count != 4 || st.Upstreams[0].Durations["NOERROR"].Count != 1 || st.Upstreams[0].Failures != 0 {
+		t.Errorf("stats %+v", st)
+	}
+	var requests, responses uint64
+	for _, c := range st.Requests {
+		requests += c.Count
+	}
+	for _, c := range st.Responses {
+		responses += c.Count
+	}
+	if requests != 4 || responses != 4 {
+		t.Errorf("%d requests and %d responses counted: %+v", requests, responses, st)
 	}
 }
 

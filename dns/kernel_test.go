@@ -42,6 +42,9 @@ func inNamespace(t *testing.T) bool {
 	if err != nil {
 		t.Fatalf("in the namespace: %v\n%s", err, out)
 	}
+	if testing.Verbose() || strings.Contains(string(out), "--- SKIP") {
+		t.Logf("in the namespace:\n%s", out)
+	}
 	return false
 }
 
@@ -131,7 +134,7 @@ func track(t *testing.T) {
 
 func tracked(t *testing.T) string {
 	t.Helper()
-	count, err := netns.ReadSysctl("net.netfilter.nf_conntrack_count")
+	count, err := netns.ReadSysctl("netfilter/nf_conntrack_count")
 	if err != nil {
 		t.Skipf("no connection tracking: %v", err)
 	}
@@ -218,7 +221,7 @@ func digFromPod(t *testing.T, n *node) {
 	err = n.pod.Do(func() error {
 		for _, args := range []string{"+noall +answer +comments", "+tcp +noall +answer +comments", "+cookie +dnssec +nsid +noall +answer +comments"} {
 			out, err := exec.Command(dig, append(strings.Fields(args), "@10.96.0.10", "WEB.default.svc.cluster.local", "A")...).CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "10.96.0.5") || strings.Contains(string(out), "WARNING") {
+			if err != nil || !strings.Contains(string(out), "10.96.0.5") || strings.Contains(string(out), "recursion requested but not") {
 				return fmt.Errorf("dig %s: %w\n%s", args, err, out)
 			}
 		}

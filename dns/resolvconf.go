@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"nodelet/dns/wire"
 )
 
 // resolvCheck is how often the file may be looked at again; it is looked at
@@ -72,6 +74,22 @@ func (r *resolvers) look() {
 		return
 	}
 	r.set(servers)
+}
+
+// stats gives what is known about each resolver.
+func (r *resolvers) stats() []UpstreamStats {
+	var all []UpstreamStats
+	for _, u := range *r.current.Load() {
+		s := UpstreamStats{To: u.addr.String(), Durations: map[string]Durations{}, Failures: u.failures.Load()}
+		for i := range u.durations {
+			var d Durations
+			if d.add(&u.durations[i]); d.Count > 0 {
+				s.Durations[wire.Rcode(i).String()] = d
+			}
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // set replaces the list, keeping what is known about servers that stay.

@@ -38,7 +38,7 @@ type tcpConn struct {
 
 // serveTCP accepts connections until the listener is closed, and ends them then.
 func (d *DNS) serveTCP(ctx context.Context, l *net.TCPListener) error {
-	s := &tcpServer{d: d, stats: d.stats.add(), open: map[*tcpConn]struct{}{}, clients: map[netip.Addr]int{}}
+	s := &tcpServer{d: d, stats: d.stats.worker("tcp", l.Addr().(*net.TCPAddr).AddrPort().Addr()), open: map[*tcpConn]struct{}{}, clients: map[netip.Addr]int{}}
 	defer s.close()
 	for {
 		conn, err := l.AcceptTCP()
@@ -131,6 +131,7 @@ func (c *tcpConn) serve(d *DNS, counters *stats) {
 		case done:
 			r.out = msg
 			c.reply(c.client, msg)
+			counters.durations[r.scope].observe(time.Since(r.now), 1)
 		case dropped:
 			return // no query at all: whoever it is does not speak DNS
 		}

@@ -32,6 +32,9 @@ type upstream struct {
 	addr  netip.AddrPort
 	fails atomic.Int64 // in a row
 	until atomic.Int64 // unix nanoseconds; before that it is asked last
+
+	durations [rcodes]histogram
+	failures  atomic.Uint64
 }
 
 func (u *upstream) down(now time.Time) bool { return now.UnixNano() < u.until.Load() }
@@ -42,6 +45,7 @@ func (u *upstream) note(ok bool, now time.Time) {
 		u.until.Store(0)
 		return
 	}
+	u.failures.Add(1)
 	if n := u.fails.Add(1); n >= failLimit {
 		d := min(downTime<<min(n-failLimit, 10), maxDown)
 		u.until.Store(now.Add(d).UnixNano())

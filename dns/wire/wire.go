@@ -33,10 +33,12 @@ const (
 	TypeCNAME Type = 5
 	TypeSOA   Type = 6
 	TypePTR   Type = 12
+	TypeMX    Type = 15
 	TypeTXT   Type = 16
 	TypeAAAA  Type = 28
 	TypeSRV   Type = 33
 	TypeOPT   Type = 41
+	TypeHTTPS Type = 65
 	TypeIXFR  Type = 251
 	TypeAXFR  Type = 252
 )
@@ -57,12 +59,16 @@ func (t Type) String() string {
 		return "SOA"
 	case TypePTR:
 		return "PTR"
+	case TypeMX:
+		return "MX"
 	case TypeTXT:
 		return "TXT"
 	case TypeAAAA:
 		return "AAAA"
 	case TypeSRV:
 		return "SRV"
+	case TypeHTTPS:
+		return "HTTPS"
 	case TypeIXFR:
 		return "IXFR"
 	case TypeAXFR:
