@@ -171,3 +171,11 @@ func signal(c chan<- struct{}) {
 
 // Registered is closed when the Node object is known to exist.
 func (n *NodeStatus) Registered() <-chan struct{} { return n.registered }
+
+// Allocatable is what this node offers to pods.
+func (n *NodeStatus) Allocatable() corev1.ResourceList {
+	return nodeplan.Allocatable(*n.machine, n.reserve(*n.machine))
+}
+
+// Memory is the machine's, in bytes.
+func (n *NodeStatus) Memory() int64 { return int64(n.machine.Memory) }

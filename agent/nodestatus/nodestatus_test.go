@@ -41,8 +41,6 @@ type api struct {
 	down   error // every call fails with it
 	writes []string
 	renews []time.Time
-	// leaseHang, if not nil, holds up calls about leases until it is closed.
-	leaseHang chan struct{}
 	onPatch   func(*corev1.Node)
 }
 
@@ -153,6 +151,19 @@ func (a *api) ready() (status corev1.ConditionStatus, message string) {
 		}
 	}
 	return "", ""
+}
+
+func (a *api) renewals() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.renews)
+}
+
+// state gives what the server holds.
+func (a *api) state() (*corev1.Node, *coordinationv1.Lease) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.node, a.lease
 }
 
 func (a *api) count() int {
@@ -349,23 +360,23 @@ func TestIntervals(t *testing.T) {
 		w := running(t, nil)
 		defer w.stop()
 		settle(30 * time.Second) // the images are listed and shown in this time
-		writes, renews := w.api.count(), len(w.api.renews)
+		writes, renews := w.api.count(), w.api.renewals()
 		settle(4 * time.Minute)
 		if n := w.api.count(); n != writes {
 			t.Errorf("%d writes without news: %v", n-writes, w.api.writes)
 		}
-		if n := len(w.api.renews) - renews; n < 22 || n > 24 {
+		if n := w.api.renewals() - renews; n < 22 || n > 24 {
 			t.Errorf("%d renewals in 4 minutes", n)
 		}
 		settle(time.Minute)
 		if n := w.api.count(); n != writes+1 {
 			t.Errorf("%d writes after 5 minutes, want 1: %v", n-writes, w.api.writes)
 		}
-		l := w.api.lease
+		node, l := w.api.state()
 		if *l.Spec.LeaseDurationSeconds != 40 || *l.Spec.HolderIdentity != "n1" || l.OwnerReferences[0].UID != "uid-1" {
 			t.Errorf("lease %+v", l)
 		}
-		if i := w.api.node.Status.Images; len(i) != 2 || i[0].Names[0] != "b:1" {
+		if i := node.Status.Images; len(i) != 2 || i[0].Names[0] != "b:1" {
 			t.Errorf("images %v", i)
 		}
 		w.runtime.mu.Lock()
@@ -382,7 +393,7 @@ func TestRuntimeHangs(t *testing.T) {
 		w := running(t, nil)
 		defer w.stop()
 		settle(time.Minute)
-		renews := len(w.api.renews)
+		renews := w.api.renewals()
 		w.runtime.set(func(r *fakeRuntime) { r.hang = true })
 		settle(24 * time.Second)
 		if s, m := w.api.ready(); s != corev1.ConditionTrue {
@@ -393,7 +404,7 @@ func TestRuntimeHangs(t *testing.T) {
 			t.Errorf("after 45 s: %q %q", s, m)
 		}
 		settle(55 * time.Second)
-		if n := len(w.api.renews) - renews; n < 9 {
+		if n := w.api.renewals() - renews; n < 9 {
 			t.Errorf("%d renewals in 100 s", n)
 		}
 		w.runtime.set(func(r *fakeRuntime) { r.hang = false })
@@ -445,11 +456,13 @@ func TestRestartDoesNotFlip(t *testing.T) {
 		w.runtime.set(func(r *fakeRuntime) { r.err = nil })
 		w.store.SetApplied(store.Proxy, 1)
 		settle(2 * time.Minute)
-		if flips != 0 {
-			t.Errorf("Ready flipped %d times", flips)
-		}
 		if s, _ := w.api.ready(); s != corev1.ConditionTrue {
 			t.Error("not ready")
+		}
+		w.api.mu.Lock()
+		defer w.api.mu.Unlock()
+		if flips != 0 {
+			t.Errorf("Ready flipped %d times", flips)
 		}
 	})
 }
@@ -488,8 +501,8 @@ func TestAPIAway(t *testing.T) {
 		w.api.down = nil
 		w.api.mu.Unlock()
 		settle(6 * time.Second)
-		if s, m := w.api.ready(); s != corev1.ConditionTrue || len(w.api.renews) == 0 {
-			t.Fatalf("%q %q, %d renewals", s, m, len(w.api.renews))
+		if s, m := w.api.ready(); s != corev1.ConditionTrue || w.api.renewals() == 0 {
+			t.Fatalf("%q %q, %d renewals", s, m, w.api.renewals())
 		}
 		w.api.mu.Lock()
 		w.api.node = nil
@@ -511,7 +524,8 @@ func TestLeaseOfFormerNode(t *testing.T) {
 		old.OwnerReferences = append(old.OwnerReferences, metaOwner("old-uid"))
 		w := running(t, &world{api: &api{lease: old}, runtime: &fakeRuntime{ready: true, network: true}, events: &events{}})
 		defer w.stop()
-		if o := w.api.lease.OwnerReferences; len(o) != 1 || o[0].UID != types.UID("uid-1") {
+		_, l := w.api.state()
+		if o := l.OwnerReferences; len(o) != 1 || o[0].UID != types.UID("uid-1") {
 			t.Errorf("owners %v", o)
 		}
 	})

@@ -52,6 +52,9 @@ func Enforceable(m Machine, r Reserve) corev1.ResourceList {
 	return allocatable(Capacity(m, r), r)
 }
 
+// Allocatable is what the scheduler may give to pods.
+func Allocatable(m Machine, r Reserve) corev1.ResourceList { return allocatable(Capacity(m, r), r) }
+
 func allocatable(capacity corev1.ResourceList, r Reserve) corev1.ResourceList {
 	list := make(corev1.ResourceList, len(capacity))
 	for name, q := range capacity {
