@@ -3,6 +3,7 @@ package nft
 import (
 	"bytes"
 	"context"
+	"slices"
 )
 
 // Ensure makes the table be exactly what is wanted, in one transaction that
@@ -25,18 +26,23 @@ func (c *Conn) Ensure(ctx context.Context, want *Ruleset) (changed bool, err err
 // all their rules anew; a set or base chain of another make cannot be changed,
 // so the whole table is replaced, still within the one transaction.
 func Diff(found *Found, want *Ruleset) (*Tx, error) {
-	if found != nil && mustReplace(found, want) {
-		tx := &Tx{}
+	tx := &Tx{}
+	return tx, tx.Diff(found, want)
+}
+
+// Diff adds to the transaction what the function Diff says, so that one
+// transaction can change several tables.
+func (tx *Tx) Diff(found *Found, want *Ruleset) error {
+	switch {
+	case found == nil:
+		tx.create(want)
+		return tx.err
+	case mustReplace(found, want):
 		tx.DeleteTable(want.Table)
 		tx.create(want)
-		return tx, tx.err
+		return tx.err
 	}
-	tx := &Tx{}
-	if found == nil {
-		tx.create(want)
-		return tx, tx.err
-	}
-	return tx, tx.change(found, want)
+	return tx.change(found, want)
 }
 
 func mustReplace(found *Found, want *Ruleset) bool {
@@ -91,7 +97,7 @@ func (tx *Tx) change(found *Found, want *Ruleset) error {
 		}
 	}
 	surplus := surplusOf(found, want)
-	for _, name := range surplus.chains {
+	for _, name := range slices.Concat(surplus.chains, surplus.emptied) {
 		tx.FlushChain(t, name)
 	}
 	for i := range want.Sets {
@@ -116,9 +122,18 @@ func (tx *Tx) change(found *Found, want *Ruleset) error {
 	return tx.err
 }
 
-type surplus struct{ chains, sets []string }
+// surplus names what has to go. emptied chains are flushed only: before Linux
+// 6.2 the kernel counts a verdict map's element as a use of its chain until
+// some time after the element is gone. The next Diff deletes them.
+type surplus struct{ chains, emptied, sets []string }
 
 func surplusOf(found *Found, want *Ruleset) (s surplus) {
+	used := map[string]bool{}
+	for _, f := range found.Sets {
+		for i := range f.Elements {
+			used[f.Elements[i].Do.Chain] = true
+		}
+	}
 	chains, sets := map[string]bool{}, map[string]bool{}
 	for _, c := range want.Chains {
 		chains[c.Name] = true
@@ -127,7 +142,11 @@ func surplusOf(found *Found, want *Ruleset) (s surplus) {
 		sets[want.Sets[i].Name] = true
 	}
 	for _, c := range found.Chains {
-		if !chains[c.Name] {
+		switch {
+		case chains[c.Name]:
+		case used[c.Name]:
+			s.emptied = append(s.emptied, c.Name)
+		default:
 			s.chains = append(s.chains, c.Name)
 		}
 	}
@@ -191,6 +210,32 @@ func (el *Element) id() string { return string(el.Key) + string(el.KeyEnd) }
 
 // same compares what the element says; the time left of it is not part of that.
 func (el *Element) same(o *Element) bool { return bytes.Equal(el.Data, o.Data) && el.Do == o.Do }
+
+// Expire removes elements of a dynamic set, some of which may have left by
+// themselves meanwhile.
+func (c *Conn) Expire(ctx context.Context, t Table, s *Set, es []Element) error {
+	tx := &Tx{}
+	tx.DeleteElements(t, s, es)
+	err := c.Apply(ctx, tx)
+	if err == nil || !IsNotExist(err) || len(es) == 1 {
+		return ignoreNotExist(err)
+	}
+	for i := range es {
+		one := &Tx{}
+		one.DeleteElements(t, s, es[i:i+1])
+		if err := ignoreNotExist(c.Apply(ctx, one)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ignoreNotExist(err error) error {
+	if IsNotExist(err) {
+		return nil
+	}
+	return err
+}
 
 // Delete removes the table with all it holds; no error when there is none.
 func (c *Conn) Delete(ctx context.Context, t Table) error {

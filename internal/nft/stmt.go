@@ -14,7 +14,7 @@ import (
 // functions below; the simple ones use the first 128-bit register as scratch.
 type Stmt struct {
 	text   string
-	encode func(Family) []expr.Any
+	encode func(Family) []any // expr.Any, or ctOriginalDst
 }
 
 // String is close to what nft prints.
@@ -22,6 +22,11 @@ func (s Stmt) String() string { return s.text }
 
 // Reg is one of the sixteen 32-bit registers, 0 to 15. A rule must load a
 // register before it reads it; registers do not carry over to another rule.
+//
+// What Lookup has put into a register may only be used by DNAT: as the key of
+// another set, or as the data of Update, the kernel takes it, but the nft
+// program (1.0.6 at least) aborts when it lists such a rule, and with it every
+// "nft list ruleset" on the machine.
 type Reg uint8
 
 func (r Reg) n() uint32 { return unix.NFT_REG32_00 + uint32(r) }
@@ -49,19 +54,21 @@ const (
 	CtDirection
 	SrcAddrType
 	DstAddrType
+	CtOriginalDst // only in tables of one family
+	CtOriginalDstPort
 )
 
 var fieldNames = [...]string{
 	"saddr", "daddr", "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr", "meta l4proto", "th sport", "th dport",
 	"meta mark", "iifname", "oifname", "meta nfproto", "ct state", "ct status", "ct direction",
-	"fib saddr type", "fib daddr type",
+	"fib saddr type", "fib daddr type", "ct original daddr", "ct original proto-dst",
 }
 
 // String is the field as nft writes it.
 func (f Field) String() string { return fieldNames[f] }
 
-func (f Field) load(family Family, r Reg) expr.Any {
-	payload := func(base expr.PayloadBase, offset, length uint32) expr.Any {
+func (f Field) load(family Family, r Reg) any {
+	payload := func(base expr.PayloadBase, offset, length uint32) any {
 		return &expr.Payload{DestRegister: r.n(), Base: base, Offset: offset, Len: length}
 	}
 	network, transport := expr.PayloadBaseNetworkHeader, expr.PayloadBaseTransportHeader
@@ -97,6 +104,10 @@ func (f Field) load(family Family, r Reg) expr.Any {
 		return &expr.Ct{Key: expr.CtKeySTATUS, Register: r.n()}
 	case CtDirection:
 		return &expr.Ct{Key: expr.CtKeyDIRECTION, Register: r.n()}
+	case CtOriginalDst:
+		return ctOriginalDst{ipv6: family == IPv6, reg: r}
+	case CtOriginalDstPort:
+		return &expr.Ct{Key: expr.CtKeyPROTODST, Register: r.n()}
 	case SrcAddrType:
 		return &expr.Fib{Register: r.n(), FlagSADDR: true, ResultADDRTYPE: true}
 	default:
@@ -104,24 +115,45 @@ func (f Field) load(family Family, r Reg) expr.Any {
 	}
 }
 
+// ctOriginalDst loads the destination that a connection's first packet came
+// with. The library knows only the kernel's older key for it, which carries no
+// type and which the nft program cannot print within a concatenation.
+type ctOriginalDst struct {
+	ipv6 bool
+	reg  Reg
+}
+
+func (c ctOriginalDst) append(e *encoder) {
+	key := uint32(unix.NFT_CT_DST_IP)
+	if c.ipv6 {
+		key = unix.NFT_CT_DST_IP6
+	}
+	e.str(unix.NFTA_EXPR_NAME, "ct")
+	data := e.nest(unix.NFTA_EXPR_DATA)
+	e.u32(unix.NFTA_CT_KEY, key)
+	e.u32(unix.NFTA_CT_DREG, c.reg.n())
+	e.bytes(unix.NFTA_CT_DIRECTION, []byte{0})
+	e.endNest(data)
+}
+
 // Load reads a field into a register and, when it is longer, the ones after it.
 func Load(r Reg, f Field) Stmt {
-	return Stmt{fmt.Sprintf("[r%d = %s]", r, f), func(family Family) []expr.Any {
-		return []expr.Any{f.load(family, r)}
+	return Stmt{fmt.Sprintf("[r%d = %s]", r, f), func(family Family) []any {
+		return []any{f.load(family, r)}
 	}}
 }
 
 // LoadBytes puts constant bytes, at most 16, into a register.
 func LoadBytes(r Reg, v []byte) Stmt {
-	return Stmt{fmt.Sprintf("[r%d = 0x%x]", r, v), func(Family) []expr.Any {
-		return []expr.Any{&expr.Immediate{Register: r.n(), Data: v}}
+	return Stmt{fmt.Sprintf("[r%d = 0x%x]", r, v), func(Family) []any {
+		return []any{&expr.Immediate{Register: r.n(), Data: v}}
 	}}
 }
 
 // LoadRandom puts a random number from offset to offset+modulus-1 into a register, in host order.
 func LoadRandom(r Reg, modulus, offset uint32) Stmt {
-	return Stmt{fmt.Sprintf("[r%d = numgen random mod %d offset %d]", r, modulus, offset), func(Family) []expr.Any {
-		return []expr.Any{&expr.Numgen{Register: r.n(), Modulus: modulus, Offset: offset, Type: unix.NFT_NG_RANDOM}}
+	return Stmt{fmt.Sprintf("[r%d = numgen random mod %d offset %d]", r, modulus, offset), func(Family) []any {
+		return []any{&expr.Numgen{Register: r.n(), Modulus: modulus, Offset: offset, Type: unix.NFT_NG_RANDOM}}
 	}}
 }
 
@@ -129,38 +161,38 @@ func LoadRandom(r Reg, modulus, offset uint32) Stmt {
 // from register to on; the rule ends here when there is no such key. The data
 // may overwrite the key.
 func Lookup(name string, key, to Reg) Stmt {
-	return Stmt{fmt.Sprintf("[r%d = map @%s r%d]", to, name, key), func(Family) []expr.Any {
-		return []expr.Any{&expr.Lookup{SetName: name, SourceRegister: key.n(), DestRegister: to.n(), IsDestRegSet: true}}
+	return Stmt{fmt.Sprintf("[r%d = map @%s r%d]", to, name, key), func(Family) []any {
+		return []any{&expr.Lookup{SetName: name, SourceRegister: key.n(), DestRegister: to.n(), IsDestRegSet: true}}
 	}}
 }
 
 // Member matches when the key that starts at a register is in the set.
 func Member(name string, key Reg) Stmt {
-	return Stmt{fmt.Sprintf("r%d @%s", key, name), func(Family) []expr.Any {
-		return []expr.Any{&expr.Lookup{SetName: name, SourceRegister: key.n()}}
+	return Stmt{fmt.Sprintf("r%d @%s", key, name), func(Family) []any {
+		return []any{&expr.Lookup{SetName: name, SourceRegister: key.n()}}
 	}}
 }
 
 // NotMember matches when the key that starts at a register is not in the set.
 func NotMember(name string, key Reg) Stmt {
-	return Stmt{fmt.Sprintf("r%d != @%s", key, name), func(Family) []expr.Any {
-		return []expr.Any{&expr.Lookup{SetName: name, SourceRegister: key.n(), Invert: true}}
+	return Stmt{fmt.Sprintf("r%d != @%s", key, name), func(Family) []any {
+		return []any{&expr.Lookup{SetName: name, SourceRegister: key.n(), Invert: true}}
 	}}
 }
 
 // VerdictMap does what the verdict map says for the key that starts at a
 // register; the rule ends here when there is no such key.
 func VerdictMap(name string, key Reg) Stmt {
-	return Stmt{fmt.Sprintf("r%d vmap @%s", key, name), func(Family) []expr.Any {
-		return []expr.Any{&expr.Lookup{SetName: name, SourceRegister: key.n(), DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true}}
+	return Stmt{fmt.Sprintf("r%d vmap @%s", key, name), func(Family) []any {
+		return []any{&expr.Lookup{SetName: name, SourceRegister: key.n(), DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true}}
 	}}
 }
 
 // Update adds the key with its data to a dynamic map, or begins the key's
 // timeout anew when it is there (its data then stay as they are).
 func Update(name string, key, data Reg, timeout time.Duration) Stmt {
-	return Stmt{fmt.Sprintf("update @%s { r%d timeout %s : r%d }", name, key, timeout, data), func(Family) []expr.Any {
-		return []expr.Any{&expr.Dynset{
+	return Stmt{fmt.Sprintf("update @%s { r%d timeout %s : r%d }", name, key, timeout, data), func(Family) []any {
+		return []any{&expr.Dynset{
 			SetName: name, SrcRegKey: key.n(), SrcRegData: data.n(),
 			Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout,
 		}}
@@ -174,8 +206,8 @@ func Equal(r Reg, v []byte) Stmt { return compare(r, expr.CmpOpEq, v, "==") }
 func NotEqual(r Reg, v []byte) Stmt { return compare(r, expr.CmpOpNeq, v, "!=") }
 
 func compare(r Reg, op expr.CmpOp, v []byte, sign string) Stmt {
-	return Stmt{fmt.Sprintf("r%d %s 0x%x", r, sign, v), func(Family) []expr.Any {
-		return []expr.Any{&expr.Cmp{Op: op, Register: r.n(), Data: v}}
+	return Stmt{fmt.Sprintf("r%d %s 0x%x", r, sign, v), func(Family) []any {
+		return []any{&expr.Cmp{Op: op, Register: r.n(), Data: v}}
 	}}
 }
 
@@ -189,8 +221,8 @@ func IsNot(f Field, v any) Stmt { return match(f, expr.CmpOpNeq, v) }
 
 func match(f Field, op expr.CmpOp, v any) Stmt {
 	sign := map[expr.CmpOp]string{expr.CmpOpEq: "", expr.CmpOpNeq: "!= "}[op]
-	return Stmt{fmt.Sprintf("%s %s%v", f, sign, v), func(family Family) []expr.Any {
-		es := []expr.Any{f.load(family, 0)}
+	return Stmt{fmt.Sprintf("%s %s%v", f, sign, v), func(family Family) []any {
+		es := []any{f.load(family, 0)}
 		data := []byte(nil)
 		switch v := v.(type) {
 		case netip.Prefix:
@@ -235,9 +267,9 @@ func LacksBits(f Field, bits uint32) Stmt { return bitsMatch(f, bits, expr.CmpOp
 
 func bitsMatch(f Field, bits uint32, op expr.CmpOp) Stmt {
 	sign := map[expr.CmpOp]string{expr.CmpOpEq: "==", expr.CmpOpNeq: "!="}[op]
-	return Stmt{fmt.Sprintf("%s & %#x %s 0", f, bits, sign), func(family Family) []expr.Any {
+	return Stmt{fmt.Sprintf("%s & %#x %s 0", f, bits, sign), func(family Family) []any {
 		r := Reg(0).n()
-		return []expr.Any{
+		return []any{
 			f.load(family, 0),
 			&expr.Bitwise{SourceRegister: r, DestRegister: r, Len: 4, Mask: Bytes(bits), Xor: Bytes(uint32(0))},
 			&expr.Cmp{Op: op, Register: r, Data: Bytes(uint32(0))},
@@ -263,9 +295,9 @@ func SetBits(bits uint32) Stmt { return changeMark(fmt.Sprintf("or %#x", bits), 
 func ClearBits(bits uint32) Stmt { return changeMark(fmt.Sprintf("and %#x", ^bits), ^bits, 0) }
 
 func changeMark(text string, mask, xor uint32) Stmt {
-	return Stmt{"meta mark set mark " + text, func(Family) []expr.Any {
+	return Stmt{"meta mark set mark " + text, func(Family) []any {
 		r := Reg(0).n()
-		return []expr.Any{
+		return []any{
 			&expr.Meta{Key: expr.MetaKeyMARK, Register: r},
 			&expr.Bitwise{SourceRegister: r, DestRegister: r, Len: 4, Mask: Bytes(mask), Xor: Bytes(xor)},
 			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: r},

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -52,6 +53,15 @@ func (o op) String() string {
 		return fmt.Sprintf("%s %s %s", o.verb, o.kind, o.table)
 	}
 	return fmt.Sprintf("%s %s %s %s", o.verb, o.kind, o.table, o.name)
+}
+
+// String lists what the transaction does, one change a line.
+func (tx *Tx) String() string {
+	lines := make([]string, len(tx.ops))
+	for i, o := range tx.ops {
+		lines[i] = o.String()
+	}
+	return strings.Join(lines, "\n")
 }
 
 // Empty tells whether there is nothing to do.
@@ -147,7 +157,13 @@ func encodeRule(f Family, r Rule) ([]byte, error) {
 	var e encoder
 	for _, s := range r.Do {
 		for _, x := range s.encode(f) {
-			b, err := expr.Marshal(byte(f), x)
+			if own, ok := x.(ctOriginalDst); ok {
+				at := e.nest(unix.NFTA_LIST_ELEM)
+				own.append(&e)
+				e.endNest(at)
+				continue
+			}
+			b, err := expr.Marshal(byte(f), x.(expr.Any))
 			if err != nil {
 				return nil, err
 			}

@@ -10,8 +10,9 @@
 //   - Advance over any history gives the same State as Compile from scratch.
 //   - A State never changes; Advance costs what changed, not what exists.
 //   - Two States share the values that did not change: Diff compares pointers.
-//   - A frontend that two Services claim goes to the one with the smaller key,
-//     whatever the order in which they came.
+//   - A frontend that two Services claim goes to the one with the stronger kind
+//     of claim (a ClusterIP before all), then to the smaller key, whatever the
+//     order in which they came.
 //   - ClusterIPs are unique, as the API server promises: the ClusterIP and port
 //     of a Port name it.
 package lb

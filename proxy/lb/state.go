@@ -4,7 +4,6 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"nodelet/internal/model"
 	"nodelet/internal/store"
@@ -203,18 +202,7 @@ func (s *State) claim(ed *editor, p *Port) {
 	for c := range p.claims() {
 		old, _ := s.frontends.get(c.Frontend)
 		all := append(slices.Clone(old), Target{p, c.Kind})
-		slices.SortFunc(all, func(a, b Target) int {
-			if c := a.Service.Compare(b.Service); c != 0 {
-				return c
-			}
-			if c := strings.Compare(a.Name, b.Name); c != 0 {
-				return c
-			}
-			if c := int(a.Kind) - int(b.Kind); c != 0 {
-				return c
-			}
-			return int(a.Proto) - int(b.Proto)
-		})
+		slices.SortFunc(all, Target.precedence)
 		s.frontends.set(ed, c.Frontend, all)
 	}
 	for a := range p.hairpins() {

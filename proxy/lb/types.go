@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,14 +15,19 @@ import (
 type Config struct {
 	// NodeName is the node whose traffic is balanced: "local" means here.
 	NodeName string
-	// PodCIDRs tell pods from other sources. Without any, nothing counts as
-	// coming from a pod and traffic to a ClusterIP is not masqueraded.
+	// PodCIDRs tell pods from other sources. A family without any has no pods
+	// to tell, and its traffic to ClusterIPs is not masqueraded.
 	PodCIDRs []netip.Prefix
 	// MasqueradeAll masquerades all traffic to ClusterIPs.
 	MasqueradeAll bool
 	// NodePortAddresses limits node ports to addresses of the node inside
 	// these; empty means all but loopback.
 	NodePortAddresses []netip.Prefix
+}
+
+// KnowsPods tells whether pods of that family can be told from other sources.
+func (c *Config) KnowsPods(ipv6 bool) bool {
+	return slices.ContainsFunc(c.PodCIDRs, func(p netip.Prefix) bool { return p.Addr().Is6() == ipv6 })
 }
 
 // Frontend is an address that is balanced. An unspecified Addr (0.0.0.0 or ::)
@@ -132,6 +138,16 @@ type Target struct {
 	Kind Kind
 }
 
+// precedence orders the claims on one frontend. The kind comes first: nobody
+// takes another Service's ClusterIP by naming it as an external IP
+// (CVE-2020-8554).
+func (t Target) precedence(o Target) int {
+	return cmp.Or(
+		cmp.Compare(t.Kind, o.Kind), t.Service.Compare(o.Service),
+		cmp.Compare(t.Name, o.Name), cmp.Compare(t.Proto, o.Proto),
+	)
+}
+
 // Source is where a packet comes from, as far as it matters.
 type Source uint8
 
@@ -178,7 +194,7 @@ func (t Target) Route(cfg *Config, from Source) Route {
 	case t.Kind == AnyPort || !t.Usable:
 		return Route{Action: Reject}
 	case t.Kind == ClusterIP:
-		masquerade := cfg.MasqueradeAll || from != FromPod && len(cfg.PodCIDRs) > 0
+		masquerade := cfg.MasqueradeAll || from != FromPod && cfg.KnowsPods(t.ClusterIP.Addr().Is6())
 		return t.balance(t.InternalLocal, masquerade)
 	case !t.ExternalLocal:
 		return t.balance(false, true)

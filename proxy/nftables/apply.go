@@ -1,0 +1,215 @@
+package nftables
+
+import (
+	"context"
+	"fmt"
+
+	"nodelet/internal/nft"
+	"nodelet/proxy/lb"
+)
+
+// Config is what the back end has to know besides States.
+type Config struct {
+	// NetNS is a file descriptor of the network namespace; 0 is the own one.
+	NetNS int
+	// IPv6 makes the table of that family too.
+	IPv6 bool
+}
+
+// Backend keeps the tables. It is used by one goroutine at a time.
+type Backend struct {
+	conn     *nft.Conn
+	families []*family
+	// have is what the kernel holds, by family; nil when that is not known.
+	have []*content
+	// applied is the State that have stands for.
+	applied *lb.State
+	// generation is the kernel's count after our last change, when nobody else
+	// made one at the same time; otherwise 0.
+	generation uint32
+}
+
+// Result says what Apply did.
+type Result struct {
+	// Full: the kernel was looked at; otherwise only changes were written.
+	Full bool
+	// Messages written to the kernel; 0 when nothing differed.
+	Messages int
+	// Gone are the frontends that Full found and that are not wanted.
+	Gone []lb.Frontend
+}
+
+// New opens the back end. It changes nothing.
+func New(cfg Config) (*Backend, error) {
+	conn, err := nft.Open(nft.Options{NetNS: cfg.NetNS})
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{conn: conn, families: []*family{familyOf(false)}}
+	if cfg.IPv6 {
+		b.families = append(b.families, familyOf(true))
+	}
+	return b, nil
+}
+
+// Close ends the connection; the rules stay.
+func (b *Backend) Close() error { return b.conn.Close() }
+
+// Apply makes the kernel say what want says. After an error nothing is known,
+// and the next Apply looks at everything.
+func (b *Backend) Apply(ctx context.Context, want *lb.State) (Result, error) {
+	if b.have == nil || b.applied == nil || b.applied.Config() != want.Config() {
+		return b.applyAll(ctx, want)
+	}
+	next := make([]*edits, len(b.families))
+	tx := &nft.Tx{}
+	for i, c := range b.have {
+		next[i] = newEdits()
+		c.advance(next[i], b.applied, want)
+		c.write(tx, next[i])
+	}
+	if err := b.commit(ctx, tx, want); err != nil {
+		return Result{}, err
+	}
+	for i, f := range b.families {
+		if next[i].clients {
+			if err := b.forgetClients(ctx, f, want); err != nil {
+				return Result{}, err
+			}
+		}
+	}
+	return Result{Messages: tx.Len()}, nil
+}
+
+// commit writes tx. What the kernel holds is unknown while it does, and after an error.
+func (b *Backend) commit(ctx context.Context, tx *nft.Tx, want *lb.State) error {
+	have, generation := b.have, b.generation
+	b.Forget()
+	if err := b.conn.Apply(ctx, tx); err != nil {
+		return err
+	}
+	if !tx.Empty() {
+		now, err := b.conn.Generation(ctx)
+		if err != nil {
+			return err
+		}
+		if generation != 0 && now.ID == generation+1 {
+			b.generation = now.ID
+		}
+	} else {
+		b.generation = generation
+	}
+	b.have, b.applied = have, want
+	return nil
+}
+
+// applyAll looks at the kernel and writes what differs.
+func (b *Backend) applyAll(ctx context.Context, want *lb.State) (Result, error) {
+	b.Forget()
+	before, err := b.conn.Generation(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	result := Result{Full: true}
+	have := make([]*content, len(b.families))
+	tx := &nft.Tx{}
+	for i, f := range b.families {
+		found, err := b.conn.Read(ctx, f.table)
+		if err != nil {
+			return Result{}, fmt.Errorf("observe table %s: %w", f.table, err)
+		}
+		have[i] = contentOf(f, want.Config(), found)
+		result.Gone = append(result.Gone, have[i].become(want)...)
+		if err := tx.Diff(found, have[i].ruleset()); err != nil {
+			return Result{}, err
+		}
+	}
+	if err := b.conn.Apply(ctx, tx); err != nil {
+		return Result{}, err
+	}
+	after, err := b.conn.Generation(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	result.Messages = tx.Len()
+	own := uint32(0)
+	if result.Messages > 0 {
+		own = 1
+	}
+	// Only when nobody else changed anything between the two looks is it certain how things are.
+	if after.ID == before.ID+own {
+		b.generation = after.ID
+	}
+	b.have, b.applied = have, want
+	for _, f := range b.families {
+		if err := b.forgetClients(ctx, f, want); err != nil {
+			return Result{}, err
+		}
+	}
+	return result, nil
+}
+
+// Forget makes the next Apply look at the kernel.
+func (b *Backend) Forget() { b.have, b.generation = nil, 0 }
+
+// Untouched tells whether nobody has changed any rules in the namespace since
+// the last Apply. False means only that it is not certain.
+func (b *Backend) Untouched(ctx context.Context) bool {
+	if b.generation == 0 {
+		return false
+	}
+	now, err := b.conn.Generation(ctx)
+	return err == nil && now.ID == b.generation
+}
+
+// forgetClients removes remembered clients whose endpoint has left. Nobody can
+// be sent there any more but by being remembered, so after this none is.
+func (b *Backend) forgetClients(ctx context.Context, f *family, s *lb.State) error {
+	clients, err := b.conn.Elements(ctx, f.table, setAffinity)
+	if err != nil {
+		b.Forget()
+		return err
+	}
+	lost := f.lost(clients, s)
+	if len(lost) == 0 {
+		return nil
+	}
+	set := f.set(setAffinity)
+	if err := b.conn.Expire(ctx, f.table, &set, lost); err != nil {
+		b.Forget()
+		return fmt.Errorf("forget clients of endpoints that left: %w", err)
+	}
+	b.generation = 0
+	return nil
+}
+
+// Cleanup removes the tables.
+func (b *Backend) Cleanup(ctx context.Context) error {
+	b.Forget()
+	tx := &nft.Tx{}
+	for _, f := range b.families {
+		has, err := b.conn.HasTable(ctx, f.table)
+		if err != nil {
+			return err
+		}
+		if has {
+			tx.DeleteTable(f.table)
+		}
+	}
+	return b.conn.Apply(ctx, tx)
+}
+
+// Residue names what is left of ours in the kernel.
+func (b *Backend) Residue(ctx context.Context) ([]string, error) {
+	tables, err := b.conn.Tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, t := range tables {
+		if t.Name == tableName {
+			out = append(out, "nftables table "+t.String())
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,433 @@
+package nftables
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"nodelet/internal/nft"
+	"nodelet/proxy/lb"
+)
+
+// content is what a table holds, or shall hold, beyond its constant part.
+type content struct {
+	*family
+	cfg    *lb.Config
+	rows   map[lb.Frontend]row
+	pools  map[pool][]netip.AddrPort
+	guards map[lb.Frontend][]netip.Prefix
+	loops  map[netip.Addr]bool
+	// plans in use by name; those that only other plans go to are not dispatched.
+	plans map[string]planUse
+	// dispatch and remember are the rules of these names in their order, by
+	// "for node ports" or not.
+	dispatch, remember [2][]string
+	sticky             map[string]nft.Rule
+}
+
+type planUse struct {
+	plan
+	dispatched bool
+}
+
+func newContent(f *family, cfg *lb.Config) *content {
+	return &content{
+		family: f, cfg: cfg,
+		rows: map[lb.Frontend]row{}, pools: map[pool][]netip.AddrPort{}, guards: map[lb.Frontend][]netip.Prefix{},
+		loops: map[netip.Addr]bool{}, plans: map[string]planUse{}, sticky: map[string]nft.Rule{},
+	}
+}
+
+// edits are what has to be done to get from one content to another. What goes
+// out of a set comes before what goes in, for a key may be in both.
+type edits struct {
+	sets        []string
+	chains      []nft.Chain
+	rules       []placed
+	remove, add map[string][]nft.Element
+	// clients: the endpoints of a sticky frontend changed, so that remembered
+	// clients may have lost theirs.
+	clients bool
+}
+
+// placed is a rule that is appended to a chain.
+type placed struct {
+	chain string
+	rule  nft.Rule
+}
+
+func newEdits() *edits {
+	return &edits{remove: map[string][]nft.Element{}, add: map[string][]nft.Element{}}
+}
+
+func (e *edits) in(set string, el nft.Element)  { e.add[set] = append(e.add[set], el) }
+func (e *edits) out(set string, el nft.Element) { e.remove[set] = append(e.remove[set], el) }
+
+func index(nodePort bool) int {
+	if nodePort {
+		return 1
+	}
+	return 0
+}
+
+// set brings one frontend to what t says; a nil Port takes it away. Its edits
+// are noted in e.
+func (c *content) set(e *edits, f lb.Frontend, t lb.Target) {
+	c.setRow(e, f, t)
+	c.setGuard(e, f, t)
+	var cluster, local []lb.Endpoint
+	if t.Port != nil && t.Kind != lb.AnyPort {
+		// What the frontend's policy never takes is not written.
+		if p := planOf(c.cfg, t); p.cluster > 0 {
+			cluster = t.Cluster
+		}
+		if p := planOf(c.cfg, t); p.local > 0 {
+			local = t.Local
+		}
+	}
+	c.setPool(e, pool{f, false}, cluster)
+	c.setPool(e, pool{f, true}, local)
+}
+
+func (c *content) setRow(e *edits, f lb.Frontend, t lb.Target) {
+	var fresh row
+	if t.Port != nil && t.Kind != lb.AnyPort {
+		p := planOf(c.cfg, t)
+		fresh = row{plan: p.name(), dispatched: p.dispatched()}
+		c.need(e, p, p.dispatched())
+		if p.sticky {
+			fresh.sticky = t.Affinity
+			c.needSticky(e, f.NodePort(), fresh)
+		}
+	}
+	old := c.rows[f]
+	e.clients = e.clients || old.sticky > 0 || fresh.sticky > 0
+	before, after := c.memberships(f, old), c.memberships(f, fresh)
+	if f.Proto == 0 {
+		_, was := c.rows[f]
+		before, after = clusterIPs(was), clusterIPs(t.Port != nil)
+	}
+	for _, s := range before {
+		if !slices.Contains(after, s) {
+			e.out(s, c.member(f))
+		}
+	}
+	for _, s := range after {
+		if !slices.Contains(before, s) {
+			e.in(s, c.member(f))
+		}
+	}
+	if c.rows[f] = fresh; t.Port == nil {
+		delete(c.rows, f)
+	}
+}
+
+func clusterIPs(yes bool) []string {
+	if yes {
+		return []string{setClusterIPs}
+	}
+	return nil
+}
+
+// memberships lists the sets that hold the frontend.
+func (c *content) memberships(f lb.Frontend, r row) (sets []string) {
+	if r.plan != "" {
+		sets = append(sets, r.plan)
+	}
+	if r.dispatched {
+		sets = append(sets, named(f.NodePort(), setFrontends))
+	}
+	if r.sticky > 0 {
+		sets = append(sets, stickySet(f.NodePort(), r.sticky))
+	}
+	return sets
+}
+
+func (c *content) member(f lb.Frontend) nft.Element {
+	if f.Proto == 0 {
+		return nft.Element{Key: nft.Bytes(f.Addr)}
+	}
+	return frontendElement(f)
+}
+
+// need makes sure that the plan has its set, its chain and the rule that leads
+// there. Plans that are no longer used stay until the next look at the whole
+// table: there are few.
+func (c *content) need(e *edits, p plan, dispatched bool) {
+	name := p.name()
+	use, known := c.plans[name]
+	if known && (use.dispatched || !dispatched) {
+		return
+	}
+	c.plans[name] = planUse{p, dispatched}
+	if !known && (dispatched || p.action == lb.Balance) {
+		chain, more := c.chainOf(c.cfg, p)
+		for _, q := range more {
+			c.need(e, q, false)
+		}
+		e.chains = append(e.chains, chain)
+	}
+	if !dispatched {
+		return
+	}
+	e.sets = append(e.sets, name)
+	e.rules = append(e.rules, placed{named(p.nodePort, chainBalance), c.family.dispatch(p)})
+	if i := index(p.nodePort); !slices.Contains(c.dispatch[i], name) {
+		c.dispatch[i] = append(c.dispatch[i], name)
+	}
+}
+
+func (c *content) needSticky(e *edits, nodePort bool, r row) {
+	name := stickySet(nodePort, r.sticky)
+	if _, ok := c.sticky[name]; ok {
+		return
+	}
+	rule := c.family.remember(nodePort, r.sticky)
+	c.sticky[name] = rule
+	e.sets = append(e.sets, name)
+	e.rules = append(e.rules, placed{chainRemember, rule})
+	if !slices.Contains(c.remember[0], name) {
+		c.remember[0] = append(c.remember[0], name)
+	}
+}
+
+func (c *content) setGuard(e *edits, f lb.Frontend, t lb.Target) {
+	var fresh []netip.Prefix
+	if t.Port != nil && t.Kind == lb.LoadBalancerIP {
+		fresh = t.Sources
+	}
+	old := c.guards[f]
+	for _, p := range old {
+		if !slices.Contains(fresh, p) {
+			e.out(setSources, sourceElement(f, p))
+		}
+	}
+	for _, p := range fresh {
+		if !slices.Contains(old, p) {
+			e.in(setSources, sourceElement(f, p))
+		}
+	}
+	if c.guards[f] = fresh; len(fresh) == 0 {
+		delete(c.guards, f)
+	}
+}
+
+// setPool puts the endpoints into slots 0 to n-1. Whoever is there keeps its
+// slot, except that the last ones move into the holes of those who left.
+func (c *content) setPool(e *edits, p pool, want []lb.Endpoint) {
+	old := c.pools[p]
+	if len(old) == 0 && len(want) == 0 {
+		return
+	}
+	set := named(p.NodePort(), setEndpoints)
+	fresh := place(old, want[:count(want)])
+	for i := range max(len(old), len(fresh)) {
+		if i < len(old) && i < len(fresh) && old[i] == fresh[i] {
+			continue
+		}
+		if i < len(old) {
+			e.out(set, endpointElement(p, i, old[i]))
+		}
+		if i < len(fresh) {
+			e.in(set, endpointElement(p, i, fresh[i]))
+		}
+	}
+	if c.pools[p] = fresh; len(fresh) == 0 {
+		delete(c.pools, p)
+	}
+}
+
+// place gives the slots of the wanted endpoints, near to the old ones.
+func place(old []netip.AddrPort, want []lb.Endpoint) []netip.AddrPort {
+	wanted := make(map[netip.AddrPort]bool, len(want))
+	for _, w := range want {
+		wanted[w.AddrPort] = true
+	}
+	fresh := make([]netip.AddrPort, len(want))
+	var homeless []netip.AddrPort // wanted, but behind the last slot, or new
+	for i, o := range old {
+		if !wanted[o] {
+			continue
+		}
+		delete(wanted, o)
+		if i < len(fresh) {
+			fresh[i] = o
+		} else {
+			homeless = append(homeless, o)
+		}
+	}
+	for _, w := range want {
+		if wanted[w.AddrPort] {
+			homeless = append(homeless, w.AddrPort)
+		}
+	}
+	for i := range fresh {
+		if !fresh[i].IsValid() {
+			fresh[i], homeless = homeless[0], homeless[1:]
+		}
+	}
+	return fresh
+}
+
+func (c *content) setLoop(e *edits, a netip.Addr, is bool) {
+	switch {
+	case is == c.loops[a]:
+	case is:
+		c.loops[a] = true
+		e.in(setLoops, loopElement(a))
+	default:
+		delete(c.loops, a)
+		e.out(setLoops, loopElement(a))
+	}
+}
+
+// advance notes in e what changes from prev to next, a State's step for this family.
+func (c *content) advance(e *edits, prev, next *lb.State) {
+	for ch := range lb.Changes(prev, next) {
+		if ch.IPv6() == c.ipv6 {
+			c.set(e, ch.Frontend, ch.New)
+		}
+	}
+	for a, is := range lb.LoopChanges(prev, next) {
+		if a.Is6() == c.ipv6 {
+			c.setLoop(e, a, is)
+		}
+	}
+}
+
+// become makes the content all that want says, and gives the frontends that
+// were there and are not any more. Only the slots of endpoints and the order
+// of rules are kept: the rest is taken from want.
+func (c *content) become(want *lb.State) (gone []lb.Frontend) {
+	for f := range c.rows {
+		if _, ok := want.Lookup(f); !ok && f.Proto != 0 {
+			gone = append(gone, f)
+		}
+	}
+	before := *c
+	*c = *newContent(c.family, c.cfg)
+	c.pools, c.dispatch, c.remember = before.pools, before.dispatch, before.remember
+	e := newEdits() // not used: the whole is compared
+	keep := map[lb.Frontend]bool{}
+	for f, t := range want.All() {
+		if f.IPv6() == c.ipv6 {
+			c.set(e, f, t)
+			keep[f] = true
+		}
+	}
+	for p := range c.pools {
+		if !keep[p.Frontend] {
+			delete(c.pools, p)
+		}
+	}
+	for a := range want.Loops() {
+		if a.Is6() == c.ipv6 {
+			c.setLoop(e, a, true)
+		}
+	}
+	for i := range c.dispatch {
+		c.dispatch[i] = slices.DeleteFunc(c.dispatch[i], func(name string) bool { return !c.plans[name].dispatched })
+	}
+	c.remember[0] = slices.DeleteFunc(c.remember[0], func(name string) bool { return c.sticky[name].Do == nil })
+	return gone
+}
+
+// ruleset is the whole table.
+func (c *content) ruleset() *nft.Ruleset {
+	r := &nft.Ruleset{Table: c.table, Chains: c.chains(c.cfg)}
+	for _, nodePort := range []bool{false, true} {
+		chain := nft.Chain{Name: named(nodePort, chainBalance)}
+		for _, name := range c.dispatch[index(nodePort)] {
+			chain.Rules = append(chain.Rules, c.family.dispatch(c.plans[name].plan))
+		}
+		r.Chains = append(r.Chains, chain)
+	}
+	remember := nft.Chain{Name: chainRemember}
+	for _, name := range c.remember[0] {
+		remember.Rules = append(remember.Rules, c.sticky[name])
+	}
+	r.Chains = append(r.Chains, remember)
+	names := constantSets()
+	for _, name := range slices.Sorted(maps.Keys(c.plans)) {
+		use := c.plans[name]
+		if use.dispatched || use.action == lb.Balance {
+			chain, _ := c.chainOf(c.cfg, use.plan)
+			r.Chains = append(r.Chains, chain)
+		}
+		if use.dispatched && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	elements := c.elements()
+	for _, name := range append(names, slices.Sorted(maps.Keys(c.sticky))...) {
+		s := c.family.set(name)
+		s.Elements = elements[name]
+		r.Sets = append(r.Sets, s)
+	}
+	return r
+}
+
+// elements are those of all sets by name.
+func (c *content) elements() map[string][]nft.Element {
+	e := newEdits()
+	for f, row := range c.rows {
+		for _, s := range c.memberships(f, row) {
+			e.in(s, c.member(f))
+		}
+		if f.Proto == 0 {
+			e.in(setClusterIPs, c.member(f))
+		}
+	}
+	for p, eps := range c.pools {
+		for i, ep := range eps {
+			e.in(named(p.NodePort(), setEndpoints), endpointElement(p, i, ep))
+		}
+	}
+	for f, ranges := range c.guards {
+		for _, p := range ranges {
+			e.in(setSources, sourceElement(f, p))
+		}
+	}
+	for a := range c.loops {
+		e.in(setLoops, loopElement(a))
+	}
+	return e.add
+}
+
+// write turns edits into messages.
+func (c *content) write(tx *nft.Tx, e *edits) {
+	for _, name := range e.sets {
+		s := c.family.set(name)
+		tx.AddSet(c.table, &s)
+	}
+	for _, chain := range e.chains {
+		tx.AddChain(c.table, chain)
+	}
+	for _, chain := range e.chains {
+		for _, r := range chain.Rules {
+			tx.AddRule(c.table, chain.Name, r)
+		}
+	}
+	for _, p := range e.rules {
+		tx.AddRule(c.table, p.chain, p.rule)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.remove)) {
+		s := c.family.set(name)
+		tx.DeleteElements(c.table, &s, e.remove[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.add)) {
+		s := c.family.set(name)
+		tx.AddElements(c.table, &s, e.add[name])
+	}
+}
+
+// isPlan tells sets of plans from the others by name.
+func isPlan(name string) bool {
+	bare := strings.TrimPrefix(name, forNodePorts)
+	switch bare {
+	case setFrontends, setEndpoints, setAffinity, setSources, setClusterIPs, setLoops:
+		return false
+	}
+	return !strings.HasPrefix(bare, setSticky)
+}

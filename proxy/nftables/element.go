@@ -1,0 +1,130 @@
+package nftables
+
+import (
+	"net/netip"
+	"time"
+
+	"nodelet/internal/model"
+	"nodelet/internal/nft"
+	"nodelet/proxy/lb"
+)
+
+// row is what sets a frontend is a member of.
+type row struct {
+	// plan names its plan; empty for the rest of a ClusterIP.
+	plan string
+	// dispatched: it is a member of frontends.
+	dispatched bool
+	// sticky is the affinity's timeout, 0 for none.
+	sticky time.Duration
+}
+
+// pool names a list of endpoints.
+type pool struct {
+	lb.Frontend
+	local bool
+}
+
+func (p pool) slot(i int) uint32 {
+	if p.local {
+		return localSlots + uint32(i)
+	}
+	return uint32(i)
+}
+
+func frontendKey(f lb.Frontend) []byte {
+	if f.NodePort() {
+		return nft.Bytes(uint8(f.Proto), f.Port)
+	}
+	return nft.Bytes(f.Addr, uint8(f.Proto), f.Port)
+}
+
+func frontendElement(f lb.Frontend) nft.Element { return nft.Element{Key: frontendKey(f)} }
+
+func endpointElement(p pool, i int, to netip.AddrPort) nft.Element {
+	return nft.Element{
+		Key:  append(nft.Bytes(p.slot(i)), frontendKey(p.Frontend)...),
+		Data: nft.Bytes(to.Addr(), to.Port()),
+	}
+}
+
+func loopElement(a netip.Addr) nft.Element { return nft.Element{Key: nft.Bytes(a, a)} }
+
+func sourceElement(f lb.Frontend, p netip.Prefix) nft.Element {
+	key := func(a []byte) []byte { return append(frontendKey(f), a...) }
+	el := nft.Element{Key: key(p.Masked().Addr().AsSlice())}
+	if p.Bits() < p.Addr().BitLen() {
+		el.KeyEnd = key(lastOf(p))
+	}
+	return el
+}
+
+// lastOf is the last address of a prefix.
+func lastOf(p netip.Prefix) []byte {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return b
+}
+
+func (f *family) any() netip.Addr {
+	if f.ipv6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+func (f *family) bytes() int { return int(f.words) * 4 }
+
+func (f *family) addrAt(b []byte, at int) netip.Addr {
+	a, _ := netip.AddrFromSlice(b[at : at+f.bytes()])
+	return a
+}
+
+func portAt(b []byte, at int) uint16 { return uint16(b[at])<<8 | uint16(b[at+1]) }
+
+// The decoders give ok=false for what is not ours.
+
+// decodeFrontend reads a frontend with which a key ends.
+func (f *family) decodeFrontend(key []byte, nodePort bool) (fe lb.Frontend, ok bool) {
+	fe.Addr = f.any()
+	if !nodePort {
+		if len(key) < f.bytes() {
+			return fe, false
+		}
+		fe.Addr, key = f.addrAt(key, 0), key[f.bytes():]
+	}
+	if len(key) != 8 {
+		return fe, false
+	}
+	fe.Proto, fe.Port = model.Protocol(key[0]), portAt(key, 4)
+	return fe, true
+}
+
+func (f *family) decodeTarget(b []byte) (netip.AddrPort, bool) {
+	if len(b) != f.bytes()+4 {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(f.addrAt(b, 0), portAt(b, f.bytes())), true
+}
+
+func (f *family) decodeEndpoint(el *nft.Element, nodePort bool) (p pool, slot int, to netip.AddrPort, ok bool) {
+	if len(el.Key) < 4 {
+		return p, 0, to, false
+	}
+	n := nft.NumberAt(el.Key, 0)
+	fe, okKey := f.decodeFrontend(el.Key[4:], nodePort)
+	to, okTo := f.decodeTarget(el.Data)
+	return pool{fe, n >= localSlots}, int(n % localSlots), to, okKey && okTo && n < 2*localSlots
+}
+
+// decodeAffinity reads whose client it is, and where it was sent.
+func (f *family) decodeAffinity(el *nft.Element) (client netip.Addr, fe lb.Frontend, to netip.AddrPort, ok bool) {
+	if len(el.Key) < f.bytes() {
+		return client, fe, to, false
+	}
+	fe, okKey := f.decodeFrontend(el.Key[f.bytes():], false)
+	to, okTo := f.decodeTarget(el.Data)
+	return f.addrAt(el.Key, 0), fe, to, okKey && okTo
+}

@@ -1,0 +1,336 @@
+package nftables
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nodelet/internal/nft"
+	"nodelet/proxy/lb"
+)
+
+// tableName is the same in both families.
+const tableName = "nodelet-proxy"
+
+// masqueradeBit is the bit of the packet mark by which kube-proxy, and
+// therefore everybody, knows packets to be masqueraded. It lives from the
+// choice of an endpoint to the postrouting hook, on first packets only.
+const masqueradeBit = 0x4000
+
+// localSlots is where the slots of local endpoints begin, behind all others.
+const localSlots = 1 << 16
+
+// affinityLimit bounds the clients remembered; when it is reached, new ones are
+// balanced without affinity. One costs the kernel about 150 bytes.
+const affinityLimit = 1 << 18
+
+// Names of sets and chains. Plans name theirs themselves.
+const (
+	setFrontends  = "frontends"
+	setEndpoints  = "endpoints"
+	setSticky     = "sticky" // and the seconds
+	setAffinity   = "affinity"
+	setSources    = "sources"
+	setClusterIPs = "cluster-ips"
+	setLoops      = "loops"
+
+	chainServices   = "services"
+	chainBalance    = "balance"
+	chainFirst      = "first-packets"
+	chainRemember   = "remember"
+	chainReject     = "answer-reject"
+	chainMasquerade = "mark-unless-pod"
+)
+
+// forNodePorts is what the names of sets and chains for node ports begin with.
+const forNodePorts = "nodeport-"
+
+func named(nodePort bool, name string) string {
+	if nodePort {
+		return forNodePorts + name
+	}
+	return name
+}
+
+func stickySet(nodePort bool, d time.Duration) string {
+	return named(nodePort, setSticky+strconv.Itoa(int(d/time.Second)))
+}
+
+// family is what differs between the two tables.
+type family struct {
+	ipv6  bool
+	table nft.Table
+	addr  nft.Type
+	// words is the number of registers an address takes.
+	words    nft.Reg
+	loopback netip.Prefix
+}
+
+func familyOf(ipv6 bool) *family {
+	if ipv6 {
+		return &family{
+			ipv6: true, table: nft.Table{Family: nft.IPv6, Name: tableName}, addr: nft.IPv6Addr, words: 4,
+			loopback: netip.MustParsePrefix("::1/128"),
+		}
+	}
+	return &family{
+		table: nft.Table{Family: nft.IPv4, Name: tableName}, addr: nft.IPv4Addr, words: 1,
+		loopback: netip.MustParsePrefix("127.0.0.0/8"),
+	}
+}
+
+// keyType is the type of a frontend: an address, unless it is a node port, protocol and port.
+func (f *family) keyType(nodePort bool) nft.Types {
+	if nodePort {
+		return nft.Types{nft.InetProto, nft.InetService}
+	}
+	return nft.Types{f.addr, nft.InetProto, nft.InetService}
+}
+
+// load puts a packet's frontend into registers from r on, and gives the one after them.
+func (f *family) load(r nft.Reg, nodePort bool) ([]nft.Stmt, nft.Reg) {
+	var s []nft.Stmt
+	if !nodePort {
+		s = append(s, nft.Load(r, nft.DstAddr))
+		r += f.words
+	}
+	return append(s, nft.Load(r, nft.L4Proto), nft.Load(r+1, nft.DstPort)), r + 2
+}
+
+// frontend matches packets to the members of a set of frontends.
+func (f *family) frontend(set string, nodePort bool) []nft.Stmt {
+	s, _ := f.load(0, nodePort)
+	return append(s, nft.Member(set, 0))
+}
+
+// set gives the definition of the set with that name, without elements.
+func (f *family) set(name string) nft.Set {
+	nodePort := strings.HasPrefix(name, forNodePorts)
+	to := nft.Types{f.addr, nft.InetService}
+	switch strings.TrimPrefix(name, forNodePorts) {
+	case setEndpoints:
+		return nft.Set{Name: name, Key: append(nft.Types{nft.Mark}, f.keyType(nodePort)...), Data: to}
+	case setAffinity:
+		return nft.Set{
+			Name: name, Key: append(nft.Types{f.addr}, f.keyType(false)...), Data: to,
+			Timeout: true, Dynamic: true, Size: affinityLimit,
+		}
+	case setSources:
+		return nft.Set{Name: name, Key: append(f.keyType(false), f.addr), Interval: true}
+	case setClusterIPs:
+		return nft.Set{Name: name, Key: nft.Types{f.addr}}
+	case setLoops:
+		return nft.Set{Name: name, Key: nft.Types{f.addr, f.addr}}
+	}
+	return nft.Set{Name: name, Key: f.keyType(nodePort)}
+}
+
+// rejects are the plans that the constant rules name.
+func rejects() []plan {
+	return []plan{{action: lb.Reject}, {action: lb.Reject, guarded: true}, {action: lb.Reject, nodePort: true}}
+}
+
+// constantSets are always there.
+func constantSets() []string {
+	names := []string{
+		setFrontends, forNodePorts + setFrontends, setEndpoints, forNodePorts + setEndpoints,
+		setAffinity, setSources, setClusterIPs, setLoops,
+	}
+	for _, p := range rejects() {
+		names = append(names, p.name())
+	}
+	return names
+}
+
+func do(s ...nft.Stmt) nft.Rule { return nft.Rule{Do: s} }
+
+func rule(comment string, s ...[]nft.Stmt) nft.Rule {
+	r := nft.Rule{Comment: comment}
+	for _, part := range s {
+		r.Do = append(r.Do, part...)
+	}
+	return r
+}
+
+// chains are the chains that are always there.
+func (f *family) chains(cfg *lb.Config) []nft.Chain {
+	base := func(name string, b nft.Base, rules ...nft.Rule) nft.Chain {
+		return nft.Chain{Name: name, Base: &b, Rules: rules}
+	}
+	first := do(nft.HasBits(nft.CtState, nft.StateNew), nft.Jump(chainFirst))
+	filter := func(h nft.Hook) nft.Base { return nft.Base{Type: nft.Filter, Hook: h, Priority: nft.PriorityFilter} }
+	nat := func(h nft.Hook, priority int) nft.Base { return nft.Base{Type: nft.NAT, Hook: h, Priority: priority} }
+	return []nft.Chain{
+		{Name: chainServices, Rules: f.services(cfg)},
+		{Name: chainMasquerade, Rules: f.markUnlessPod(cfg)},
+		{Name: chainReject, Rules: []nft.Rule{
+			do(nft.Is(nft.L4Proto, uint8(unix.IPPROTO_TCP)), nft.RejectTCPReset()),
+			do(nft.RejectPortUnreachable()),
+		}},
+		{Name: chainFirst, Rules: f.firstPackets(cfg)},
+		base("nat-prerouting", nat(nft.Prerouting, nft.PriorityDNAT), do(nft.Jump(chainServices))),
+		base("nat-output", nat(nft.Output, nft.PriorityDNAT), do(nft.Jump(chainServices))),
+		base("nat-postrouting", nat(nft.Postrouting, nft.PrioritySNAT), f.postrouting()...),
+		base("filter-input", filter(nft.Input), first),
+		base("filter-forward", filter(nft.Forward), first),
+		base("filter-output", filter(nft.Output), first),
+	}
+}
+
+// services sends packets for frontends to where their plan is found; to all
+// others this is two lookups.
+func (f *family) services(cfg *lb.Config) []nft.Rule {
+	rules := []nft.Rule{rule("cluster IPs, load balancer IPs, external IPs",
+		f.frontend(setFrontends, false), []nft.Stmt{nft.Goto(chainBalance)})}
+	for _, node := range f.toNode(cfg) {
+		rules = append(rules, rule("node ports", node,
+			f.frontend(forNodePorts+setFrontends, true), []nft.Stmt{nft.Goto(forNodePorts + chainBalance)}))
+	}
+	return rules
+}
+
+// toNode matches packets to this node's addresses, loopback excepted: one
+// alternative for each range that node ports are limited to.
+func (f *family) toNode(cfg *lb.Config) [][]nft.Stmt {
+	local := []nft.Stmt{nft.ToLocal(), nft.IsNot(nft.DstAddr, f.loopback)}
+	if len(cfg.NodePortAddresses) == 0 {
+		return [][]nft.Stmt{local}
+	}
+	var out [][]nft.Stmt
+	for _, p := range f.own(cfg.NodePortAddresses) {
+		out = append(out, append([]nft.Stmt{nft.Is(nft.DstAddr, p)}, local...))
+	}
+	return out
+}
+
+// firstPackets sees the first packet of each connection when its destination
+// is settled. A translated one is remembered if its Service wants that. One
+// that still goes to a frontend without endpoints, or to a port of a ClusterIP
+// that is no frontend, is refused.
+func (f *family) firstPackets(cfg *lb.Config) []nft.Rule {
+	answer := []nft.Stmt{nft.Goto(chainReject)}
+	rules := []nft.Rule{do(nft.HasBits(nft.CtStatus, nft.StatusDNAT), nft.Goto(chainRemember))}
+	for _, p := range rejects() {
+		if !p.nodePort {
+			rules = append(rules, rule("no endpoints", f.frontend(p.name(), false), answer))
+			continue
+		}
+		for _, node := range f.toNode(cfg) {
+			rules = append(rules, rule("no endpoints", node, f.frontend(p.name(), true), answer))
+		}
+	}
+	return append(rules, nft.Rule{Comment: "no such port", Do: []nft.Stmt{
+		nft.Load(0, nft.DstAddr), nft.Member(setClusterIPs, 0), nft.Goto(chainReject),
+	}})
+}
+
+// postrouting masquerades what was marked, and endpoints that reach themselves.
+func (f *family) postrouting() []nft.Rule {
+	ours := nft.HasBits(nft.CtStatus, nft.StatusDNAT)
+	return []nft.Rule{
+		{Comment: "marked", Do: []nft.Stmt{
+			ours, nft.HasBits(nft.PacketMark, masqueradeBit), nft.ClearBits(masqueradeBit), nft.Masquerade(),
+		}},
+		{Comment: "an endpoint to itself", Do: []nft.Stmt{
+			ours, nft.Load(0, nft.SrcAddr), nft.Load(f.words, nft.DstAddr), nft.Member(setLoops, 0), nft.Masquerade(),
+		}},
+	}
+}
+
+func (f *family) markUnlessPod(cfg *lb.Config) []nft.Rule {
+	var rules []nft.Rule
+	for _, p := range f.own(cfg.PodCIDRs) {
+		rules = append(rules, do(nft.Is(nft.SrcAddr, p), nft.Return()))
+	}
+	return append(rules, do(nft.SetBits(masqueradeBit)))
+}
+
+// own gives the prefixes of this family.
+func (f *family) own(all []netip.Prefix) (out []netip.Prefix) {
+	for _, p := range all {
+		if p.Addr().Is6() == f.ipv6 {
+			out = append(out, p.Masked())
+		}
+	}
+	return out
+}
+
+// dispatch is the rule that sends the frontends of a plan to its chain.
+func (f *family) dispatch(p plan) nft.Rule {
+	return rule(p.name(), f.frontend(p.name(), p.nodePort), []nft.Stmt{nft.Goto(p.name())})
+}
+
+// chainOf gives the chain of a plan, and the plans to whose chains it goes on.
+func (f *family) chainOf(cfg *lb.Config, p plan) (c nft.Chain, more []plan) {
+	c.Name = p.name()
+	add := func(comment string, s ...nft.Stmt) { c.Rules = append(c.Rules, nft.Rule{Comment: comment, Do: s}) }
+	if p.guarded {
+		key, next := f.load(0, false)
+		add("source ranges", append(key, nft.Load(next, nft.SrcAddr), nft.NotMember(setSources, 0), nft.Drop())...)
+	}
+	switch p.action {
+	case lb.Drop:
+		add("no endpoint on this node", nft.Drop())
+		return c, nil
+	case lb.Reject: // first-packets answers: NAT chains cannot
+		return c, nil
+	}
+	if p.policy == external {
+		pods, node := p.from(never), p.from(always)
+		for _, prefix := range f.own(cfg.PodCIDRs) {
+			add("pods: any endpoint", nft.Is(nft.SrcAddr, prefix), nft.Goto(pods.name()))
+		}
+		add("this node: any endpoint", nft.FromLocal(), nft.Goto(node.name()))
+		more = []plan{pods, node}
+		if p.local == 0 {
+			add("no endpoint on this node", nft.Drop())
+			return c, more
+		}
+	}
+	switch p.masq {
+	case always:
+		add("", nft.SetBits(masqueradeBit))
+	case unlessPod:
+		add("", nft.Jump(chainMasquerade))
+	}
+	if p.sticky {
+		client, _ := f.load(f.words, false)
+		add("the client's endpoint", append(append([]nft.Stmt{nft.Load(0, nft.SrcAddr)}, client...), f.dnat(setAffinity)...)...)
+	}
+	n, offset := p.cluster, 0
+	if p.policy != clusterWide {
+		n, offset = p.local, localSlots
+	}
+	key, _ := f.load(1, p.nodePort)
+	add("any endpoint", append(append([]nft.Stmt{nft.LoadRandom(0, uint32(n), uint32(offset))}, key...), f.dnat(named(p.nodePort, setEndpoints))...)...)
+	return c, more
+}
+
+// dnat sends the packet to where a map says for the key from register 0 on.
+func (f *family) dnat(set string) []nft.Stmt {
+	to := 2*f.words + 2 // behind the longest key
+	return []nft.Stmt{nft.Lookup(set, 0, to), nft.DNAT(to, to+f.words)}
+}
+
+// remember is the rule that notes, or notes anew, which endpoint a client of a
+// sticky frontend was sent to: when the packet is on its way, it says so itself.
+func (f *family) remember(nodePort bool, d time.Duration) nft.Rule {
+	name := stickySet(nodePort, d)
+	w := f.words
+	var find []nft.Stmt
+	if nodePort {
+		find = []nft.Stmt{nft.Load(0, nft.L4Proto), nft.Load(1, nft.CtOriginalDstPort)}
+	} else {
+		find = []nft.Stmt{nft.Load(0, nft.CtOriginalDst), nft.Load(w, nft.L4Proto), nft.Load(w+1, nft.CtOriginalDstPort)}
+	}
+	to := 2*w + 2
+	return rule(name, find, []nft.Stmt{
+		nft.Member(name, 0),
+		nft.Load(0, nft.SrcAddr), nft.Load(w, nft.CtOriginalDst), nft.Load(2*w, nft.L4Proto), nft.Load(2*w+1, nft.CtOriginalDstPort),
+		nft.Load(to, nft.DstAddr), nft.Load(to+w, nft.DstPort),
+		nft.Update(setAffinity, 0, to, d),
+	})
+}
