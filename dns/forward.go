@@ -127,8 +127,8 @@ func (f *forwarder) fly(ctx context.Context, fl *flight) {
 	f.mu.Unlock()
 	now := time.Now()
 	for _, w := range fl.waiters {
-		w.late.reply(w.client, w.stats.replied(w.scope, w.compose(m, now)))
 		w.stats.durations[w.scope].observe(now.Sub(w.began), 1)
+		w.late.reply(w.client, w.stats.replied(w.scope, w.compose(m, now)))
 	}
 }
 

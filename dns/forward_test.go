@@ -127,11 +127,13 @@ func TestForwardAndCache(t *testing.T) {
 	if n := up.asked.Load(); n != 1 {
 		t.Errorf("resolver was asked %d times", n)
 	}
+	// Durations are counted after the reply has gone.
+	eventually(t, "four durations", func() bool { return s.Stats().Durations["."].Count == 4 })
 	st := s.Stats()
 	if st.CacheHits["success"] != 3 || st.CacheEntries["success"] != 1 || st.CacheMisses != 1 || st.Forwards != 1 {
 		t.Errorf("stats %+v", st)
 	}
-	if st.Durations["."].Count != 4 || st.Upstreams[0].Durations["NOERROR"].Count != 1 || st.Upstreams[0].Failures != 0 {
+	if st.Upstreams[0].Durations["NOERROR"].Count != 1 || st.Upstreams[0].Failures != 0 {
 		t.Errorf("stats %+v", st)
 	}
 	var requests, responses uint64
@@ -294,6 +296,8 @@ func TestSameQuestionIsAskedOnce(t *testing.T) {
 	if n := up.asked.Load(); n != 1 {
 		t.Errorf("resolver was asked %d times", n)
 	}
+	s.forward.mu.Lock()
+	defer s.forward.mu.Unlock()
 	if n := len(s.forward.clients); n != 0 {
 		t.Errorf("%d clients still counted", n)
 	}
