@@ -41,7 +41,7 @@ const (
 	defaultMaxLogLine   = 16 << 10
 
 	// maxSocket is what containerd allows for its socket's path (the kernel: 107).
-	maxSocket = 104 - len(".ttrpc")
+	maxSocket = 104 - len(ttrpcSuffix)
 )
 
 func (c Config) withDefaults() Config {

@@ -45,6 +45,7 @@ func testConfig(dir string) Config {
 		Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"),
 		CNIConfDir: filepath.Join(dir, "net.d"), CNIBinDirs: []string{filepath.Join(dir, "bin")},
 		Shim: os.Getenv(shimEnv), Snapshotter: os.Getenv(snapEnv),
+		RegistryDirs: filepath.Join(dir, "certs.d"),
 	}
 }
 

@@ -25,17 +25,19 @@ type plugged struct {
 	set   *plugin.Set
 	order []*plugin.Plugin
 	ready *sync.WaitGroup // plugins that finish in the background, which is CRI's recovery
+
+	socket string // told to shims: they report to socket + ttrpcSuffix
 }
 
 // load initialises the plugins. It is what containerd's own server.New does, but for two things: any
 // plugin that fails is an error, since all of them were chosen, and the instances can be had.
-func load(ctx context.Context, config *srvconfig.Config) (*plugged, error) {
+func load(ctx context.Context, config *srvconfig.Config, socket string) (*plugged, error) {
 	timeout.Set(boltOpen, 2*time.Second)
-	p := &plugged{set: plugin.NewPluginSet(), ready: &sync.WaitGroup{}}
+	p := &plugged{set: plugin.NewPluginSet(), ready: &sync.WaitGroup{}, socket: socket}
 	for _, registration := range registry.Graph(srvconfig.V2DisabledFilter(config.DisabledPlugins)) {
 		if err := p.init(ctx, config, registration); err != nil {
 			p.close()
-			return nil, fmt.Errorf("start containerd's plugin %s: %w", registration.URI(), err)
+			return nil, fmt.Errorf("start containerd's plugin %s, which keeps its data in %s: %w", registration.URI(), config.Root, err)
 		}
 	}
 	return p, nil
@@ -46,8 +48,8 @@ func (p *plugged) init(ctx context.Context, config *srvconfig.Config, r plugin.R
 	ic := plugin.NewContext(ctx, p.set, map[string]string{
 		plugins.PropertyRootDir:      filepath.Join(config.Root, id),
 		plugins.PropertyStateDir:     filepath.Join(config.State, id),
-		plugins.PropertyGRPCAddress:  config.GRPC.Address,
-		plugins.PropertyTTRPCAddress: config.TTRPC.Address,
+		plugins.PropertyGRPCAddress:  p.socket,
+		plugins.PropertyTTRPCAddress: p.socket + ttrpcSuffix,
 	})
 	ic.RegisterReadiness = func() func() {
 		p.ready.Add(1)

@@ -18,7 +18,7 @@ import (
 
 // machine is a directory with a containerd in it.
 type machine struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	config Config
 	cgroup string
@@ -27,7 +27,7 @@ type machine struct {
 	cri    *cri.Client
 }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t testing.TB) *machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("containers need root")
@@ -51,9 +51,12 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
-// buildShim takes the shim from bin/ or builds it.
-func buildShim(t *testing.T) string {
+// buildShim takes the shim that the environment names, or from bin/, or builds it.
+func buildShim(t testing.TB) string {
 	t.Helper()
+	if shim := os.Getenv(shimEnv); shim != "" {
+		return shim
+	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +68,7 @@ func buildShim(t *testing.T) string {
 	shim = filepath.Join(t.TempDir(), "containerd-shim-runc-v2")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-tags=no_grpc,osusergo,netgo", "-o", shim,
 		"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the shim: %v\n%s", err, out)
 	}
@@ -232,6 +235,7 @@ const busyboxImage = "nodelet.local/busybox:1"
 func (m *machine) buildBusybox() string {
 	m.t.Helper()
 	build := exec.Command("go", "run", "../../test/images", "-out", m.dir, "busybox")
+	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		m.t.Fatalf("%v\n%s", err, out)
 	}
@@ -255,7 +259,7 @@ func (m *machine) importBusybox() {
 }
 
 // await polls until ok; containers' own doings have no event to wait for here.
-func await(t *testing.T, what string, ok func() bool) {
+func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -274,7 +278,7 @@ func (m *machine) killInside(id string) {
 	}
 }
 
-func processesOf(t *testing.T, id string) []int {
+func processesOf(t testing.TB, id string) []int {
 	t.Helper()
 	inside, _ := processes("", map[string]bool{id: true})
 	if len(inside) == 0 {

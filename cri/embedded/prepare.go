@@ -17,40 +17,49 @@ const (
 	native    = "native"
 )
 
-// prepare makes the directories and finds out what the machine offers. It makes nothing before it
-// knows that the programs are there.
-func prepare(c Config) (found, error) {
-	var f found
-	var err error
-	if f.runc, err = findRunc(c.Runc); err != nil {
-		return f, err
-	}
-	shim, err := os.Open(c.Shim)
+// shimName is what containerd calls the shim of its runtime io.containerd.runc.v2.
+const shimName = "containerd-shim-runc-v2"
+
+// findPrograms makes sure, before anything is made, that the programs are there.
+func findPrograms(c Config) (found, error) {
+	runc, err := findRunc(c.Runc)
 	if err != nil {
-		return f, fmt.Errorf("find the containerd shim: %w: it is built with nodelet (make build) and belongs beside it", err)
+		return found{}, err
 	}
-	defer func() { _ = shim.Close() }()
-	// The modes are those of containerd's own CreateTopLevelDirectories: what is in the state directory
-	// belongs to containers of other users, too, with user namespaces.
+	if _, err := os.Stat(c.Shim); err != nil {
+		return found{}, fmt.Errorf("find the containerd shim: %w: it is built with nodelet (make build) and belongs beside it", err)
+	}
+	return found{runc: runc}, nil
+}
+
+// makeDirs makes the directories with the modes of containerd's own CreateTopLevelDirectories: what is
+// in the state directory belongs to containers of other users, too, with user namespaces.
+func makeDirs(c Config) error {
 	for _, dir := range []struct {
 		path string
 		mode os.FileMode
 	}{{c.Root, 0o700}, {c.State, 0o711}, {c.shimSockets(), 0o711}} {
 		if err := makeDir(dir.path, dir.mode); err != nil {
-			return f, err
+			return err
 		}
 	}
-	if f.shim, err = installShim(shim, filepath.Join(c.Root, "bin", filepath.Base(c.Shim))); err != nil {
-		return f, err
+	return nil
+}
+
+// prepare puts the shim in its place and finds out what the machine can do. The root is locked.
+func prepare(c Config, f *found) error {
+	var err error
+	if f.shim, err = installShim(c.Shim, filepath.Join(c.Root, "bin", shimName)); err != nil {
+		return err
 	}
 	if err := findFirst(filepath.Dir(f.shim)); err != nil {
-		return f, err
+		return err
 	}
 	if f.snapshotter, err = chooseSnapshotter(c); err != nil {
-		return f, err
+		return err
 	}
 	f.restrictOOM = !canLowerOOMScore()
-	return f, nil
+	return nil
 }
 
 func findRunc(name string) (string, error) {
@@ -80,10 +89,15 @@ func makeDir(path string, mode os.FileMode) error {
 // installShim copies the shim below the root and returns the copy's path. containerd notes the path
 // with every container; were it gone when the daemon comes back from an upgrade or from another
 // directory, containerd would drop the container instead of adopting it.
-func installShim(source *os.File, target string) (string, error) {
+func installShim(path, target string) (string, error) {
+	source, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("read the containerd shim: %w", err)
+	}
+	defer func() { _ = source.Close() }()
 	info, err := source.Stat()
 	if err != nil {
-		return "", fmt.Errorf("look at the containerd shim: %w", err)
+		return "", fmt.Errorf("read the containerd shim: %w", err)
 	}
 	if have, err := os.Stat(target); err == nil && have.Size() == info.Size() && have.ModTime().Equal(info.ModTime()) {
 		return target, nil
@@ -155,11 +169,14 @@ func chooseSnapshotter(c Config) (string, error) {
 // tryOverlay mounts an overlay below dir and takes it away again. It does not work on overlayfs, on
 // some network file systems and in some containers.
 func tryOverlay(dir string) error {
-	base, err := os.MkdirTemp(dir, ".overlay-")
-	if err != nil {
+	base := filepath.Join(dir, "overlay-trial")
+	if err := removeTree(base); err != nil { // a predecessor was killed in the middle of this
 		return err
 	}
 	defer func() { _ = os.RemoveAll(base) }()
+	if err := os.Mkdir(base, 0o700); err != nil {
+		return err
+	}
 	for _, name := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(filepath.Join(base, name), 0o700); err != nil {
 			return err

@@ -41,8 +41,6 @@ func (c Config) render(f found) *srvconfig.Config {
 		Version:         version.ConfigVersion,
 		Root:            c.Root,
 		State:           c.State,
-		GRPC:            srvconfig.GRPCConfig{Address: c.Socket()},             // told to shims
-		TTRPC:           srvconfig.TTRPCConfig{Address: c.Socket() + ".ttrpc"}, // where they report
 		DisabledPlugins: []string{"io.containerd.snapshotter.v1." + other},
 		Plugins: map[string]any{
 			"io.containerd.shim.v1.manager":   map[string]any{"socket_dir": c.shimSockets()},

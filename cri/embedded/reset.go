@@ -203,7 +203,7 @@ func isShim(pid int, socket string) bool {
 		return false
 	}
 	args := strings.Split(string(cmdline), "\x00")
-	if !strings.HasPrefix(filepath.Base(args[0]), "containerd-shim-") {
+	if filepath.Base(args[0]) != shimName {
 		return false
 	}
 	i := slices.Index(args, "-address")

@@ -19,6 +19,9 @@ type sockets struct {
 	ttrpc *ttrpc.Server
 }
 
+// ttrpcSuffix is how containerd names the second socket after the first.
+const ttrpcSuffix = ".ttrpc"
+
 // serve opens both for the services that the plugins offer.
 func serve(p *plugged, path string, failed chan<- error) (sockets, error) {
 	var s sockets
@@ -48,7 +51,7 @@ func serve(p *plugged, path string, failed chan<- error) (sockets, error) {
 	if err != nil {
 		return s, err
 	}
-	ttrpcListener, err := listen(path + ".ttrpc")
+	ttrpcListener, err := listen(path + ttrpcSuffix)
 	if err != nil {
 		_ = grpcListener.Close()
 		return s, err

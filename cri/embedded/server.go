@@ -45,31 +45,39 @@ func Start(ctx context.Context, config Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	begun := time.Now()
-	f, err := prepare(config)
+	f, err := findPrograms(config)
 	if err != nil {
+		return nil, err
+	}
+	if err := makeDirs(config); err != nil {
 		return nil, err
 	}
 	lock, err := lockRoot(config.Root)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, deps: deps, lock: lock}
-	if err := s.start(ctx, f); err != nil {
+	s := &Server{config: config, deps: deps, lock: lock, failed: make(chan error, 1)}
+	if err := s.start(ctx, &f); err != nil {
 		s.Stop()
 		return nil, err
 	}
 	deps.Log.Info("containerd is up", "took", time.Since(begun), "snapshotter", f.snapshotter,
-		"socket", config.Socket(), "runc", f.runc, "restrictOOM", f.restrictOOM)
+		"socket", config.Socket(), "runc", f.runc)
+	if f.restrictOOM {
+		deps.Log.Warn("no capability SYS_RESOURCE: pods are not protected from the OOM killer as their class asks for")
+	}
 	return s, nil
 }
 
-func (s *Server) start(ctx context.Context, f found) error {
+func (s *Server) start(ctx context.Context, f *found) error {
+	if err := prepare(s.config, f); err != nil {
+		return err
+	}
 	var run context.Context
 	run, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	s.failed = make(chan error, 1)
 	routeLogs(s.deps.Log, s.failed)
 	var err error
-	if s.plugins, err = load(run, s.config.render(f)); err != nil {
+	if s.plugins, err = load(run, s.config.render(*f), s.config.Socket()); err != nil {
 		return err
 	}
 	if err := s.plugins.wait(ctx, s.failed); err != nil {

@@ -13,6 +13,11 @@ import (
 	"nodelet/cri/embedded/pause"
 )
 
+// onRequest are built only when they are named: they need more than Go.
+var onRequest = map[string]bool{
+	"nodelet": true, // the built programs
+}
+
 // catalog is what can be built. An image is a few lines: files, and what the container runs.
 var catalog = map[string]func(arch string) (spec, error){
 	"pause": func(arch string) (spec, error) {
@@ -42,6 +47,45 @@ var catalog = map[string]func(arch string) (spec, error){
 			env:     []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 		}, err
 	},
+	"nodelet": func(arch string) (spec, error) {
+		files, err := programs(arch, "nodelet", "nodelet-cni")
+		return spec{
+			name: "nodelet.local/nodelet:1", arch: arch,
+			files:      append(files, file{path: "tmp/", mode: 0o777, sticky: true}),
+			entrypoint: []string{"/usr/bin/nodelet"},
+			command:    []string{"node"},
+			env:        []string{"PATH=/usr/bin"},
+		}, err
+	},
+}
+
+// programs are those that `make build` left in bin/.
+func programs(arch string, names ...string) ([]file, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return nil, err
+	}
+	var files []file
+	for _, name := range names {
+		path := filepath.Join(root, "bin", name)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("take a built program: %w: make build", err)
+		}
+		if err := checkStatic(data, arch); err != nil {
+			return nil, fmt.Errorf("take %s: %w", path, err)
+		}
+		files = append(files, file{path: "usr/bin/" + name, mode: 0o755, data: data})
+	}
+	return files, nil
+}
+
+func moduleRoot() (string, error) {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out))), nil
 }
 
 // goProgram builds a static program of this module.
@@ -52,13 +96,13 @@ func goProgram(pkg, arch string) ([]byte, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	out := filepath.Join(dir, "program")
-	root, err := exec.Command("go", "env", "GOMOD").Output()
+	root, err := moduleRoot()
 	if err != nil {
-		return nil, fmt.Errorf("find the module: %w", err)
+		return nil, err
 	}
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-tags=netgo,osusergo", "-o", out, pkg)
-	build.Dir = filepath.Dir(strings.TrimSpace(string(root)))
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOOS=linux", "GOARCH="+arch)
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build %s: %w\n%s", pkg, err, output)
 	}
@@ -76,7 +120,7 @@ func busybox(arch string) ([]file, error) {
 		return nil, fmt.Errorf("read busybox: %w", err)
 	}
 	if err := checkStatic(program, arch); err != nil {
-		return nil, fmt.Errorf("use %s: %w", path, err)
+		return nil, fmt.Errorf("take %s: %w: apt-get install busybox-static", path, err)
 	}
 	list, err := exec.Command(path, "--list").Output()
 	if err != nil {
@@ -107,7 +151,7 @@ func checkStatic(program []byte, arch string) error {
 	}
 	for _, segment := range binary.Progs {
 		if segment.Type == elf.PT_INTERP {
-			return errors.New("it is not static: apt-get install busybox-static")
+			return errors.New("it is not static")
 		}
 	}
 	return nil

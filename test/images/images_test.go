@@ -83,7 +83,7 @@ func TestLayer(t *testing.T) {
 }
 
 func TestUnknownName(t *testing.T) {
-	if err := run([]string{"-out", t.TempDir(), "nothing"}); err == nil || !strings.Contains(err.Error(), "busybox hello pause") {
+	if err := run([]string{"-out", t.TempDir(), "nothing"}); err == nil || !strings.Contains(err.Error(), "busybox hello nodelet pause") {
 		t.Errorf("%v does not say what there is", err)
 	}
 }

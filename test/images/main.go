@@ -23,7 +23,7 @@ func run(args []string) error {
 	arch := flags.String("arch", runtime.GOARCH, "architecture of the images")
 	suffix := flags.String("suffix", "", "put between NAME and .tar")
 	flags.Usage = func() {
-		fmt.Fprintf(flags.Output(), "usage: images [flags] [names...]\nbuilds %s\n", strings.Join(names(), " "))
+		fmt.Fprintf(flags.Output(), "usage: images [flags] [names...]\nnames: %s\n", strings.Join(names(), " "))
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
@@ -31,7 +31,7 @@ func run(args []string) error {
 	}
 	wanted := flags.Args()
 	if len(wanted) == 0 {
-		wanted = names()
+		wanted = slices.DeleteFunc(names(), func(name string) bool { return onRequest[name] })
 	}
 	if err := os.MkdirAll(*out, 0o755); err != nil {
 		return fmt.Errorf("make output directory: %w", err)
