@@ -77,7 +77,7 @@ func (k kernelHost) Apply(ctx context.Context) ([]string, error) {
 			if slices.Contains(have, a) {
 				continue
 			}
-			if err := c.AddAddr(nl.Addr{Prefix: hostPrefix(a), Link: link}); err != nil {
+			if err := c.AddAddr(nl.Addr{Prefix: hostPrefix(a), Link: link, NotSource: true}); err != nil {
 				errs = append(errs, err)
 				continue
 			}

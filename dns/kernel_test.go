@@ -101,6 +101,30 @@ func newNode(t *testing.T) *node {
 	return &node{pod: pod, conn: c}
 }
 
+// checkSource sends over a link without an address of its own, as the links of
+// pods are: the kernel must not take the DNS address as the source.
+func (n *node) checkSource(t *testing.T) {
+	t.Helper()
+	link, err := n.conn.AddVeth(nl.Veth{Name: "veth1", MTU: 1500, PeerNS: n.pod.Fd(), PeerName: "eth1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dst := range []string{"10.9.9.9", "fd00:9::9"} {
+		a := netip.MustParseAddr(dst)
+		if err := n.conn.ReplaceRoute(nl.Route{Kind: nl.Unicast, Dst: netip.PrefixFrom(a, a.BitLen()), Link: link}); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("udp", netip.AddrPortFrom(a, 9).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if from := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr(); from == serviceIP || from == serviceIP6 {
+			t.Errorf("packets to %s leave with the source %s", dst, from)
+		}
+	}
+}
+
 // ask asks from the pod.
 func (n *node) ask(network string, server netip.Addr, name string) (*dns.Msg, error) {
 	var reply *dns.Msg
@@ -174,6 +198,7 @@ func TestKernelServiceAddress(t *testing.T) {
 		t.Errorf("%s connections are tracked", got)
 	}
 	digFromPod(t, n)
+	n.checkSource(t)
 
 	s.stop()
 	if left, err := s.Residue(t.Context()); err != nil || len(left) != 3 {

@@ -3,6 +3,7 @@ package nl
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -14,8 +15,12 @@ type Addr struct {
 	// Prefix keeps the host bits: 10.0.0.5/24.
 	Prefix netip.Prefix
 	Link   int
-	// Global is false for link-local and host scope.
+	// Global is false for link-local and host scope. Only read.
 	Global bool
+	// NotSource keeps the kernel from choosing the address as the source of
+	// packets to elsewhere, which it does for links without an address of their
+	// own: host scope for IPv4, deprecated for IPv6. Only written.
+	NotSource bool
 }
 
 // String is "prefix link#index".
@@ -44,6 +49,10 @@ func (c *Conn) AddAddr(a Addr) error {
 	na := &netlink.Addr{IPNet: ipNet(a.Prefix)}
 	if a.Prefix.Addr().Is6() {
 		na.Flags = unix.IFA_F_NODAD
+	}
+	if a.NotSource {
+		na.Scope = unix.RT_SCOPE_HOST
+		na.ValidLft, na.PreferedLft = math.MaxUint32, 0 // for ever, but deprecated
 	}
 	err := c.h.AddrAdd(byIndex(a.Link), na)
 	if errors.Is(err, unix.EEXIST) {
