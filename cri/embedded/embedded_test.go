@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -218,4 +219,48 @@ func TestAdoption(t *testing.T) {
 	await(t, "the exit to be noticed", func() bool {
 		return m.container(id).GetState() == runtimev1.ContainerState_CONTAINER_EXITED
 	})
+}
+
+// TestManyAtOnce starts pods side by side, kills the daemon in the middle of it, and wants every pod
+// that was reported as running to run, and everything to be removable.
+func TestManyAtOnce(t *testing.T) {
+	m := newMachine(t)
+	m.start()
+	m.importBusybox()
+	const pods = 10
+	running := make(chan string, pods)
+	var workers sync.WaitGroup
+	for i := range pods {
+		workers.Go(func() {
+			if id, err := m.tryPod(fmt.Sprint("pod-", i)); err == nil {
+				running <- id
+			}
+		})
+	}
+	first := []string{<-running, <-running, <-running}
+	m.signal(syscall.SIGKILL)
+	workers.Wait()
+	close(running)
+	m.start()
+	ids := first
+	for id := range running {
+		ids = append(ids, id)
+	}
+	for _, id := range ids {
+		if got := m.container(id).GetState(); got != runtimev1.ContainerState_CONTAINER_RUNNING {
+			t.Errorf("container %.8s was reported as running and is %s", id, got)
+		}
+	}
+	sandboxes, err := m.cri.ListPodSandbox(t.Context(), &runtimev1.ListPodSandboxRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sandbox := range sandboxes.GetItems() {
+		if _, err := m.cri.RemovePodSandbox(t.Context(), &runtimev1.RemovePodSandboxRequest{PodSandboxId: sandbox.GetId()}); err != nil {
+			t.Errorf("remove %s: %v", sandbox.GetMetadata().GetName(), err)
+		}
+	}
+	for i := range pods { // every name is free again, whatever was half made when the daemon died
+		m.runSandbox(fmt.Sprint("pod-", i))
+	}
 }

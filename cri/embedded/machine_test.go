@@ -187,25 +187,45 @@ func (m *machine) runContainer(sandbox, pod, name string, command ...string) str
 
 func (m *machine) runContainerIn(pid runtimev1.NamespaceMode, sandbox, pod, name string, command ...string) string {
 	m.t.Helper()
-	created, err := m.cri.CreateContainer(m.t.Context(), &runtimev1.CreateContainerRequest{
-		PodSandboxId: sandbox, SandboxConfig: m.sandboxConfig(pod),
-		Config: &runtimev1.ContainerConfig{
-			Metadata: &runtimev1.ContainerMetadata{Name: name},
-			Image:    &runtimev1.ImageSpec{Image: busyboxImage},
-			Command:  command,
-			LogPath:  name + ".log",
-			Linux: &runtimev1.LinuxContainerConfig{SecurityContext: &runtimev1.LinuxContainerSecurityContext{
-				NamespaceOptions: &runtimev1.NamespaceOption{Pid: pid},
-			}},
-		},
+	id, err := m.tryContainer(sandbox, pod, &runtimev1.ContainerConfig{
+		Metadata: &runtimev1.ContainerMetadata{Name: name},
+		Image:    &runtimev1.ImageSpec{Image: busyboxImage},
+		Command:  command,
+		LogPath:  name + ".log",
+		Linux: &runtimev1.LinuxContainerConfig{SecurityContext: &runtimev1.LinuxContainerSecurityContext{
+			NamespaceOptions: &runtimev1.NamespaceOption{Pid: pid},
+		}},
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if _, err := m.cri.StartContainer(m.t.Context(), &runtimev1.StartContainerRequest{ContainerId: created.GetContainerId()}); err != nil {
-		m.t.Fatal(err)
+	return id
+}
+
+func (m *machine) tryContainer(sandbox, pod string, config *runtimev1.ContainerConfig) (string, error) {
+	created, err := m.cri.CreateContainer(m.t.Context(), &runtimev1.CreateContainerRequest{
+		PodSandboxId: sandbox, SandboxConfig: m.sandboxConfig(pod), Config: config,
+	})
+	if err != nil {
+		return "", err
 	}
-	return created.GetContainerId()
+	_, err = m.cri.StartContainer(m.t.Context(), &runtimev1.StartContainerRequest{ContainerId: created.GetContainerId()})
+	return created.GetContainerId(), err
+}
+
+// tryPod runs a pod of one sleeping container.
+func (m *machine) tryPod(name string) (container string, err error) {
+	sandbox, err := m.cri.RunPodSandbox(m.t.Context(), &runtimev1.RunPodSandboxRequest{Config: m.sandboxConfig(name)})
+	if err != nil {
+		return "", err
+	}
+	return m.tryContainer(sandbox.GetPodSandboxId(), name, &runtimev1.ContainerConfig{
+		Metadata: &runtimev1.ContainerMetadata{Name: "app"},
+		Image:    &runtimev1.ImageSpec{Image: busyboxImage},
+		Command:  []string{"sleep", "1000"},
+		LogPath:  name + ".log",
+		Linux:    &runtimev1.LinuxContainerConfig{},
+	})
 }
 
 func (m *machine) container(id string) *runtimev1.ContainerStatus {

@@ -179,21 +179,54 @@ func killAll(ctx context.Context, socket string, containers []leftover) error {
 	}
 }
 
-// processes finds what runs in one of the containers, and the shims that report to socket.
+// processes finds the shims that report to socket, and what runs in the containers: by the
+// containers' ids, and, should their records be gone, below the shims, which adopt all orphans.
 func processes(socket string, ids map[string]bool) (inside, shims []int) {
-	entries, _ := os.ReadDir("/proc")
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil || pid == os.Getpid() || zombie(pid) {
-			continue
-		}
+	parents := parentsOf()
+	ours := map[int]bool{}
+	for pid := range parents {
 		if isShim(pid, socket) {
 			shims = append(shims, pid)
-		} else if inContainer(pid, ids) {
+			ours[pid] = true
+		}
+	}
+	for pid := range parents {
+		if !ours[pid] && pid != os.Getpid() && (descends(pid, parents, ours) || inContainer(pid, ids)) {
 			inside = append(inside, pid)
 		}
 	}
 	return inside, shims
+}
+
+// parentsOf maps all processes but zombies to their parents.
+func parentsOf() map[int]int {
+	parents := map[int]int{}
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if parent, alive := statOf(pid); alive {
+			parents[pid] = parent
+		}
+	}
+	return parents
+}
+
+func descends(pid int, parents map[int]int, from map[int]bool) bool {
+	// The bound is for a snapshot in which pids were reused: it may hold a circle.
+	for range len(parents) {
+		parent, known := parents[pid]
+		if !known {
+			return false
+		}
+		if from[parent] {
+			return true
+		}
+		pid = parent
+	}
+	return false
 }
 
 // isShim looks at the arguments: containerd-shim-runc-v2 -namespace k8s.io -id ID -address SOCKET.
@@ -226,14 +259,19 @@ func inContainer(pid int, ids map[string]bool) bool {
 	return false
 }
 
-func zombie(pid int) bool {
+// statOf reads a process's parent; one that has exited and only waits for it is not alive.
+func statOf(pid int) (parent int, alive bool) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return true
+		return 0, false
 	}
-	// The name in parentheses may contain anything, so look behind the last one.
-	rest := stat[strings.LastIndexByte(string(stat), ')')+1:]
-	return len(rest) > 1 && rest[1] == 'Z'
+	// "pid (name) state parent ...": the name may hold anything, so look behind the last parenthesis.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 2 || fields[0] == "Z" {
+		return 0, false
+	}
+	parent, err = strconv.Atoi(fields[1])
+	return parent, err == nil
 }
 
 // removeTree unmounts everything at and below dir and removes it. With a mount left it removes

@@ -3,6 +3,7 @@ package embedded
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +22,9 @@ func TestReset(t *testing.T) {
 	m.start()
 	m.importBusybox()
 	id := m.runContainer(m.runSandbox("web"), "web", "app", "sleep", "1000")
-	m.runSandbox("second")
+	for i := range 5 {
+		m.runSandbox("other-" + strconv.Itoa(i))
+	}
 	m.signal(syscall.SIGKILL)
 	if err := Reset(t.Context(), m.config.Root, m.config.State); err != nil {
 		t.Fatal(err)
@@ -46,6 +49,27 @@ func TestReset(t *testing.T) {
 	}
 	if err := Reset(t.Context(), m.config.Root, m.config.State); err != nil {
 		t.Errorf("a second reset: %v", err)
+	}
+}
+
+// TestResetWithoutRecords: somebody emptied the run directory while the containers ran.
+func TestResetWithoutRecords(t *testing.T) {
+	m := newMachine(t)
+	m.start()
+	m.importBusybox()
+	id := m.runContainer(m.runSandbox("web"), "web", "app", "sleep", "1000")
+	before := processesOf(t, id)
+	m.signal(syscall.SIGKILL)
+	if err := removeTree(m.config.State); err != nil {
+		t.Fatal(err)
+	}
+	if err := Reset(t.Context(), m.config.Root, m.config.State); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range before {
+		if _, alive := statOf(pid); alive {
+			t.Errorf("process %d of the container is still there", pid)
+		}
 	}
 }
 
