@@ -82,6 +82,8 @@ func startOn(t testing.TB, c Config, st *store.Store, w *store.Writers) *server 
 	return s
 }
 
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 // testWriter writes to the test's log; a line after the end of the test is lost.
 type testWriter struct{ t testing.TB }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -268,7 +267,7 @@ func TestKernelPortTaken(t *testing.T) {
 	}
 	st, w := store.New()
 	c := kernelConfig()
-	d, err := New(c, Deps{Store: st, Log: slog.New(slog.DiscardHandler)})
+	d, err := New(c, Deps{Store: st, Log: discard()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +320,7 @@ func TestKernelKill9(t *testing.T) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	}
-	d, err := New(kernelConfig(), Deps{Log: slog.New(slog.DiscardHandler)})
+	d, err := New(kernelConfig(), Deps{Log: discard()})
 	if err != nil {
 		t.Fatal(err)
 	}
