@@ -29,16 +29,6 @@ type Backend struct {
 	generation uint32
 }
 
-// Result says what Apply did.
-type Result struct {
-	// Full: the kernel was looked at; otherwise only changes were written.
-	Full bool
-	// Messages written to the kernel; 0 when nothing differed.
-	Messages int
-	// Gone are the frontends that Full found and that are not wanted.
-	Gone []lb.Frontend
-}
-
 // New opens the back end. It changes nothing.
 func New(cfg Config) (*Backend, error) {
 	conn, err := nft.Open(nft.Options{NetNS: cfg.NetNS})
@@ -57,7 +47,7 @@ func (b *Backend) Close() error { return b.conn.Close() }
 
 // Apply makes the kernel say what want says. After an error nothing is known,
 // and the next Apply looks at everything.
-func (b *Backend) Apply(ctx context.Context, want *lb.State) (Result, error) {
+func (b *Backend) Apply(ctx context.Context, want *lb.State) (lb.Result, error) {
 	if b.have == nil || b.applied == nil || b.applied.Config() != want.Config() {
 		return b.applyAll(ctx, want)
 	}
@@ -69,16 +59,16 @@ func (b *Backend) Apply(ctx context.Context, want *lb.State) (Result, error) {
 		c.write(tx, next[i])
 	}
 	if err := b.commit(ctx, tx, want); err != nil {
-		return Result{}, err
+		return lb.Result{}, err
 	}
 	for i, f := range b.families {
 		if next[i].clients {
 			if err := b.forgetClients(ctx, f, want); err != nil {
-				return Result{}, err
+				return lb.Result{}, err
 			}
 		}
 	}
-	return Result{Messages: tx.Len()}, nil
+	return lb.Result{Messages: tx.Len()}, nil
 }
 
 // commit writes tx. What the kernel holds is unknown while it does, and after an error.
@@ -104,32 +94,32 @@ func (b *Backend) commit(ctx context.Context, tx *nft.Tx, want *lb.State) error 
 }
 
 // applyAll looks at the kernel and writes what differs.
-func (b *Backend) applyAll(ctx context.Context, want *lb.State) (Result, error) {
+func (b *Backend) applyAll(ctx context.Context, want *lb.State) (lb.Result, error) {
 	b.Forget()
 	before, err := b.conn.Generation(ctx)
 	if err != nil {
-		return Result{}, err
+		return lb.Result{}, err
 	}
-	result := Result{Full: true}
+	result := lb.Result{Full: true}
 	have := make([]*content, len(b.families))
 	tx := &nft.Tx{}
 	for i, f := range b.families {
 		found, err := b.conn.Read(ctx, f.table)
 		if err != nil {
-			return Result{}, fmt.Errorf("observe table %s: %w", f.table, err)
+			return lb.Result{}, fmt.Errorf("observe table %s: %w", f.table, err)
 		}
 		have[i] = contentOf(f, want.Config(), found)
 		result.Gone = append(result.Gone, have[i].become(want)...)
 		if err := tx.Diff(found, have[i].ruleset()); err != nil {
-			return Result{}, err
+			return lb.Result{}, err
 		}
 	}
 	if err := b.conn.Apply(ctx, tx); err != nil {
-		return Result{}, err
+		return lb.Result{}, err
 	}
 	after, err := b.conn.Generation(ctx)
 	if err != nil {
-		return Result{}, err
+		return lb.Result{}, err
 	}
 	result.Messages = tx.Len()
 	own := uint32(0)
@@ -143,7 +133,7 @@ func (b *Backend) applyAll(ctx context.Context, want *lb.State) (Result, error) 
 	b.have, b.applied = have, want
 	for _, f := range b.families {
 		if err := b.forgetClients(ctx, f, want); err != nil {
-			return Result{}, err
+			return lb.Result{}, err
 		}
 	}
 	return result, nil

@@ -1,0 +1,243 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"nodelet/internal/conntrack"
+	"nodelet/internal/reconcile"
+	"nodelet/internal/store"
+	"nodelet/proxy/lb"
+)
+
+// defaultResync is how often the kernel is compared with what it should hold, as in kube-proxy.
+const defaultResync = 30 * time.Second
+
+// Config is what the operator decides.
+type Config struct {
+	NodeName string
+	// PodCIDRs are the addresses of all pods of the cluster: traffic to a
+	// ClusterIP from anywhere else is masqueraded.
+	PodCIDRs      []netip.Prefix
+	MasqueradeAll bool
+	// NodePortAddresses limits node ports to addresses of the node inside
+	// these; empty means all but loopback.
+	NodePortAddresses []netip.Prefix
+	// Mode is the back end: Auto or Nftables.
+	Mode string
+	// HealthzAddr is where /healthz and /livez are served, ":10256" by custom; empty for nowhere.
+	HealthzAddr string
+	// Pause is the least time between two writes to the kernel; 0 is none.
+	Pause time.Duration
+	// Resync is how often the kernel is looked at for changes by others; 0 is 30 s.
+	Resync time.Duration
+	// NetNS is a file descriptor of the network namespace; 0 is the process's own.
+	NetNS int
+}
+
+// Metrics are the facts the proxy tells; each may be nil.
+type Metrics struct {
+	// Synced: one round of programming the kernel has ended. full: all of it was looked at.
+	Synced func(full bool, took time.Duration, err error)
+	// Changed: so many Services and EndpointSlices are taken up by a round.
+	Changed func(services, slices int)
+	// Programmed: so long after its cause an EndpointSlice is in the kernel.
+	Programmed func(took time.Duration)
+	// Answered: a health check was answered; name is healthz or livez, code the status.
+	Answered func(name, code string)
+	// Flushed: so many stale UDP flows were deleted.
+	Flushed func(flows int)
+}
+
+// Deps are the seams.
+type Deps struct {
+	Store   *store.Store
+	Log     *slog.Logger
+	Metrics Metrics
+	// Backend replaces the one that Config.Mode names; for tests.
+	Backend Backend
+	// Drift asks for a look at the kernel at once; may be nil.
+	Drift <-chan struct{}
+}
+
+// Proxy is the feature.
+type Proxy struct {
+	cfg     Config
+	deps    Deps
+	meaning *lb.Config
+	backend Backend
+	flows   *conntrack.Conn
+	health  reconcile.Health
+	healthz net.Listener
+	started time.Time
+	// state is what the kernel holds; nil before the first success.
+	state atomic.Pointer[lb.State]
+}
+
+// New opens the back end and the health port. It writes nothing to the kernel.
+func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
+	if cfg.NodeName == "" {
+		return nil, errors.New("make proxy: the node's name is missing")
+	}
+	p := &Proxy{cfg: cfg, deps: deps, backend: deps.Backend, started: time.Now(), meaning: &lb.Config{
+		NodeName: cfg.NodeName, PodCIDRs: cfg.PodCIDRs, MasqueradeAll: cfg.MasqueradeAll, NodePortAddresses: cfg.NodePortAddresses,
+	}}
+	var err error
+	if p.backend == nil {
+		if p.backend, err = open(ctx, cfg.Mode, cfg.NetNS); err != nil {
+			return nil, err
+		}
+	}
+	if p.flows, err = conntrack.Open(cfg.NetNS); err != nil {
+		return nil, errors.Join(err, p.backend.Close())
+	}
+	if cfg.HealthzAddr != "" {
+		if p.healthz, err = net.Listen("tcp", cfg.HealthzAddr); err != nil {
+			p.flows.Close()
+			return nil, errors.Join(fmt.Errorf("listen for the proxy's health checks (is another kube-proxy running?): %w", err), p.backend.Close())
+		}
+	}
+	return p, nil
+}
+
+// Run keeps the kernel in step with the store until ctx ends. The rules stay.
+func (p *Proxy) Run(ctx context.Context) error {
+	defer func() {
+		p.flows.Close()
+		_ = p.backend.Close()
+	}()
+	if p.healthz != nil {
+		server := &http.Server{Handler: p.healthHandler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = server.Serve(p.healthz) // ends by Close below
+		}()
+		defer func() {
+			_ = server.Close()
+			<-done
+		}()
+	}
+	loop := &reconcile.Loop{
+		Name: "proxy", Store: p.deps.Store, Log: p.deps.Log,
+		Ready: func(s *store.Snapshot) bool {
+			return s.Services.Synced() && s.Slices.Synced() && s.Nodes.Synced()
+		},
+		Relevant: func(prev, next *store.Snapshot) bool {
+			return prev.Services.Last() != next.Services.Last() || prev.Slices.Last() != next.Slices.Last() ||
+				prev.Nodes.Last() != next.Nodes.Last()
+		},
+		Sync:   p.sync,
+		Done:   func(r store.Revision) { p.deps.Store.SetApplied(store.Proxy, r) },
+		Pause:  p.cfg.Pause,
+		Resync: cmp.Or(p.cfg.Resync, defaultResync),
+		Health: &p.health,
+		Wake:   p.deps.Drift,
+	}
+	return loop.Run(ctx)
+}
+
+// sync brings the kernel from prev to next. A nil prev asks for a look at the
+// kernel, unless it is certain that nobody has touched it.
+func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
+	begin := time.Now()
+	before := p.state.Load()
+	state := before
+	if state == nil {
+		state = lb.Empty(p.meaning)
+	}
+	state = lb.Advance(state, next)
+	if prev == nil && !p.backend.Untouched(ctx) {
+		p.backend.Forget()
+	}
+	p.countChanges(prev, next)
+	result, err := p.backend.Apply(ctx, state)
+	if err == nil {
+		err = p.flush(ctx, before, state, result.Gone)
+	}
+	if f := p.deps.Metrics.Synced; f != nil && (prev != nil || result.Full || err != nil) {
+		f(result.Full, time.Since(begin), err)
+	}
+	if err != nil {
+		return err
+	}
+	p.state.Store(state)
+	p.report(before, result, prev, next)
+	return nil
+}
+
+// flush deletes UDP flows that are no longer right.
+func (p *Proxy) flush(ctx context.Context, before, after *lb.State, gone []lb.Frontend) error {
+	n, err := staleFlows(before, after, gone).flush(ctx, p.flows, after)
+	if n > 0 {
+		p.deps.Log.Debug("deleted stale UDP flows", "flows", n)
+		if f := p.deps.Metrics.Flushed; f != nil {
+			f(n)
+		}
+	}
+	return err
+}
+
+func (p *Proxy) countChanges(prev, next *store.Snapshot) {
+	if p.deps.Metrics.Changed == nil || prev == nil {
+		return
+	}
+	var services, slices int
+	for range next.Services.Since(prev.Services) {
+		services++
+	}
+	for range next.Slices.Since(prev.Slices) {
+		slices++
+	}
+	p.deps.Metrics.Changed(services, slices)
+}
+
+// report tells how long changes of endpoints took, and what was found out of order.
+func (p *Proxy) report(before *lb.State, r lb.Result, prev, next *store.Snapshot) {
+	switch {
+	case before == nil:
+		p.deps.Log.Info("services are in the kernel", "frontends", p.state.Load().Len(), "messages", r.Messages)
+	case r.Full && r.Messages > 0 && prev == nil:
+		p.deps.Log.Warn("somebody had changed our rules: repaired", "messages", r.Messages, "foreign", len(r.Gone))
+	}
+	if p.deps.Metrics.Programmed == nil || prev == nil {
+		return
+	}
+	now := time.Now()
+	for d := range next.Slices.Since(prev.Slices) {
+		// What happened before this process was there is not its delay.
+		if d.Is && d.New.Triggered.After(p.started) {
+			p.deps.Metrics.Programmed(now.Sub(d.New.Triggered))
+		}
+	}
+}
+
+// State is what the kernel holds; nil before the first success.
+func (p *Proxy) State() *lb.State { return p.state.Load() }
+
+// Describe lists all Services with their endpoints and why each is in or out.
+func (p *Proxy) Describe() []lb.View {
+	if s := p.state.Load(); s != nil {
+		return s.Describe()
+	}
+	return nil
+}
+
+// Health is the state of the loop.
+func (p *Proxy) Health() reconcile.Status { return p.health.Status() }
+
+// HealthzAddr is where health checks are answered; nil when they are not.
+func (p *Proxy) HealthzAddr() net.Addr {
+	if p.healthz == nil {
+		return nil
+	}
+	return p.healthz.Addr()
+}
