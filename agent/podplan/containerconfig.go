@@ -21,7 +21,7 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, image 
 	if err := m.checkNonRoot(c); err != nil {
 		return CreateContainer{}, err
 	}
-	config, err := m.containerConfig(c, attempt)
+	config, err := m.containerConfig(sb, c, attempt)
 	if err != nil {
 		return CreateContainer{}, err
 	}
@@ -36,7 +36,7 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, image 
 	return a, m.joinTarget(c, config)
 }
 
-func (m *maker) containerConfig(c ctr, attempt uint32) (*runtimev1.ContainerConfig, error) {
+func (m *maker) containerConfig(sb *model.Sandbox, c ctr, attempt uint32) (*runtimev1.ContainerConfig, error) {
 	env, err := m.environment(c)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (m *maker) containerConfig(c ctr, attempt uint32) (*runtimev1.ContainerConf
 		Args:        expandAll(c.Args, env),
 		WorkingDir:  c.WorkingDir,
 		Labels:      containerLabels(m.obj, c.Name),
-		Annotations: containerAnnotations(m.obj, c, attempt, m.nextLevel(c)),
+		Annotations: containerAnnotations(m.obj, c, attempt, m.nextLevel(sb, c)),
 		LogPath:     containerLog(c.Name, attempt),
 		Stdin:       c.Stdin,
 		StdinOnce:   c.StdinOnce,

@@ -43,6 +43,13 @@ func (m *maker) withoutContainer(c ctr, old *corev1.ContainerStatus) corev1.Cont
 		Name: c.Name, Image: c.Image, State: m.defaultWait().state(), Started: new(bool),
 		VolumeMounts: mountStatuses(c, m.Node.RecursiveReadOnly),
 	}
+	if c.kind == initial && m.pastInit(c) && (old == nil || old.State.Terminated == nil) {
+		// Its remains are gone, and it must have completed: a container behind it was created.
+		s.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed",
+			Message: "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally"}}
+		s.Ready = true
+		return s
+	}
 	if old == nil {
 		m.applyWait(c, &s)
 		return s
@@ -56,11 +63,6 @@ func (m *maker) withoutContainer(c ctr, old *corev1.ContainerStatus) corev1.Cont
 	switch {
 	case old.State.Terminated != nil:
 		s.LastTerminationState = *old.State.DeepCopy()
-	case c.kind == initial && m.pastInit():
-		// Its remains are gone, and it must have completed: containers behind it were created.
-		s.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed",
-			Message: "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally"}}
-		s.Ready = true
 	case old.State.Running != nil && m.stopping:
 		s.State = lostState("The container could not be located when the pod was terminated")
 	case old.State.Running != nil:
@@ -70,12 +72,14 @@ func (m *maker) withoutContainer(c ctr, old *corev1.ContainerStatus) corev1.Cont
 	return s
 }
 
-// pastInit: an ordinary container exists in the runtime.
-func (m *maker) pastInit() bool {
-	for _, c := range m.ctrs {
-		if c.kind == ordinary && m.rt.Latest(c.Name) != nil {
+// pastInit: a container that comes after this one exists in the runtime.
+func (m *maker) pastInit(c ctr) bool {
+	after := false
+	for _, o := range m.ctrs {
+		if after && o.kind != ephemeral && m.rt.Latest(o.Name) != nil {
 			return true
 		}
+		after = after || o.Name == c.Name
 	}
 	return false
 }

@@ -159,11 +159,13 @@ func (m *maker) run() {
 		m.stop(Why{Reason: "Completed"})
 		return
 	}
-	left := m.leave(sb)
 	for _, k := range todo.kill {
 		m.kill(k)
 	}
-	if sb == nil && left {
+	if !m.leave(sb) {
+		return // first what is left of earlier sandboxes must end
+	}
+	if sb == nil {
 		m.createSandbox()
 	}
 	for _, c := range todo.start {

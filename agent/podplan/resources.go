@@ -13,17 +13,20 @@ const (
 	minQuota  = 1_000   // µs, the least the kernel takes
 	minShares = 2
 	maxShares = 262_144
+	maxMilli  = 1 << 40 // more CPU than any machine has, and far from overflowing
 )
 
 // shares turns millicores into CPU shares; 1024 shares are a core.
-func shares(milli int64) int64 { return min(max(milli*1024/1000, minShares), maxShares) }
+func shares(milli int64) int64 {
+	return min(max(min(milli, maxMilli)*1024/1000, minShares), maxShares)
+}
 
 // quota turns millicores into µs a period; 0 means no limit.
 func quota(milli int64) int64 {
 	if milli <= 0 {
 		return 0
 	}
-	return max(milli*cpuPeriod/1000, minQuota)
+	return max(min(milli, maxMilli)*cpuPeriod/1000, minQuota)
 }
 
 func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {

@@ -14,7 +14,7 @@ import (
 // start plans the next step towards a running container; false when nothing of it can be begun now.
 func (m *maker) start(sb *model.Sandbox, c ctr) bool {
 	last := m.rt.Latest(c.Name)
-	if m.backsOff(c, last) || m.failedJustNow(c) {
+	if m.backsOff(c, m.crashed(sb, c)) || m.failedJustNow(c) {
 		return false
 	}
 	if last != nil && last.State == model.ContainerCreated && sb != nil && last.SandboxID == sb.ID && !changed(c, last) {
@@ -33,6 +33,15 @@ func (m *maker) start(sb *model.Sandbox, c ctr) bool {
 	}
 	m.add(action)
 	return true
+}
+
+// crashed is the container whose end the back-off counts from. An init
+// container that is run again because the sandbox is new has not crashed.
+func (m *maker) crashed(sb *model.Sandbox, c ctr) *model.Container {
+	if c.kind == initial {
+		return m.latestIn(sb, c.Name)
+	}
+	return m.rt.Latest(c.Name)
 }
 
 // refuse notes why a container's configuration could not be made.
@@ -105,7 +114,11 @@ func (m *maker) image(c ctr, attempt uint32) (id string, ready bool) {
 	case v.Ask:
 		m.add(EnsureImage{Container: c.Name, Image: c.Image, Policy: pullPolicy(c), Attempt: attempt})
 	}
-	if v.State == model.ImageFailed {
+	switch old := m.oldStatus(c.Name); {
+	case (v.Ask || v.State == model.ImagePulling) && old != nil && old.State.Waiting != nil && pullFailed(old.State.Waiting.Reason):
+		// The next attempt is under way: what is known is still how the last one went.
+		m.waits[c.Name] = waiting{old.State.Waiting.Reason, old.State.Waiting.Message}
+	case v.State == model.ImageFailed:
 		m.waits[c.Name] = waiting{v.Reason, v.Message}
 		if v.Reason == imageplan.ImagePullBackOff {
 			m.problem(c.Name, "BackOff", fmt.Sprintf("Back-off pulling image %q", c.Image))
@@ -115,6 +128,10 @@ func (m *maker) image(c ctr, attempt uint32) (id string, ready bool) {
 		m.wake(v.Again)
 	}
 	return "", false
+}
+
+func pullFailed(reason string) bool {
+	return reason == imageplan.ErrImagePull || reason == imageplan.ImagePullBackOff
 }
 
 func pullPolicy(c ctr) corev1.PullPolicy {
@@ -156,8 +173,8 @@ func postStart(c ctr) *corev1.LifecycleHandler {
 }
 
 // nextLevel is the back-off level to write on the next container of that name.
-func (m *maker) nextLevel(c ctr) int {
-	last := m.rt.Latest(c.Name)
+func (m *maker) nextLevel(sb *model.Sandbox, c ctr) int {
+	last := m.crashed(sb, c)
 	if last == nil || last.State != model.ContainerExited || changed(c, last) {
 		return 0
 	}

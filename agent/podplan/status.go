@@ -57,13 +57,13 @@ func (m *maker) settle(s *corev1.PodStatus) {
 	}
 	if !m.initialized(s) {
 		// Init containers behind the last that was begun have not failed: they were never due.
-		last := slices.IndexFunc(s.InitContainerStatuses, func(cs corev1.ContainerStatus) bool {
-			return cs.State.Waiting != nil && cs.LastTerminationState.Terminated == nil
-		})
-		if last < 0 {
-			last = len(s.InitContainerStatuses)
+		begun := 0
+		for i, cs := range s.InitContainerStatuses {
+			if cs.State.Waiting == nil || cs.LastTerminationState.Terminated != nil {
+				begun = i
+			}
 		}
-		for i := range s.InitContainerStatuses[:max(last, 1)] {
+		for i := range s.InitContainerStatuses[:begun+1] {
 			lost(&s.InitContainerStatuses[i])
 		}
 		return

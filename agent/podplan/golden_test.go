@@ -1,0 +1,446 @@
+package podplan
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/yaml"
+
+	"nodelet/internal/model"
+	"nodelet/internal/store"
+)
+
+var update = flag.Bool("update", false, "write the want sections of testdata")
+
+var now = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+
+// ago is a time of a case, written as the span before now; empty is never.
+type ago time.Time
+
+// UnmarshalJSON reads "10s".
+func (a *ago) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil || s == "" {
+		return err
+	}
+	d, err := time.ParseDuration(s)
+	*a = ago(now.Add(-d))
+	return err
+}
+
+// world is the facts section of a case.
+type world struct {
+	// Gone: the API has no such pod. Unsynced names tables that are not synced: pods, runtime, services.
+	Gone     bool
+	Unsynced []string
+	Node     struct {
+		IPs               []netip.Addr
+		RecursiveReadOnly bool
+		Servers, Searches []string
+	}
+	Sandboxes []struct {
+		ID          string
+		Attempt     uint32
+		Ready       bool
+		IPs         []netip.Addr
+		HostNetwork bool
+	}
+	Containers []struct {
+		ID, Name, Sandbox, State, Reason, Message string
+		Attempt                                   uint32
+		Created, Started, Finished                ago
+		Exit                                      int32
+		Level                                     string
+		// Image it was made from; empty: the spec's.
+		Image       string
+		Annotations map[string]string
+	}
+	// Images that are not just present, by reference: "absent", "pulling" or a failure.
+	Images map[string]struct {
+		State, Reason, Message string
+		Attempts               int
+		Failed                 ago
+		UID                    *int64
+		Username               string
+	}
+	// Volumes is "ready" unless said otherwise: absent, failed.
+	Volumes string
+	Configs []struct {
+		Kind, Namespace, Name string
+		Missing               bool
+		Data                  map[string]string
+	}
+	Services []struct {
+		Namespace, Name string
+		IP              netip.Addr
+		Ports           []struct {
+			Name string
+			Port uint16
+			UDP  bool
+		}
+	}
+	Probes []struct{ Container, ID, Type, Verdict string }
+	Notes  struct {
+		Stopping   ago
+		Containers map[string]struct {
+			Stopping               ago
+			PreStopDone, PostStart bool
+		}
+		Failures map[string]struct {
+			Reason, Message string
+			At              ago
+			Count, Reserved int
+		}
+	}
+	Settings struct {
+		NoDNS, Systemd, SeccompDefault bool
+		MaxBackOff                     string
+	}
+}
+
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { runCase(t, file) })
+	}
+}
+
+func runCase(t *testing.T, file string) {
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]*txtar.File{}
+	for i := range archive.Files {
+		sections[archive.Files[i].Name] = &archive.Files[i]
+	}
+	facts := readCase(t, sections)
+	plan := Make(facts, now)
+	if again := Make(facts, now); again.String() != plan.String() {
+		t.Errorf("the same facts gave another plan:\n%s\nand\n%s", plan, again)
+	}
+	for name, text := range map[string]string{"want": printPlan(plan), "config": printConfig(t, plan)} {
+		section := sections[name]
+		switch {
+		case section == nil:
+		case *update:
+			section.Data = []byte(text)
+		default:
+			if diff := cmp.Diff(string(section.Data), text); diff != "" {
+				t.Errorf("%s (-want +got):\n%s\nin full:\n%s", name, diff, text)
+			}
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func readCase(t *testing.T, sections map[string]*txtar.File) Facts {
+	pod := &corev1.Pod{}
+	pod.Name, pod.Namespace, pod.UID, pod.Generation = "p", "ns", "u1", 1
+	pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
+	pod.Spec.NodeName = "node"
+	must(t, yaml.UnmarshalStrict(sections["pod"].Data, pod))
+	for _, c := range containers(pod) {
+		if c.Image == "" {
+			c.Image = "img"
+		}
+	}
+	var w world
+	if s := sections["facts"]; s != nil {
+		must(t, yaml.UnmarshalStrict(s.Data, &w))
+	}
+	return w.facts(t, pod)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) facts(t *testing.T, pod *corev1.Pod) Facts {
+	s, tables := store.New()
+	w.fill(tables, pod)
+	uid := model.UID(pod.UID)
+	notes := Notes{Stopping: time.Time(w.Notes.Stopping), Containers: map[string]ContainerNote{}, Failures: map[string]Failure{}}
+	for id, n := range w.Notes.Containers {
+		notes.Containers[id] = ContainerNote{Stopping: time.Time(n.Stopping), PreStopDone: n.PreStopDone, PostStart: n.PostStart}
+	}
+	for name, f := range w.Notes.Failures {
+		notes.Failures[name] = Failure{Reason: f.Reason, Message: f.Message, At: time.Time(f.At), Count: f.Count, Reserved: f.Reserved}
+	}
+	settings := &Settings{
+		NodeName: "node", RootDir: "/kubelet", PodLogDir: "/logs", ClusterDomain: "cluster.local",
+		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.96.0.10")}, SeccompRoot: "/seccomp",
+		SystemdCgroups: w.Settings.Systemd, SeccompDefault: w.Settings.SeccompDefault,
+	}
+	if w.Settings.NoDNS {
+		settings.ClusterDNS = nil
+	}
+	if d := w.Settings.MaxBackOff; d != "" {
+		var err error
+		settings.MaxBackOff, err = time.ParseDuration(d)
+		must(t, err)
+	}
+	node := Node{
+		IPs: w.Node.IPs, RuntimeName: "containerd", MemoryBytes: 8 << 30, RecursiveReadOnly: w.Node.RecursiveReadOnly,
+		Allocatable: corev1.ResourceList{"cpu": resource.MustParse("2"), "memory": resource.MustParse("8Gi")},
+		DNS:         DNS{Servers: w.Node.Servers, Searches: w.Node.Searches},
+	}
+	if len(node.IPs) == 0 {
+		node.IPs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	}
+	return Facts{UID: uid, World: s.Snapshot(), Node: node, Settings: settings, Notes: notes}
+}
+
+func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
+	uid := model.UID(pod.UID)
+	is := func(name string) bool { return !strings.Contains(strings.Join(w.Unsynced, " "), name) }
+	if !w.Gone {
+		tables.Pods.Set(uid, pod)
+	}
+	if is("pods") {
+		tables.Pods.Commit(func(tx *store.Tx[model.UID, *corev1.Pod]) { tx.Synced() })
+	}
+	if rt := w.runtime(pod); len(rt.Sandboxes)+len(rt.Containers) > 0 {
+		tables.Runtime.Set(uid, rt)
+	}
+	if is("runtime") {
+		tables.Runtime.Commit(func(tx *store.Tx[model.UID, *model.PodRuntime]) { tx.Synced() })
+	}
+	for _, c := range w.Configs {
+		key := model.ConfigKey{Key: model.Key{Namespace: c.Namespace, Name: c.Name}}
+		if c.Kind == "Secret" {
+			key.Kind = model.Secret
+		}
+		data := map[string][]byte{}
+		for k, v := range c.Data {
+			data[k] = []byte(v)
+		}
+		tables.Configs.Set(key, &model.Config{ConfigKey: key, ResourceVersion: "1", Missing: c.Missing, Data: data})
+	}
+	for _, s := range w.Services {
+		key := model.Key{Namespace: s.Namespace, Name: s.Name}
+		service := &model.Service{Key: key, ResourceVersion: "1", ClusterIPs: []netip.Addr{s.IP}}
+		for _, p := range s.Ports {
+			port := model.ServicePort{Name: p.Name, Port: p.Port, Protocol: model.TCP}
+			if p.UDP {
+				port.Protocol = model.UDP
+			}
+			service.Ports = append(service.Ports, port)
+		}
+		tables.Services.Set(key, service)
+	}
+	if is("services") {
+		tables.Services.Commit(func(tx *store.Tx[model.Key, *model.Service]) { tx.Synced() })
+	}
+	w.fillImages(tables, pod)
+	for _, p := range w.Probes {
+		key := model.ProbeKey{PodUID: uid, Container: p.Container, Type: map[string]model.ProbeType{"startup": 0, "liveness": 1, "readiness": 2}[p.Type]}
+		verdict := map[string]model.Verdict{"success": model.Success, "failure": model.Failure}[p.Verdict]
+		tables.Probes.Set(key, &model.Probe{ProbeKey: key, ContainerID: p.ID, Verdict: verdict})
+	}
+	if w.Volumes == "absent" {
+		return
+	}
+	volumes := &model.PodVolumes{UID: uid, State: model.VolumesReady, HostPaths: map[string]string{}}
+	if w.Volumes == "failed" {
+		volumes.State, volumes.Message = model.VolumesFailed, "no such configmap"
+	}
+	for _, v := range pod.Spec.Volumes {
+		volumes.HostPaths[v.Name] = "/kubelet/pods/u1/volumes/" + v.Name
+	}
+	tables.Volumes.Set(uid, volumes)
+}
+
+func (w *world) fillImages(tables *store.Writers, pod *corev1.Pod) {
+	for _, c := range containers(pod) {
+		ref := model.ImageRef(c.Image)
+		served := map[model.ContainerKey]uint32{}
+		for _, c := range containers(pod) {
+			served[model.ContainerKey{PodUID: model.UID(pod.UID), Name: c.Name}] = 1000
+		}
+		row := &model.Image{
+			Ref: ref, State: model.ImagePresent, ID: "sha256:" + c.Image, Checked: now,
+			Pulls: map[string]model.Pull{"": {State: model.ImagePresent, Served: served}},
+		}
+		if i, ok := w.Images[c.Image]; ok {
+			row.UID, row.Username = i.UID, i.Username
+			pull := model.Pull{Attempts: i.Attempts, Failed: time.Time(i.Failed), Reason: i.Reason, Message: i.Message}
+			switch i.State {
+			case "absent":
+				continue
+			case "pulling":
+				row.ID, row.State, pull.State = "", model.ImagePulling, model.ImagePulling
+				row.Pulls = map[string]model.Pull{"": pull}
+			case "failed":
+				row.ID, row.State, pull.State = "", model.ImageFailed, model.ImageFailed
+				row.Pulls = map[string]model.Pull{"": pull}
+			}
+		}
+		tables.Images.Set(ref, row)
+	}
+}
+
+func (w *world) runtime(pod *corev1.Pod) *model.PodRuntime {
+	rt := &model.PodRuntime{UID: model.UID(pod.UID), Pod: model.Key{Namespace: "ns", Name: "p"}}
+	for _, s := range w.Sandboxes {
+		rt.Sandboxes = append(rt.Sandboxes, model.Sandbox{
+			ID: s.ID, Attempt: s.Attempt, Ready: s.Ready, IPs: s.IPs, HostNetwork: s.HostNetwork,
+		})
+	}
+	for _, c := range w.Containers {
+		x := model.Container{
+			ID: c.ID, Name: c.Name, SandboxID: c.Sandbox, Attempt: c.Attempt, ExitCode: c.Exit,
+			Created: time.Time(c.Created), Started: time.Time(c.Started), Finished: time.Time(c.Finished),
+			Reason: c.Reason, Message: c.Message, Image: "img", ImageRef: "sha256:img",
+			LogPath: fmt.Sprintf("/logs/ns_p_u1/%s/%d.log", c.Name, c.Attempt), Annotations: map[string]string{},
+			State: map[string]model.ContainerState{
+				"created": model.ContainerCreated, "running": model.ContainerRunning, "exited": model.ContainerExited,
+			}[c.State],
+		}
+		for k, v := range c.Annotations {
+			x.Annotations[k] = v
+		}
+		if c.Level != "" {
+			x.Annotations[AnnotationBackOff] = c.Level
+		}
+		for _, spec := range containers(pod) {
+			if spec.Name == c.Name {
+				made := *spec.Container
+				if c.Image != "" {
+					made.Image = c.Image
+				}
+				x.Annotations[AnnotationHash] = specHash(ctr{Container: &made})
+			}
+		}
+		rt.Containers = append(rt.Containers, x)
+	}
+	return rt
+}
+
+func printPlan(p Plan) string {
+	var b strings.Builder
+	b.WriteString(p.String())
+	if p.Stopping {
+		fmt.Fprintf(&b, "stopping within %s\n", p.Grace)
+	}
+	if !p.Wake.IsZero() {
+		fmt.Fprintf(&b, "wake in %s\n", p.Wake.Sub(now))
+	}
+	if p.Status == nil {
+		b.WriteString("no status\n")
+		return b.String()
+	}
+	printStatus(&b, p.Status)
+	return b.String()
+}
+
+func printStatus(b *strings.Builder, s *corev1.PodStatus) {
+	fmt.Fprintf(b, "status %s", s.Phase)
+	for _, extra := range []string{s.Reason, s.Message} {
+		if extra != "" {
+			fmt.Fprintf(b, " %q", extra)
+		}
+	}
+	fmt.Fprintf(b, " qos=%s host=%s pod=%s\n", s.QOSClass, s.HostIP, s.PodIPs)
+	for _, c := range s.Conditions {
+		fmt.Fprintf(b, "  %s=%s", c.Type, c.Status)
+		if c.Reason != "" {
+			fmt.Fprintf(b, " %s %q", c.Reason, c.Message)
+		}
+		if !c.LastTransitionTime.Time.Equal(now) {
+			fmt.Fprintf(b, " since %s", now.Sub(c.LastTransitionTime.Time))
+		}
+		b.WriteByte('\n')
+	}
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
+		for _, c := range list {
+			fmt.Fprintf(b, "  %s", c.Name)
+			if c.ContainerID != "" {
+				fmt.Fprintf(b, " %s", c.ContainerID)
+			}
+			fmt.Fprintf(b, " ready=%t started=%t restarts=%d %s", c.Ready, c.Started != nil && *c.Started, c.RestartCount, printState(c.State))
+			if c.LastTerminationState != (corev1.ContainerState{}) {
+				fmt.Fprintf(b, " last %s", printState(c.LastTerminationState))
+			}
+			b.WriteByte('\n')
+		}
+	}
+}
+
+func printState(s corev1.ContainerState) string {
+	switch {
+	case s.Running != nil:
+		return fmt.Sprintf("running %s", now.Sub(s.Running.StartedAt.Time))
+	case s.Terminated != nil:
+		t := s.Terminated
+		text := fmt.Sprintf("terminated %d %s", t.ExitCode, t.Reason)
+		if t.Message != "" {
+			text += fmt.Sprintf(" %q", t.Message)
+		}
+		return text
+	case s.Waiting != nil && s.Waiting.Message != "":
+		return fmt.Sprintf("waiting %s %q", s.Waiting.Reason, s.Waiting.Message)
+	case s.Waiting != nil:
+		return "waiting " + s.Waiting.Reason
+	}
+	return "nothing"
+}
+
+// printConfig prints the requests of a plan in full.
+func printConfig(t *testing.T, p Plan) string {
+	var b strings.Builder
+	dump := func(v any) {
+		raw, err := json.Marshal(v)
+		must(t, err)
+		text, err := yaml.JSONToYAML(raw)
+		must(t, err)
+		b.Write(text)
+	}
+	for _, a := range p.Actions {
+		switch a := a.(type) {
+		case CreateSandbox:
+			fmt.Fprintf(&b, "# %s\n", a)
+			dump(a.Config)
+		case CreateContainer:
+			fmt.Fprintf(&b, "# %s\n", a)
+			for _, e := range a.Config.Envs {
+				fmt.Fprintf(&b, "# env %s=%s\n", e.Key, e.Value)
+			}
+			envs := a.Config.Envs
+			a.Config.Envs = nil
+			dump(a.Config)
+			a.Config.Envs = envs
+			if a.Files.Hosts != "" {
+				fmt.Fprintf(&b, "# hosts %s fromHost=%t\n", a.Files.Hosts, a.Files.HostsFromHost)
+				for line := range strings.Lines(a.Files.HostsContent) {
+					b.WriteString("#   " + line)
+				}
+			}
+			for _, s := range a.SubPaths {
+				fmt.Fprintf(&b, "# subpath %d %s %s\n", s.Index, s.Volume, s.Path)
+			}
+		}
+	}
+	return b.String()
+}
