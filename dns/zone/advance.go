@@ -72,16 +72,18 @@ type Zone struct {
 	synced bool
 
 	services   index[*service]
-	slices     index[[]*model.Slice] // by the key of their Service, in the order of their own keys
-	namespaces index[int]            // number of Services
+	namespaces index[int] // number of Services
 	reverse    index[[]ref]
 }
 
 // ref is one name an address stands for.
 type ref struct {
 	key  string // of the Service
-	host string // label of the endpoint, empty for a cluster IP
+	host string // hostname, or byAddr; empty for a cluster IP
 }
+
+// byAddr stands for the address as a label, which need not be kept. No label has a dot.
+const byAddr = "."
 
 func (r ref) compare(o ref) int {
 	// A cluster IP goes before any endpoint and alone, see appendPTR.
@@ -127,7 +129,7 @@ func (z *Zone) At(r store.Revision) *Zone {
 func (z *Zone) Synced() bool { return z.synced }
 
 // Len is the number of Services.
-func (z *Zone) Len() int { return z.services.size }
+func (z *Zone) Len() int { return z.in.Services.Len() }
 
 // String is one line: domain, revision, sizes.
 func (z *Zone) String() string {
@@ -139,8 +141,7 @@ func (z *Zone) String() string {
 func (z *Zone) Advance(in Input) *Zone {
 	a := &advance{
 		old: z, in: in, dirty: map[model.Key]struct{}{}, before: map[model.Key]*model.Service{},
-		services: z.services.edit(), slices: z.slices.edit(),
-		namespaces: z.namespaces.edit(), reverse: z.reverse.edit(),
+		services: z.services.edit(), namespaces: z.namespaces.edit(), reverse: z.reverse.edit(),
 	}
 	for d := range in.Slices.Since(z.in.Slices) {
 		if d.Was {
@@ -159,7 +160,7 @@ func (z *Zone) Advance(in Input) *Zone {
 	}
 	return &Zone{
 		c: z.c, in: in, synced: in.synced(),
-		services: a.services.x, slices: a.slices.x, namespaces: a.namespaces.x, reverse: a.reverse.x,
+		services: a.services.x, namespaces: a.namespaces.x, reverse: a.reverse.x,
 	}
 }
 
@@ -172,42 +173,46 @@ type advance struct {
 	before map[model.Key]*model.Service
 
 	services   *edit[*service]
-	slices     *edit[[]*model.Slice]
 	namespaces *edit[int]
 	reverse    *edit[[]ref]
 }
 
 func bySliceKey(s *model.Slice, k model.Key) int { return s.Key.Compare(k) }
 
+// dropSlice takes a slice from its Service.
 func (a *advance) dropSlice(s *model.Slice) {
-	key, ok := serviceKey(s.Service)
-	if !ok {
-		return
-	}
-	a.dirty[s.Service] = struct{}{}
-	list, _ := a.slices.get(key)
-	i, found := slices.BinarySearchFunc(list, s.Key, bySliceKey)
-	switch {
-	case found && len(list) == 1:
-		a.slices.delete(key)
-	case found:
-		a.slices.set(key, slices.Concat(list[:i], list[i+1:]))
-	}
+	a.editSlices(s.Service, func(list []*model.Slice) []*model.Slice {
+		if i, found := slices.BinarySearchFunc(list, s.Key, bySliceKey); found {
+			return slices.Concat(list[:i], list[i+1:])
+		}
+		return list
+	})
 }
 
+// putSlice gives a slice to its Service, in the place of one of the same name.
 func (a *advance) putSlice(s *model.Slice) {
-	key, ok := serviceKey(s.Service)
+	a.editSlices(s.Service, func(list []*model.Slice) []*model.Slice {
+		i, found := slices.BinarySearchFunc(list, s.Key, bySliceKey)
+		rest := list[i:]
+		if found {
+			rest = list[i+1:]
+		}
+		return slices.Concat(list[:i], []*model.Slice{s}, rest)
+	})
+}
+
+func (a *advance) editSlices(k model.Key, change func([]*model.Slice) []*model.Slice) {
+	key, ok := serviceKey(k)
 	if !ok {
 		return
 	}
-	a.dirty[s.Service] = struct{}{}
-	list, _ := a.slices.get(key)
-	i, found := slices.BinarySearchFunc(list, s.Key, bySliceKey)
-	rest := list[i:]
-	if found {
-		rest = list[i+1:]
+	a.dirty[k] = struct{}{}
+	next := service{key: key}
+	if old, ok := a.services.get(key); ok {
+		next = *old
 	}
-	a.slices.set(key, slices.Concat(list[:i], []*model.Slice{s}, rest))
+	next.slices = change(next.slices)
+	a.services.set(key, &next)
 }
 
 // recompile brings one Service, its namespace and its addresses up to date.
@@ -216,20 +221,29 @@ func (a *advance) recompile(k model.Key) {
 	if !ok {
 		return
 	}
-	list, _ := a.slices.get(key)
+	var list, oldList []*model.Slice
+	if s, ok := a.services.get(key); ok {
+		key, list = s.key, s.slices // one copy of the key for all that refers to it
+	}
+	if s, ok := a.old.services.get([]byte(key)); ok {
+		oldList = s.slices
+	}
 	svc, is := a.in.Services.Get(k)
-	oldList, _ := a.old.slices.get([]byte(key))
 	old, changed := a.before[k]
 	if !changed {
 		old = svc
 	}
-	was := old != nil
-	if is {
-		a.services.set(key, a.old.c.compile(svc, list))
-	} else if was {
+	switch {
+	case is:
+		s := a.old.c.compile(svc, list)
+		key = s.key
+		a.services.set(key, s)
+	case len(list) > 0:
+		a.services.set(key, &service{key: key, slices: list})
+	default:
 		a.services.delete(key)
 	}
-	a.countNamespace(strings.ToLower(k.Namespace), was, is)
+	a.countNamespace(strings.ToLower(k.Namespace), old != nil, is)
 	a.moveRefs(refsOf(key, old, oldList), refsOf(key, svc, list))
 }
 
@@ -263,7 +277,11 @@ func refsOf(key string, svc *model.Service, list []*model.Slice) map[named]struc
 	for _, sl := range list {
 		for i := range sl.Endpoints {
 			if e := &sl.Endpoints[i]; e.Ready && e.Addr.IsValid() {
-				refs[named{addrKey(e.Addr), ref{key: key, host: hostLabel(e)}}] = struct{}{}
+				host, isName := hostLabel(e)
+				if !isName {
+					host = byAddr
+				}
+				refs[named{addrKey(e.Addr), ref{key: key, host: host}}] = struct{}{}
 			}
 		}
 	}

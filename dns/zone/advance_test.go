@@ -21,13 +21,6 @@ func (z *Zone) dump() []string {
 			out = append(out, fmt.Sprintf("service %q %+v", key, *s))
 		}
 	}
-	for _, shard := range shardsOf(z.slices) {
-		for key, list := range shard {
-			for _, sl := range list {
-				out = append(out, fmt.Sprintf("slice %q %s", key, sl))
-			}
-		}
-	}
 	for _, shard := range shardsOf(z.namespaces) {
 		for key, n := range shard {
 			out = append(out, fmt.Sprintf("namespace %s %d", key, n))

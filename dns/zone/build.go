@@ -26,15 +26,20 @@ type answer struct {
 type service struct {
 	// key is the name below "svc" in wire form, without root.
 	key string
+	// present: there is such a Service. A slice may come before it and stay after it.
+	present bool
 	// exists: the name itself has records of some type. Not so for a headless Service without endpoints.
 	exists bool
+	// slices are in the order of their keys.
+	slices []*model.Slice
 	// body holds all packed records; they name their owner by a pointer to the question.
 	body        []byte
 	v4, v6, srv answer
 	// target is the ExternalName in wire form.
 	target []byte
 	ports  []port
-	// hosts is sorted by label.
+	// hosts are the endpoints with a hostname, sorted by it. Those known by their
+	// address are found by it, see Zone.findEndpoint.
 	hosts []host
 }
 
@@ -45,17 +50,18 @@ type port struct {
 	v4, v6, srv answer
 }
 
-// host is one endpoint label below a Service.
+// host is one hostname below a Service.
 type host struct {
-	label       string
-	v4, v6, srv answer
+	label  string
+	v4, v6 answer
 }
 
 // entry is one (target, port) of a Service: what an SRV record says.
 type entry struct {
-	// host is the label of the endpoint, empty for the Service itself.
-	host string
-	addr netip.Addr
+	// host is the label of the endpoint, empty for the Service itself. named: it is a hostname.
+	host  string
+	named bool
+	addr  netip.Addr
 	// port is empty (number 0, no protocol) when the slice declares none.
 	port model.SlicePort
 }
@@ -66,7 +72,7 @@ func (c *config) compile(svc *model.Service, list []*model.Slice) *service {
 	if !ok {
 		return nil
 	}
-	s := &service{key: key}
+	s := &service{key: key, present: true, slices: list}
 	if svc.Type == model.ExternalName {
 		s.target, s.exists = externalTarget(svc.ExternalName)
 		return s
@@ -83,7 +89,7 @@ func (c *config) compile(svc *model.Service, list []*model.Slice) *service {
 	p.own(entries)
 	s.srv = p.srv(entries, 0)
 	p.ports(entries)
-	p.hosts(endpoints, svc.Headless)
+	p.hosts(endpoints)
 	s.body = slices.Clip(s.body)
 	return s
 }
@@ -124,10 +130,10 @@ func endpointEntries(list []*model.Slice) []entry {
 			if !e.Ready || !e.Addr.IsValid() {
 				continue
 			}
-			label := hostLabel(e)
+			label, named := hostLabel(e)
 			for _, p := range ports {
 				p.Name = strings.ToLower(p.Name)
-				entries = append(entries, entry{host: label, addr: e.Addr.Unmap().WithZone(""), port: p})
+				entries = append(entries, entry{host: label, named: named, addr: endpointAddr(e), port: p})
 			}
 		}
 	}
@@ -330,9 +336,9 @@ func (p *packer) ports(entries []entry) {
 	}
 }
 
-// hosts packs the addresses of each endpoint, and for a headless Service the SRV records.
-func (p *packer) hosts(entries []entry, headless bool) {
-	entries = slices.Clone(entries)
+// hosts packs the addresses of each hostname.
+func (p *packer) hosts(entries []entry) {
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return !e.named })
 	slices.SortStableFunc(entries, func(a, b entry) int { return strings.Compare(a.host, b.host) })
 	for len(entries) > 0 {
 		n := 1
@@ -341,13 +347,20 @@ func (p *packer) hosts(entries []entry, headless bool) {
 		}
 		h := host{label: entries[0].host}
 		h.v4, h.v6 = p.addrs(entries[:n])
-		if headless {
-			h.srv = p.srv(entries[:n], 1+len(h.label))
-		}
 		p.s.hosts = append(p.s.hosts, h)
 		entries = entries[n:]
 	}
 	p.s.hosts = slices.Clip(p.s.hosts)
+}
+
+// endpointSRV packs the SRV records of one endpoint. Hardly anybody asks for
+// them, so it is done for each query.
+func (c *config) endpointSRV(s *service, label []byte) *service {
+	one := &service{key: s.key}
+	entries := slices.DeleteFunc(endpointEntries(s.slices), func(e entry) bool { return e.host != string(label) })
+	p := packer{c: c, s: one}
+	one.srv = p.srv(entries, 1+len(label))
+	return one
 }
 
 func (p *packer) begin() answer { return answer{off: uint32(len(p.s.body))} }

@@ -2,6 +2,8 @@ package zone
 
 import (
 	"encoding/binary"
+	"net/netip"
+	"slices"
 	"strconv"
 
 	"nodelet/dns/wire"
@@ -71,6 +73,7 @@ const (
 	revision
 	nameserver
 	pod
+	endpoint
 )
 
 // Answer answers q into dst, which must be empty; it does not allocate when
@@ -136,22 +139,40 @@ func (z *Zone) findService(q *wire.Query, n int) node {
 		return node{}
 	}
 	s, ok := z.services.get(q.Between(n-2, n))
-	if !ok || s == nil {
+	if !ok || !s.present {
 		return node{}
 	}
 	switch {
 	case n == 2:
 		return node{exists: s.exists, s: s, v4: s.v4, v6: s.v6, srv: s.srv}
 	case n == 3:
-		if h := s.host(q.Label(0)); h != nil {
-			return node{exists: true, s: s, v4: h.v4, v6: h.v6, srv: h.srv}
-		}
+		return z.findEndpoint(q, s)
 	case n == 4:
 		if p := s.port(q.Label(0), q.Label(1)); p != nil {
 			return node{exists: true, s: s, v4: p.v4, v6: p.v6, srv: p.srv}
 		}
 	}
 	return node{}
+}
+
+// findEndpoint looks up an endpoint of s by its hostname, or by its address.
+func (z *Zone) findEndpoint(q *wire.Query, s *service) node {
+	label := q.Label(0)
+	n := node{}
+	if h := s.host(label); h != nil {
+		n = node{exists: true, s: s, v4: h.v4, v6: h.v6}
+	} else if a, ok := labelAddr(label); ok {
+		var buf [16]byte
+		refs, _ := z.reverse.get(appendAddrKey(buf[:0], a))
+		if _, ok := slices.BinarySearchFunc(refs, ref{s.key, byAddr}, ref.compare); ok && s.target == nil {
+			n = node{exists: true, dynamic: endpoint}
+		}
+	}
+	if n.exists && q.Type == wire.TypeSRV {
+		one := z.c.endpointSRV(s, label)
+		return node{exists: true, s: one, srv: one.srv}
+	}
+	return n
 }
 
 // hasNamespace reports whether a namespace is known: it has a Service.
@@ -268,7 +289,7 @@ func (z *Zone) appendDynamic(msg []byte, q *wire.Query, d dynamic) ([]byte, wire
 			}
 		}
 		return msg, wire.Counts{Answer: n}
-	case d == pod:
+	case d == pod || d == endpoint:
 		ip, _ := podAddr(q.Label(0))
 		if q.Type == wire.TypeA && ip.Is4() || q.Type == wire.TypeAAAA && ip.Is6() {
 			return appendAddr(msg, wire.HeaderLen, ip, z.c.TTL), one
@@ -341,16 +362,22 @@ func (z *Zone) answerReverse(dst []byte, q *wire.Query, o Options) Reply {
 	msg := wire.Begin(dst, q, wire.FlagAA, wire.Success)
 	counts := wire.Counts{}
 	for _, r := range refs {
+		var buf [63]byte
+		label := append(buf[:0], r.host...)
+		if r.host == byAddr {
+			a, _ := netip.AddrFromSlice(key[:n])
+			label = appendAddrLabel(buf[:0], a)
+		}
 		size := len(r.key) + len(svcLabel) + len(z.c.domain)
-		if r.host != "" {
-			size += 1 + len(r.host)
+		if len(label) > 0 {
+			size += 1 + len(label)
 		}
 		if len(msg)-q.End()+12+size > maxRecords {
 			break
 		}
 		msg = wire.AppendRR(msg, wire.HeaderLen, wire.RR{Type: wire.TypePTR, TTL: z.c.TTL, Size: size})
-		if r.host != "" {
-			msg = append(append(msg, byte(len(r.host))), r.host...)
+		if len(label) > 0 {
+			msg = append(append(msg, byte(len(label))), label...)
 		}
 		msg = append(append(append(msg, r.key...), svcLabel...), z.c.domain...)
 		counts.Answer++

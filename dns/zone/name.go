@@ -42,19 +42,43 @@ func serviceKey(k model.Key) (string, bool) {
 }
 
 // hostLabel is the label of an endpoint below its Service: the hostname, else
-// the address with dashes, as CoreDNS writes it.
-func hostLabel(e *model.Endpoint) string {
+// the address. named says which.
+func hostLabel(e *model.Endpoint) (label string, named bool) {
 	if validLabel(e.Hostname) {
-		return strings.ToLower(e.Hostname)
+		return strings.ToLower(e.Hostname), true
 	}
-	if e.Addr.Is4() {
-		return strings.ReplaceAll(e.Addr.String(), ".", "-")
+	var buf [maxAddrLabel]byte
+	return string(appendAddrLabel(buf[:0], endpointAddr(e))), false
+}
+
+func endpointAddr(e *model.Endpoint) netip.Addr { return e.Addr.Unmap().WithZone("") }
+
+// maxAddrLabel is the longest text of an address, with a digit to spare.
+const maxAddrLabel = 46
+
+// appendAddrLabel appends an address with dashes, as CoreDNS writes it.
+func appendAddrLabel(dst []byte, a netip.Addr) []byte {
+	begin := len(dst)
+	dst = a.AppendTo(dst)
+	for i, c := range dst[begin:] {
+		if c == '.' || c == ':' {
+			dst[begin+i] = '-'
+		}
 	}
-	label := strings.ReplaceAll(e.Addr.WithZone("").String(), ":", "-")
-	if strings.HasSuffix(label, "-") {
-		label += "0"
+	if dst[len(dst)-1] == '-' {
+		dst = append(dst, '0')
 	}
-	return label
+	return dst
+}
+
+// labelAddr reads what appendAddrLabel writes, and nothing else.
+func labelAddr(label []byte) (netip.Addr, bool) {
+	if a, ok := podAddr4(label); ok {
+		return a, true
+	}
+	a, ok := podAddr(label)
+	var buf [maxAddrLabel]byte
+	return a, ok && bytes.Equal(appendAddrLabel(buf[:0], a), label)
 }
 
 // podAddr reads the label of a pod record, "10-244-0-5" or "fd00--5".
@@ -62,7 +86,7 @@ func podAddr(label []byte) (netip.Addr, bool) {
 	if a, ok := podAddr4(label); ok {
 		return a, true
 	}
-	var buf [45]byte // the longest text of an address
+	var buf [maxAddrLabel]byte
 	if len(label) > len(buf) {
 		return netip.Addr{}, false
 	}
@@ -175,3 +199,13 @@ func nibble(label []byte) (byte, bool) {
 
 // addrKey is the key of an address in the reverse index.
 func addrKey(a netip.Addr) string { return string(a.Unmap().AsSlice()) }
+
+// appendAddrKey appends the same without allocating.
+func appendAddrKey(dst []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		b := a.As4()
+		return append(dst, b[:]...)
+	}
+	b := a.As16()
+	return append(dst, b[:]...)
+}
