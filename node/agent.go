@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -12,13 +11,11 @@ import (
 	"nodelet/agent/handler"
 	"nodelet/agent/image"
 	"nodelet/agent/nodestatus"
-	"nodelet/agent/podplan"
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
 	"nodelet/agent/volume"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
-	"nodelet/internal/model"
 )
 
 // agentParts are the parts of the agent, built once the container runtime is up.
@@ -28,10 +25,14 @@ type agentParts struct {
 	cgroups *cgroup.Tree
 	events  *kube.Events
 
+	// allocatable and memory of the node are those at the start.
+	allocatable corev1.ResourceList
+	memory      int64
+
 	status   *nodestatus.NodeStatus
 	volumes  *volume.Volumes
 	images   *image.Images
-	handlers *handler.Runner
+	handlers *handler.Handlers
 	probes   *probe.Probes
 	agent    *agent.Agent
 	server   *server.Server

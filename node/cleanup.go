@@ -110,9 +110,10 @@ func (c *Config) leavers() []leaver {
 	add(
 		func(ctx context.Context) error { return cni.Cleanup(ctx, c.cni(), log) },
 		func(ctx context.Context) ([]string, error) { return cni.Residue(ctx, c.cni()) })
+	// 0 is the process's own network namespace.
 	add(
-		func(ctx context.Context) error { return proxy.Cleanup(ctx, c.proxy()) },
-		func(ctx context.Context) ([]string, error) { return proxy.Residue(ctx, c.proxy()) })
+		func(ctx context.Context) error { return proxy.Cleanup(ctx, 0) },
+		func(ctx context.Context) ([]string, error) { return proxy.Residue(ctx, 0) })
 	s, _ := store.New()
 	if d, err := dns.New(c.dns(), dns.Deps{Store: s, Log: log}); err == nil {
 		add(d.Cleanup, d.Residue)

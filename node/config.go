@@ -51,6 +51,8 @@ type Config struct {
 	// Taints are written key=value:effect.
 	Taints []string
 
+	// ClusterCIDRs are the addresses of all pods, ServiceCIDRs those of services.
+	ClusterCIDRs  []netip.Prefix
 	ServiceCIDRs  []netip.Prefix
 	ClusterDomain string
 	ClusterDNS    []netip.Addr
@@ -71,6 +73,7 @@ func Defaults() Config {
 		Components:      slices.Clone(AllComponents),
 		CgroupRoot:      "/",
 		MaxPods:         110,
+		ClusterCIDRs:    []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
 		ServiceCIDRs:    []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")},
 		ClusterDomain:   "cluster.local",
 		ClusterDNS:      []netip.Addr{netip.MustParseAddr("10.96.0.10")},

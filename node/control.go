@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"nodelet/internal/control"
-	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
 	"nodelet/internal/version"
@@ -57,7 +56,7 @@ func (n *Node) status() control.Status {
 	if since, reason := n.contact.Lost(); !since.IsZero() {
 		st.APIProblem = fmt.Sprintf("since %s: %s", since.Format(time.RFC3339), reason)
 	}
-	if node, ok := snap.Nodes.Get(model.Key{Name: n.cfg.NodeName}); ok {
+	if node, ok := self(snap, n.cfg.NodeName); ok {
 		st.NodeReady = node.Ready
 	}
 	n.mu.Lock()

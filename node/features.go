@@ -1,12 +1,14 @@
 package node
 
 import (
+	"context"
 	"path"
 	"strings"
 
 	"nodelet/cni"
 	"nodelet/dns"
 	"nodelet/internal/cgroup"
+	"nodelet/proxy"
 )
 
 func (n *Node) buildCNI() error {
@@ -19,8 +21,22 @@ func (c *Config) cni() cni.Config {
 	return cni.Config{
 		NodeName: c.NodeName, NodeIPs: c.NodeIPs,
 		ConfDir: c.Layout.CNIConf(), StateDir: c.Layout.CNIState(),
-		ServiceCIDRs: c.ServiceCIDRs,
+		ClusterCIDRs: c.ClusterCIDRs, ServiceCIDRs: c.ServiceCIDRs,
 	}
+}
+
+func (n *Node) buildProxy() error {
+	f, err := proxy.New(context.Background(), n.cfg.proxy(), proxy.Deps{Store: n.store, Log: n.deps.Log, Metrics: n.proxyMetrics()})
+	if err != nil {
+		return err
+	}
+	n.proxy = f
+	n.watchStatus("service proxy", f.Health)
+	return nil
+}
+
+func (c *Config) proxy() proxy.Config {
+	return proxy.Config{NodeName: c.NodeName, PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String()}
 }
 
 func (n *Node) buildDNS() error {

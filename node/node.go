@@ -54,8 +54,8 @@ type Node struct {
 	loops map[string]func() reconcile.Status
 }
 
-// New builds the store, the API client and the features that run. It opens
-// nothing and touches nothing.
+// New builds the store, the API client and the features that run. It writes
+// nothing; the proxy tries here what the kernel can do, and takes its health port.
 func New(cfg Config, deps Deps) (*Node, error) {
 	n := &Node{cfg: cfg, deps: deps, started: time.Now(), loops: map[string]func() reconcile.Status{}}
 	n.store, n.writers = store.New()
@@ -76,6 +76,7 @@ func New(cfg Config, deps Deps) (*Node, error) {
 			return nil, err
 		}
 	}
+	n.registerMetrics()
 	return n, nil
 }
 

@@ -23,9 +23,9 @@ type containerRuntime struct {
 
 // startRuntime starts the embedded containerd, or connects to the runtime that
 // was named, which may come up later.
-func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m metrics.Runtime) (*containerRuntime, error) {
+func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m *metrics.Runtime) (*containerRuntime, error) {
 	if c.RuntimeEndpoint != "" {
-		client, err := cri.Dial(ctx, c.RuntimeEndpoint, cri.Deps{Log: log, Observe: m.Observe})
+		client, err := cri.Dial(c.RuntimeEndpoint, cri.Deps{Observe: m.Observe})
 		if err != nil {
 			return nil, err
 		}

@@ -172,10 +172,10 @@ func signal(c chan<- struct{}) {
 // Registered is closed when the Node object is known to exist.
 func (n *NodeStatus) Registered() <-chan struct{} { return n.registered }
 
-// Allocatable is what this node offers to pods.
+// Allocatable is what this node offers to pods, as the machine was at New; not for use after Run.
 func (n *NodeStatus) Allocatable() corev1.ResourceList {
 	return nodeplan.Allocatable(*n.machine, n.reserve(*n.machine))
 }
 
-// Memory is the machine's, in bytes.
+// Memory is the machine's, in bytes; not for use after Run.
 func (n *NodeStatus) Memory() int64 { return int64(n.machine.Memory) }

@@ -49,6 +49,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods this node takes")
 	fs.StringToStringVar(&c.Labels, "node-labels", nil, "labels of the node at registration")
 	fs.StringSliceVar(&c.Taints, "register-with-taints", nil, "taints of the node at registration, key=value:effect")
+	prefixesVar(fs, &c.ClusterCIDRs, "cluster-cidr", "range of pod addresses")
 	prefixesVar(fs, &c.ServiceCIDRs, "service-cidr", "range of service addresses")
 	fs.StringVar(&c.ClusterDomain, "cluster-domain", c.ClusterDomain, "DNS domain of the cluster")
 	addrsVar(fs, &c.ClusterDNS, "cluster-dns", "address of the cluster DNS; served on this node")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,14 +23,13 @@ import (
 type upFlags struct {
 	node       nodeFlags
 	cfg        allinone.Config
-	cluster    []netip.Prefix
 	foreground bool
 	progressFD int
 	timeout    time.Duration
 }
 
 func upCommand() *cobra.Command {
-	f := upFlags{cluster: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}
+	var f upFlags
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Start a one-machine cluster: control plane and node",
@@ -41,7 +39,6 @@ func upCommand() *cobra.Command {
 	}
 	fs := c.Flags()
 	f.node.add(fs)
-	prefixesVar(fs, &f.cluster, "cluster-cidr", "range of pod addresses; each node gets a /24")
 	fs.Uint16Var(&f.cfg.APIPort, "secure-port", 6443, "port of the API server")
 	fs.StringSliceVar(&f.cfg.EtcdEndpoints, "etcd-endpoints", nil, "use this etcd instead of the embedded one")
 	fs.StringArrayVar(&f.cfg.ExtraArgs, "control-plane-arg", nil, "argument for nodelet-controlplane serve, as it is")
@@ -64,7 +61,7 @@ func (f *upFlags) config() (allinone.Config, error) {
 		return f.cfg, err
 	}
 	cfg := f.cfg
-	cfg.Node, cfg.ClusterCIDR = n, f.cluster[0]
+	cfg.Node = n
 	cfg.ControlPlane = filepath.Join(n.BinDir, "nodelet-controlplane")
 	return cfg, nil
 }

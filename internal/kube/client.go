@@ -44,6 +44,18 @@ func Load(kubeconfig, userAgent string) (*Client, error) {
 	return New(cfg)
 }
 
+// LoadInCluster uses the service account of the pod this runs in, with the API
+// server at the given URL: the address of its Service works only once the
+// proxy does, which may be us.
+func LoadInCluster(server, userAgent string) (*Client, error) {
+	cfg, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("read the pod's service account: %w (outside of a pod pass --kubeconfig)", err)
+	}
+	cfg.Host, cfg.UserAgent = server, userAgent
+	return New(cfg)
+}
+
 // New makes a client from a REST configuration.
 func New(cfg *rest.Config) (*Client, error) {
 	c := &Client{host: cfg.Host, scheme: runtime.NewScheme(), groups: map[schema.GroupVersion]*rest.RESTClient{}}

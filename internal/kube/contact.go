@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// maxSaid bounds the different reasons that are logged in one outage.
+const maxSaid = 20
+
 // Contact keeps track of whether the API server answers, and logs only when
 // that changes, or when the reason does: once, and not once per attempt.
 // A nil *Contact swallows everything.
@@ -15,6 +18,7 @@ type Contact struct {
 
 	mu      sync.Mutex
 	failing map[string]string // source -> last error
+	said    map[string]bool   // texts logged since all was well
 	since   time.Time
 }
 
@@ -46,18 +50,12 @@ func (c *Contact) note(source string, err error) {
 		return
 	}
 	text := err.Error()
-	known := c.failing[source] == text
-	for _, e := range c.failing {
-		known = known || e == text
-	}
-	if c.failing == nil {
-		c.failing = map[string]string{}
-	}
 	if len(c.failing) == 0 {
-		c.since = time.Now()
+		c.failing, c.said, c.since = map[string]string{}, map[string]bool{}, time.Now()
 	}
 	c.failing[source] = text
-	if !known {
+	if !c.said[text] && len(c.said) < maxSaid {
+		c.said[text] = true
 		c.Log.Warn("API server not usable, going on with what is known", "server", c.Host, "reading", source, "err", text)
 	}
 }

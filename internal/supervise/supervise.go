@@ -129,8 +129,11 @@ func (c *Child) start(ctx context.Context) (ready bool, err error) {
 	go func() { reported <- c.read(lines) }()
 	select {
 	case err = <-exited:
+		if err == nil {
+			err = errors.New("exit status 0")
+		}
 		// The write end is closed with the child, so the reader ends too.
-		return <-reported, fmt.Errorf("%s ended (%v): %s", c.Path, err, lastWords(c.LogFile, from))
+		return <-reported, fmt.Errorf("%s ended: %w: %s", c.Path, err, lastWords(c.LogFile, from))
 	case <-ctx.Done():
 	}
 	p, err := proc.Find(c.PIDFile, c.Words...)

@@ -23,7 +23,6 @@ type Config struct {
 	// ControlPlane is the program of the bundled control plane.
 	ControlPlane  string
 	APIPort       uint16
-	ClusterCIDR   netip.Prefix
 	EtcdEndpoints []string
 	// ExtraArgs are handed to the control plane as they are.
 	ExtraArgs []string
@@ -79,7 +78,7 @@ func controlPlane(cfg Config, log *slog.Logger) *supervise.Child {
 		"--advertise-address", n.NodeIPs[0].String(),
 		"--secure-port", strconv.Itoa(int(cfg.APIPort)),
 		"--kubelet-port", strconv.Itoa(int(n.KubeletPort)),
-		"--service-cidr", n.ServiceCIDRs[0].String(), "--cluster-cidr", cfg.ClusterCIDR.String(),
+		"--service-cidr", n.ServiceCIDRs[0].String(), "--cluster-cidr", n.ClusterCIDRs[0].String(),
 		"--cluster-domain", n.ClusterDomain, "--dns-service-ip", n.ClusterDNS[0].String(),
 	}
 	for _, e := range cfg.EtcdEndpoints {

@@ -1,0 +1,168 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/agent"
+	"nodelet/agent/handler"
+	"nodelet/agent/image"
+	"nodelet/agent/nodestatus"
+	"nodelet/agent/nodestatus/nodeplan"
+	"nodelet/agent/podplan"
+	"nodelet/agent/probe"
+	"nodelet/agent/server"
+	"nodelet/agent/volume"
+	"nodelet/internal/cgroup"
+	"nodelet/internal/store"
+	"nodelet/internal/version"
+)
+
+// build makes every part of the agent, in the order in which they need one another.
+func (p *agentParts) build() error {
+	for _, f := range []func() error{p.buildCgroups, p.buildStatus, p.buildVolumes, p.buildImages, p.buildProbes, p.buildAgent, p.buildServer} {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *agentParts) buildCgroups() (err error) {
+	p.cgroups, err = cgroup.New(p.n.cfg.cgroups(), cgroup.Deps{Log: p.n.deps.Log})
+	return err
+}
+
+func (p *agentParts) buildStatus() (err error) {
+	c := &p.n.cfg
+	taints, err := parseTaints(c.Taints)
+	if err != nil {
+		return err
+	}
+	var require []nodestatus.Requirement
+	for component, r := range map[Component]nodestatus.Requirement{
+		Proxy: {Feature: store.Proxy, Missing: "the service proxy has not programmed the kernel yet"},
+		DNS:   {Feature: store.DNS, Missing: "the cluster DNS does not serve yet"},
+		CNI:   {Feature: store.CNI, Missing: "the pod network is not set up yet"},
+	} {
+		if c.Has(component) {
+			require = append(require, r)
+		}
+	}
+	p.status, err = nodestatus.New(nodestatus.Config{
+		Identity: nodeplan.Identity{
+			Name: c.NodeName, Hostname: c.NodeName, IPs: c.NodeIPs, Labels: c.Labels, Taints: taints,
+			KubeletPort: int32(c.KubeletPort), KubeletVersion: version.Kubernetes + "+nodelet",
+		},
+		Reserve:             nodeplan.Reserve{MaxPods: c.MaxPods, EvictMemory: 100 << 20},
+		EvictStoragePercent: 10,
+		KubeletRoot:         c.Layout.KubeletRoot(),
+		Require:             require,
+	}, nodestatus.Deps{
+		Store: p.n.store, API: p.n.client, Runtime: p.runtime, Events: p.events, Log: p.n.deps.Log,
+		Health: p.n.watchHealth("node status"),
+	})
+	if err != nil {
+		return err
+	}
+	p.allocatable, p.memory = p.status.Allocatable(), p.status.Memory()
+	return nil
+}
+
+func (p *agentParts) buildVolumes() (err error) {
+	p.volumes, err = volume.New(volume.Config{Root: p.n.cfg.Layout.KubeletRoot()}, volume.Deps{
+		Store: p.n.store, Volumes: p.n.writers.Volumes, Tokens: p.n.client, Events: p.events,
+		Allocatable: func() corev1.ResourceList { return p.allocatable }, Log: p.n.deps.Log, Health: p.n.watchHealth("volumes"),
+	})
+	return err
+}
+
+func (p *agentParts) buildImages() (err error) {
+	p.images, err = image.New(image.Config{}, image.Deps{
+		Store: p.n.store, Images: p.n.writers.Images, Runtime: p.runtime, Events: p.events,
+		Log: p.n.deps.Log, Health: p.n.watchHealth("images"),
+	})
+	return err
+}
+
+func (p *agentParts) buildProbes() (err error) {
+	p.handlers = handler.New(handler.Config{Version: "1.36"}, handler.Deps{Runtime: p.runtime})
+	p.probes, err = probe.New(probe.Deps{
+		Store: p.n.store, Probes: p.n.writers.Probes, Handlers: p.handlers, Events: p.events,
+		NodeIP: func() netip.Addr { return p.n.cfg.NodeIPs[0] },
+		Log:    p.n.deps.Log, Health: p.n.watchHealth("probes"),
+	})
+	return err
+}
+
+func (p *agentParts) buildAgent() (err error) {
+	c := &p.n.cfg
+	p.agent, err = agent.New(agent.Config{
+		Settings: podplan.Settings{
+			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
+			CgroupRoot: c.CgroupRoot, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
+			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"),
+		},
+		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf,
+	}, agent.Deps{
+		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.n.client, Events: p.events,
+		Node: func() podplan.Node {
+			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory}
+		},
+		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath,
+		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(cgroup.ForPod(pod, 0)); return err },
+		RemoveCgroup: p.cgroups.Remove, CgroupPods: p.cgroups.Pods,
+		Metrics: p.n.metrics.Pods(), Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
+		PodsHealth: p.n.watchHealth("pods"), ObserveHealth: p.n.watchHealth("observe runtime"), ReportHealth: p.n.watchHealth("report status"),
+	})
+	return err
+}
+
+func (p *agentParts) ensureImage(ctx context.Context, r agent.ImageRequest) {
+	p.images.Ensure(ctx, image.Request{Pod: r.Pod, Container: r.Container, Attempt: r.Attempt, Image: r.Image, Policy: r.Policy})
+}
+
+func (p *agentParts) bindSubPath(ctx context.Context, s agent.SubPath) (string, error) {
+	return p.volumes.BindSubPath(ctx, volume.SubPath{PodUID: s.UID, Container: s.Container, Index: s.Index, Volume: s.Volume, Path: s.Path})
+}
+
+func (p *agentParts) runHook(ctx context.Context, h agent.Hook) error {
+	target := handler.Target{ContainerID: h.ContainerID, Container: containerSpec(h.Pod, h.Container)}
+	target.IP, _ = netip.ParseAddr(h.PodIP) // the zero address means: no address yet
+	if r := p.handlers.Hook(ctx, target, h.Handler); r.Outcome != handler.Success {
+		return errors.New(r.Message)
+	}
+	return nil
+}
+
+// containerSpec finds a container of any kind; an empty one when the pod is gone.
+func containerSpec(pod *corev1.Pod, name string) *corev1.Container {
+	if pod != nil {
+		for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+			for i := range list {
+				if list[i].Name == name {
+					return &list[i]
+				}
+			}
+		}
+	}
+	return &corev1.Container{Name: name}
+}
+
+func (p *agentParts) buildServer() (err error) {
+	c := &p.n.cfg
+	p.server, err = server.New(server.Config{
+		NodeName: c.NodeName, Address: fmt.Sprintf(":%d", c.KubeletPort), HealthAddress: c.HealthzAddr.String(),
+		CertFile: c.Layout.ServingCert(), KeyFile: c.Layout.ServingKey(), ClientCAFile: c.Layout.ClientCA(),
+		PodLogsRoot: c.Layout.PodLogs(), Configz: c,
+	}, server.Deps{
+		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Cgroups: p.cgroups, Log: p.n.deps.Log,
+		Metrics: server.Metrics{Process: p.n.metrics.Handler(), Request: p.n.metrics.HTTP().Request},
+	})
+	return err
+}

@@ -1,0 +1,104 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"nodelet/internal/control"
+	"nodelet/proxy/lb"
+)
+
+var errNoProxy = errors.New("the service proxy has not programmed anything yet, or this daemon runs without it")
+
+// views gives what the proxy has, of services whose key contains the filter.
+func (n *Node) views(filter string) ([]lb.View, error) {
+	if n.proxy == nil || n.proxy.State() == nil {
+		return nil, errNoProxy
+	}
+	var out []lb.View
+	for _, v := range n.proxy.Describe() {
+		if strings.Contains(v.Service, filter) {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+func (n *Node) listServices(filter string) ([]control.Service, error) {
+	views, err := n.views(filter)
+	out := []control.Service{}
+	for _, v := range views {
+		if v.Skipped != "" {
+			out = append(out, control.Service{Service: v.Service, Kind: "not proxied", Notes: v.Skipped})
+			continue
+		}
+		s := control.Service{Service: v.Service, Port: v.Port + "/" + v.Protocol, Endpoints: used(v), Notes: notes(v)}
+		if v.ClusterIP.IsValid() {
+			s.Kind, s.Frontend = "ClusterIP", v.ClusterIP.String()
+			out = append(out, s)
+		}
+		for _, f := range v.Frontends {
+			s.Kind, s.Frontend, _ = strings.Cut(f, " ")
+			out = append(out, s)
+		}
+	}
+	return out, err
+}
+
+func used(v lb.View) int {
+	n := 0
+	for _, e := range v.Endpoints {
+		if e.Cluster || e.Local {
+			n++
+		}
+	}
+	return n
+}
+
+func notes(v lb.View) string {
+	var out []string
+	if v.AffinitySeconds > 0 {
+		out = append(out, fmt.Sprintf("affinity ClientIP %d s", v.AffinitySeconds))
+	}
+	if v.InternalPolicy == "Local" {
+		out = append(out, "internal traffic policy Local")
+	}
+	if v.ExternalPolicy == "Local" {
+		out = append(out, "external traffic policy Local")
+	}
+	if len(v.Disputed) > 0 {
+		out = append(out, "another Service has "+strings.Join(v.Disputed, ", "))
+	}
+	if !v.Usable {
+		out = append(out, "no endpoint can be used: connections are refused")
+	}
+	return strings.Join(out, "; ")
+}
+
+func (n *Node) listEndpoints(filter string) ([]control.Endpoint, error) {
+	views, err := n.views(filter)
+	out := []control.Endpoint{}
+	for _, v := range views {
+		for _, e := range v.Endpoints {
+			out = append(out, control.Endpoint{
+				Service: v.Service, Port: v.Port, Endpoint: e.Address.String(), Used: e.Cluster || e.Local,
+				Reason: reason(e), Pod: e.Pod, Node: e.Node,
+			})
+		}
+	}
+	return out, err
+}
+
+// reason says why an endpoint is in use, or why it is not.
+func reason(e lb.EndpointView) string {
+	switch {
+	case e.Cluster:
+		return e.State
+	case e.Local:
+		return e.State + ", local traffic only"
+	case e.WhyCluster != "":
+		return e.WhyCluster
+	}
+	return e.State
+}

@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"nodelet/dns"
+	"nodelet/internal/metrics"
+	"nodelet/internal/model"
+	"nodelet/internal/store"
+	"nodelet/proxy"
+)
+
+// proxyMetrics joins the proxy's facts with kube-proxy's names.
+func (n *Node) proxyMetrics() proxy.Metrics {
+	m := n.metrics.Proxy()
+	answered := map[string]func(string){"healthz": n.metrics.Health("healthz"), "livez": n.metrics.Health("livez")}
+	flushed := n.metrics.Counter("kubeproxy_conntrack_reconciler_deleted_entries_total", "Stale conntrack entries that were deleted.", "ip_family")
+	return proxy.Metrics{
+		Synced: func(full bool, took time.Duration, err error) {
+			// One round programs both families in one transaction.
+			m.Synced(metrics.Round{Family: "IPv4", Full: full, Took: took, Err: err}, time.Now())
+		},
+		Changed:    m.Changed,
+		Programmed: m.Programmed,
+		Answered:   func(name, code string) { answered[name](code) },
+		Flushed:    func(flows int) { flushed(float64(flows), "IPv4") },
+	}
+}
+
+// dnsMetrics gives the DNS server's counters in CoreDNS's names.
+func dnsMetrics(s dns.Stats) metrics.DNSStats {
+	out := metrics.DNSStats{
+		Server: s.Server, CacheEntries: s.CacheEntries, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses,
+		Durations: map[string]metrics.Histogram{},
+	}
+	for _, c := range s.Requests {
+		out.Requests = append(out.Requests, metrics.DNSRequests(c))
+	}
+	for _, c := range s.Responses {
+		out.Responses = append(out.Responses, metrics.DNSResponses(c))
+	}
+	for zone, d := range s.Durations {
+		out.Durations[zone] = metrics.Histogram(d)
+	}
+	return out
+}
+
+// podCounts counts pods and containers for kubelet_running_pods and its kin.
+func (n *Node) podCounts() metrics.Counts {
+	snap := n.store.Snapshot()
+	c := metrics.Counts{DesiredPods: snap.Pods.Len(), RunningContainers: map[string]int{}}
+	for _, p := range snap.Pods.All() {
+		if p.Status.Phase != "Succeeded" && p.Status.Phase != "Failed" {
+			c.ActivePods++
+		}
+	}
+	for _, rt := range snap.Runtime.All() {
+		if len(rt.Sandboxes) > 0 && rt.Sandboxes[0].Ready {
+			c.RunningPods++
+		}
+		for _, ctr := range rt.Containers {
+			c.RunningContainers[ctr.State.String()]++
+		}
+	}
+	return c
+}
+
+// registerMetrics makes those that are read from the store at each scrape.
+func (n *Node) registerMetrics() {
+	n.metrics.Applied(func() map[string]uint64 {
+		out := map[string]uint64{}
+		for f, r := range n.store.Snapshot().Applied {
+			out[string(f)] = uint64(r)
+		}
+		return out
+	})
+	if n.dns != nil {
+		n.metrics.DNS(func() metrics.DNSStats { return dnsMetrics(n.dns.Stats()) })
+	}
+	if n.cfg.Has(Agent) {
+		n.metrics.NodeName(n.cfg.NodeName)
+		n.metrics.Counts(n.podCounts)
+	}
+}
+
+// serveMetrics serves /metrics and /proxyMode where kube-proxy does.
+func (n *Node) serveMetrics(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", n.metrics.Handler())
+	mux.HandleFunc("GET /proxyMode", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, proxy.Nftables) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "ok") })
+	srv := &http.Server{Addr: n.cfg.MetricsAddr.String(), Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
+	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stopped()
+	if err := srv.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("listen on %s: %w (use another with --metrics-address)", n.cfg.MetricsAddr, err)
+	}
+	return nil
+}
+
+// self is this node in the store; ok is false until it is registered.
+func self(s *store.Snapshot, name string) (node *model.Node, ok bool) {
+	return s.Nodes.Get(model.Key{Name: name})
+}
