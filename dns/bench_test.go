@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -88,4 +90,30 @@ func replies(s *server) (n uint64) {
 		n += c.Count
 	}
 	return n
+}
+
+// BenchmarkChangeToAnswer is the time from a commit to the store, at 10,000
+// Services, to the zone that answers by it.
+func BenchmarkChangeToAnswer(b *testing.B) {
+	s := start(b, nil)
+	var services []*model.Service
+	for i := range 10_000 {
+		services = append(services, clusterIP(fmt.Sprintf("ns-%d/svc-%d", i%100, i), fmt.Sprintf("10.96.%d.%d", i>>8, i&255)))
+	}
+	s.sync(services...)
+	svc, sl := headless("default/db", 3)
+	s.writers.Services.Set(svc.Key, svc)
+	var took []time.Duration
+	for b.Loop() {
+		next := *sl
+		began := time.Now()
+		rev := s.writers.Slices.Set(sl.Key, &next)
+		for s.Zone().Revision() < rev {
+			runtime.Gosched()
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 }

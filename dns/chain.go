@@ -58,7 +58,14 @@ func (d *DNS) newChain() []step {
 }
 
 // handle gives the reply to one packet, with done; else there is none, or none now.
-func (d *DNS) handle(r *request, packet []byte) ([]byte, verdict) {
+// A packet that meets a bug is dropped: any pod can send it, and again and again.
+func (d *DNS) handle(r *request, packet []byte) (msg []byte, v verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.panics.note(d.log, p)
+			msg, v = nil, dropped
+		}
+	}()
 	r.chase, r.scope = nil, outside
 	switch v := r.q.Parse(packet); v {
 	case wire.Accept:
@@ -69,7 +76,7 @@ func (d *DNS) handle(r *request, packet []byte) ([]byte, verdict) {
 		return r.stats.replied(outside, wire.Reject(r.out, &r.q, v)), done
 	}
 	r.limit = r.q.Limit(r.tcp)
-	msg, v := d.walk(r)
+	msg, v = d.walk(r)
 	r.stats.queries[r.scope][typeIndex(r.q.Type)].Add(1)
 	if v == done {
 		r.stats.replied(r.scope, msg)

@@ -102,6 +102,7 @@ type DNS struct {
 	cache   *cache
 	forward *forwarder
 	stats   collector
+	panics  panics
 }
 
 // New checks the configuration. It opens nothing.
@@ -125,7 +126,7 @@ func New(c Config, deps Deps) (*DNS, error) {
 	}
 	d.zone.Store(z)
 	d.cache = newCache(c.Limits)
-	d.forward = newForwarder(c, d.log, d.cache)
+	d.forward = newForwarder(c, d)
 	d.chain = d.newChain()
 	return d, nil
 }

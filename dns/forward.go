@@ -26,6 +26,7 @@ type forwarder struct {
 	log       *slog.Logger
 	cache     *cache
 	resolvers *resolvers
+	panics    *panics
 
 	asked, failed atomic.Uint64
 
@@ -55,9 +56,9 @@ type waiter struct {
 	stats  *stats
 }
 
-func newForwarder(c Config, log *slog.Logger, cache *cache) *forwarder {
+func newForwarder(c Config, d *DNS) *forwarder {
 	return &forwarder{
-		limits: c.Limits, log: log, cache: cache, resolvers: newResolvers(c, log),
+		limits: c.Limits, log: d.log, cache: d.cache, resolvers: newResolvers(c, d.log), panics: &d.panics,
 		flights: map[string]*flight{}, clients: map[netip.Addr]int{},
 	}
 }
@@ -142,7 +143,13 @@ func (w *waiter) compose(m *message, now time.Time) []byte {
 
 // resolve asks the resolvers in turn, those that are down last. The answer of
 // one that cannot or will not answer counts only when no other has a better one.
-func (f *forwarder) resolve(ctx context.Context, q *wire.Query) *message {
+func (f *forwarder) resolve(ctx context.Context, q *wire.Query) (answer *message) {
+	defer func() {
+		if p := recover(); p != nil { // a reply that the library cannot bear
+			f.panics.note(f.log, p)
+			answer = failure(time.Now())
+		}
+	}()
 	f.asked.Add(1)
 	now := time.Now()
 	list := f.resolvers.list(now)

@@ -1,8 +1,10 @@
 package dns
 
 import (
+	"log/slog"
 	"math/bits"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +92,16 @@ func (s *stats) replied(sc scope, msg []byte) []byte {
 	return msg
 }
 
+// panics counts queries that met a bug.
+type panics struct{ count atomic.Uint64 }
+
+// note logs the first, second, fourth... with its stack: the same packet may come a million times.
+func (c *panics) note(log *slog.Logger, what any) {
+	if n := c.count.Add(1); n&(n-1) == 0 {
+		log.Error("query met a bug and was dropped, please report it", "panic", what, "times", n, "stack", string(debug.Stack()))
+	}
+}
+
 // collector knows the counters of all workers.
 type collector struct {
 	mu  sync.Mutex
@@ -124,6 +136,8 @@ type Stats struct {
 	// Forwards are questions asked of resolvers, ForwardErrors those that none answered.
 	Forwards, ForwardErrors uint64
 	Upstreams               []UpstreamStats
+	// Panics are queries that met a bug.
+	Panics uint64
 	// Services in the zone, and the zone's revision.
 	Services int
 	Revision uint64
@@ -179,8 +193,8 @@ func (d *DNS) Stats() Stats {
 		Server:    "dns://" + netip.AddrPortFrom(d.c.ListenAddrs[0], d.c.Port).String(),
 		Durations: map[string]Durations{}, CacheHits: map[string]uint64{}, CacheEntries: d.cache.entries(),
 		Forwards: d.forward.asked.Load(), ForwardErrors: d.forward.failed.Load(),
-		Upstreams: d.forward.resolvers.stats(),
-		Services:  z.Len(), Revision: uint64(z.Revision()),
+		Upstreams: d.forward.resolvers.stats(), Panics: d.panics.count.Load(),
+		Services: z.Len(), Revision: uint64(z.Revision()),
 	}
 	names := [scopes]string{outside: ".", cluster: d.c.ClusterDomain + "."}
 	d.stats.mu.Lock()

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -268,6 +269,41 @@ func TestFloodDoesNotStarve(t *testing.T) {
 	if lost > 4 { // a client asks again; 2 % is far from starving
 		t.Errorf("%d of 200 queries got no answer", lost)
 	}
+}
+
+// TestBugIsSurvived: a query that meets a bug is dropped, the next one is answered.
+func TestBugIsSurvived(t *testing.T) {
+	s := start(t, nil)
+	s.sync(clusterIP("default/web", "10.96.0.5"))
+	bug := func(r *request) ([]byte, verdict) {
+		if r.q.Type == 65280 {
+			panic("bug")
+		}
+		return nil, next
+	}
+	s.stop()
+	d, err := New(s.c, Deps{Store: s.store, Log: discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.chain = append([]step{bug}, d.chain...)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	s.DNS = d
+	s.settleZone(t)
+	conn, err := net.Dial("udp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range 10 {
+		conn.Write(packed(t, "web.default.svc.cluster.local", 65280, 1))
+	}
+	eventually(t, "the bug to be met", func() bool { return d.Stats().Panics == 10 })
+	expect(t, s.ask(t, "udp", "web.default.svc.cluster.local", dns.TypeA), "NOERROR 10.96.0.5")
+	expect(t, s.ask(t, "tcp", "web.default.svc.cluster.local", dns.TypeA), "NOERROR 10.96.0.5")
 }
 
 func TestRestartOnTheSameAddress(t *testing.T) {
