@@ -22,6 +22,8 @@ type podNotes struct {
 	grace time.Duration
 	// told are the problems that have become events.
 	told map[podplan.Problem]bool
+	// fresh: something that shows in the status was noted since the last report was asked for.
+	fresh bool
 	// seen is when this process first saw the pod; running: all its containers have run.
 	seen    time.Time
 	running bool
@@ -75,9 +77,11 @@ func (n *notes) stopping(uid model.UID, grace time.Duration, now time.Time) {
 // container changes what is noted of one container.
 func (n *notes) container(uid model.UID, id string, change func(*podplan.ContainerNote)) {
 	n.edit(uid, func(p *podNotes) {
-		c := p.Containers[id]
+		old := p.Containers[id]
+		c := old
 		change(&c)
 		p.Containers[id] = c
+		p.fresh = p.fresh || c != old
 	})
 }
 
@@ -90,11 +94,22 @@ func (n *notes) failed(uid model.UID, container string, f podplan.Failure, reser
 			f.Reserved = old.Reserved + 1
 		}
 		p.Failures[container] = f
+		p.fresh = true
 	})
 }
 
 func (n *notes) succeeded(uid model.UID, container string) {
-	n.edit(uid, func(p *podNotes) { delete(p.Failures, container) })
+	n.edit(uid, func(p *podNotes) {
+		_, failed := p.Failures[container]
+		p.fresh = p.fresh || failed
+		delete(p.Failures, container)
+	})
+}
+
+// changed tells, once, whether something that shows in the status was noted.
+func (n *notes) changed(uid model.UID) (fresh bool) {
+	n.edit(uid, func(p *podNotes) { fresh, p.fresh = p.fresh, false })
+	return fresh
 }
 
 // news gives the problems that were not there last time, and remembers all.

@@ -23,9 +23,11 @@ const (
 	// hintLimit bounds the events that wait to be looked into; beyond, everything is looked at.
 	hintLimit = 1024
 	// parallelLooks bounds the pods observed side by side in a relist. One that hangs takes one place.
-	parallelLooks = 16
-	// lookLimit is how long the first relist waits for one pod before it goes on without it.
+	parallelLooks = 32
+	// lookLimit bounds the look at one pod in a relist; it is tried again apart from it.
 	lookLimit = 10 * time.Second
+	// firstLook is how long the first relist may hold up the daemon's start for pods that hang.
+	firstLook = time.Second
 	// settle is how long after subscribing to events all is looked at again: what
 	// happened between the last look and the subscription was told to nobody.
 	settle = 200 * time.Millisecond
@@ -216,9 +218,39 @@ func (o *observer) relist(ctx context.Context) error {
 			differ[uid] = true
 		}
 	}
+	if !table.Synced() {
+		// None of them may be decided about before it was looked at.
+		for uid := range differ {
+			o.doubt(uid)
+		}
+	}
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		o.lookAt(ctx, differ, began)
+	}()
+	if !table.Synced() {
+		patience := time.NewTimer(firstLook)
+		defer patience.Stop()
+		select {
+		case <-looked:
+		case <-patience.C: // the rest stays in doubt, and holds up nobody else
+		case <-ctx.Done():
+		}
+		if ctx.Err() == nil {
+			o.deps.Writer.Commit(func(tx *store.Tx[model.UID, *model.PodRuntime]) { tx.Synced() })
+		}
+	}
+	<-looked
+	return ctx.Err()
+}
+
+// lookAt observes many pods. One that cannot be observed now is left to the
+// loop for single pods, which tries again; nothing is decided about it meanwhile.
+func (o *observer) lookAt(ctx context.Context, pods map[model.UID]bool, began uint64) {
 	var looks errgroup.Group
 	looks.SetLimit(parallelLooks)
-	for uid := range differ {
+	for uid := range pods {
 		if o.committedSince(uid, began) {
 			continue
 		}
@@ -226,7 +258,6 @@ func (o *observer) relist(ctx context.Context) error {
 			limited, cancel := context.WithTimeout(ctx, lookLimit)
 			defer cancel()
 			if err := o.pod(limited, uid); err != nil && ctx.Err() == nil {
-				// It must not be decided about, but it must not hold up the others.
 				o.doubt(uid)
 				o.log.Warn("observe pod, going on with the others", "pod", uid, "err", err)
 				o.retry(uid)
@@ -234,14 +265,7 @@ func (o *observer) relist(ctx context.Context) error {
 			return nil
 		})
 	}
-	_ = looks.Wait()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if !table.Synced() {
-		o.deps.Writer.Commit(func(tx *store.Tx[model.UID, *model.PodRuntime]) { tx.Synced() })
-	}
-	return nil
+	_ = looks.Wait() // its functions give no errors
 }
 
 func (o *observer) retry(uid model.UID) {

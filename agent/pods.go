@@ -196,6 +196,9 @@ func (a *Agent) sync(ctx context.Context, uid model.UID, snap *store.Snapshot) (
 	a.tell(pod, plan.Problems)
 	a.noteRunning(uid, pod, plan.Status, began)
 	again, err := a.execute(ctx, job{uid: uid, pod: pod, rt: rt, plan: plan})
+	if pod != nil && a.notes.changed(uid) {
+		a.reports.ask(ctx, uid)
+	}
 	if len(plan.Actions) > 0 {
 		a.deps.Metrics.Synced(operation(pod, rt), time.Since(began))
 	}

@@ -27,6 +27,7 @@ const parallelReports = 16
 // reporter writes the status of pods to the API where it differs.
 type reporter struct {
 	agent *Agent
+	hints chan model.UID
 
 	mu   sync.Mutex
 	sent map[model.UID]report
@@ -41,7 +42,17 @@ type report struct {
 	due time.Time
 }
 
-func newReporter(a *Agent) *reporter { return &reporter{agent: a, sent: map[model.UID]report{}} }
+func newReporter(a *Agent) *reporter {
+	return &reporter{agent: a, hints: make(chan model.UID), sent: map[model.UID]report{}}
+}
+
+// ask has a status reported that depends on what is not in the store: the notes.
+func (r *reporter) ask(ctx context.Context, uid model.UID) {
+	select {
+	case r.hints <- uid:
+	case <-ctx.Done():
+	}
+}
 
 // run blocks until ctx ends. It is a loop of its own, beside that of the pods:
 // what is true must be told while something slow is being done about it.
@@ -53,6 +64,7 @@ func (r *reporter) run(ctx context.Context) error {
 			return touched(prev, next)
 		},
 		Sync:     r.sync,
+		Hints:    r.hints,
 		Resync:   resync,
 		Parallel: parallelReports,
 	}

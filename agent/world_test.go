@@ -43,6 +43,8 @@ type world struct {
 	history map[model.UID][]corev1.PodStatus
 	events  []string
 	deleted []model.UID
+	// probed says what the probes of all containers say; nil: there are none.
+	probed func(model.Container) model.Verdict
 	// refuse makes writes to the API fail, by the count of writes so far.
 	refuse func(n int) error
 	writes int
@@ -88,6 +90,7 @@ func (w *world) start() {
 		}
 	})
 	group.Go(func() { w.volumes(ctx, s, writers) })
+	group.Go(func() { w.probe(ctx, s, writers) })
 	writers.Services.Replace(nil)
 	writers.Pods.Replace(pods)
 	w.stop = func() { cancel(); group.Wait() }
@@ -153,6 +156,38 @@ func (w *world) volumes(ctx context.Context, s *store.Store, writers *store.Writ
 		case <-snap.Changed():
 		case <-ctx.Done():
 		}
+	}
+}
+
+// probe stands for the probe part: readiness, a second after a container is first seen.
+func (w *world) probe(ctx context.Context, s *store.Store, writers *store.Writers) {
+	seen := map[string]time.Time{}
+	for ctx.Err() == nil {
+		snap := s.Snapshot()
+		wait := time.Hour
+		for uid, rt := range snap.Runtime.All() {
+			for _, c := range rt.Containers {
+				if w.probed == nil || c.State != model.ContainerRunning {
+					continue
+				}
+				if seen[c.ID].IsZero() {
+					seen[c.ID] = time.Now()
+				}
+				if left := time.Until(seen[c.ID].Add(time.Second)); left > 0 {
+					wait = min(wait, left)
+					continue
+				}
+				key := model.ProbeKey{PodUID: uid, Container: c.Name, Type: model.Readiness}
+				writers.Probes.Set(key, &model.Probe{ProbeKey: key, ContainerID: c.ID, Verdict: w.probed(c)})
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-snap.Changed():
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
 }
 
@@ -287,10 +322,11 @@ func (w *world) Event(ref corev1.ObjectReference, kind, reason, message string) 
 	w.events = append(w.events, fmt.Sprintf("%s %s %s: %s", ref.Name, kind, reason, message))
 }
 
-// await waits until something is true, and fails with the whole state when it does not become so.
+// await waits until something is true, looking every 2 ms or oftener than a 10000th of the limit, and fails with the whole state when it does not become so.
 func (w *world) await(what string, limit time.Duration, true func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(limit); !true(); time.Sleep(2 * time.Millisecond) {
+	step := max(2*time.Millisecond, limit/10000)
+	for end := time.Now().Add(limit); !true(); time.Sleep(step) {
 		if time.Now().After(end) {
 			w.t.Fatalf("%s: not within %s\n%s", what, limit, w)
 		}
