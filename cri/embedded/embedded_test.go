@@ -260,6 +260,11 @@ func TestManyAtOnce(t *testing.T) {
 			t.Errorf("remove %s: %v", sandbox.GetMetadata().GetName(), err)
 		}
 	}
+	for _, pattern := range []string{"io.containerd.grpc.v1.cri/netns/*", "io.containerd.runtime.v2.task/k8s.io/*", "runc/k8s.io/*"} {
+		if left, _ := filepath.Glob(filepath.Join(m.config.State, pattern)); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	}
 	for i := range pods { // every name is free again, whatever was half made when the daemon died
 		m.runSandbox(fmt.Sprint("pod-", i))
 	}

@@ -53,17 +53,16 @@ func (h *logHook) Fire(entry *logrus.Entry) error {
 	return nil
 }
 
-// harmless are warnings that come on every healthy machine and that nobody can do anything about.
-var harmless = map[string]bool{
-	"failed check for fsverity support": true, // most file systems have none
-}
+// noFSVerity is a warning that comes at every start, as most file systems have none, and that calls
+// for nothing.
+const noFSVerity = "failed check for fsverity support"
 
 func levelOf(entry *logrus.Entry) slog.Level {
 	switch entry.Level {
 	case logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel:
 		return slog.LevelError
 	case logrus.WarnLevel:
-		if harmless[entry.Message] {
+		if entry.Message == noFSVerity {
 			return slog.LevelDebug
 		}
 		return slog.LevelWarn
