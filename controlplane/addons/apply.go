@@ -18,7 +18,7 @@ func ApplyRights(ctx context.Context, c kubernetes.Interface) error {
 	if _, err := c.RbacV1().ClusterRoles().Apply(ctx, nodeRole(), ours); err != nil {
 		return fmt.Errorf("apply cluster role %s: %w", roleNode, err)
 	}
-	for _, b := range bindings() {
+	for _, b := range bindings() { // in this order: InForce asks for the last
 		if _, err := c.RbacV1().ClusterRoleBindings().Apply(ctx, b, ours); err != nil {
 			return fmt.Errorf("apply cluster role binding %s: %w", *b.Name, err)
 		}

@@ -19,6 +19,14 @@ import (
 // waited for. Upstream waits a minute for watches that never end by themselves.
 const drainTimeout = time.Second
 
+// ReadyPath asks whether the API server is ready but for two steps that upstream
+// delays by a second after everything else: addons.CreatePolicy has done both.
+const ReadyPath = "/readyz?" + WithoutLateHooks
+
+// WithoutLateHooks is the query of ReadyPath, good for /healthz as well.
+const WithoutLateHooks = "exclude=poststarthook/rbac/bootstrap-roles" +
+	"&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"
+
 // Server is a configured API server.
 type Server struct {
 	config   *app.Config

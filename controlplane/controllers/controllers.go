@@ -3,21 +3,24 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	"k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
 
+	"nodelet/controlplane/apiserver"
 	"nodelet/controlplane/pki"
 	"nodelet/controlplane/upstream"
 )
 
 // Config is what the controllers need to know.
 type Config struct {
-	Kubeconfig  string
-	ServiceCIDR string
-	ClusterCIDR string
-	Files       pki.Files
-	ExtraArgs   []string // upstream flags of the operator
+	Kubeconfig    string
+	ServiceCIDR   string
+	ClusterCIDR   string
+	Files         pki.Files
+	FlexVolumeDir string   // for the volume plugins of old that nobody has
+	ExtraArgs     []string // upstream flags of the operator
 }
 
 // Args returns upstream's flags.
@@ -36,6 +39,8 @@ func (c Config) Args() []string {
 		"--service-account-private-key-file=" + c.Files.ServiceAccountKey,
 		"--cluster-signing-cert-file=" + c.Files.CACert,
 		"--cluster-signing-key-file=" + c.Files.CAKey,
+		// It is made when missing, and upstream's place for it is in /usr.
+		"--flex-volume-plugin-dir=" + c.FlexVolumeDir,
 		// Upstream's 20 and 30 protect a shared API server from its controllers;
 		// here they only make a rollout of fifty pods slow.
 		"--kube-api-qps=200",
@@ -58,8 +63,23 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("configure controllers: %w", err)
 	}
+	c.Kubeconfig.Wrap(func(rt http.RoundTripper) http.RoundTripper { return impatient{rt} })
 	if err := app.Run(ctx, c.Complete()); err != nil && ctx.Err() == nil {
 		return err
 	}
 	return nil
+}
+
+// impatient lets the controllers start with an API server that has only its
+// late hooks to finish. They ask /healthz once a second at the start, so it
+// saves them a second.
+type impatient struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (i impatient) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == "/healthz" && r.URL.RawQuery == "" {
+		r = r.Clone(r.Context())
+		r.URL.RawQuery = apiserver.WithoutLateHooks
+	}
+	return i.next.RoundTrip(r)
 }

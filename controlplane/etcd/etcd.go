@@ -116,6 +116,10 @@ func (s *Server) Wait(ctx context.Context) error {
 // Endpoint is what the API server's --etcd-servers takes.
 func Endpoint(socket string) string { return "unix://" + socket }
 
+// LongestSocket is the longer of the two paths that a Config.Socket stands for:
+// the kernel takes 107 bytes.
+func LongestSocket(socket string) string { return httpSocket(socket) }
+
 // httpSocket is beside the other and answers /metrics and /health. With HTTP
 // apart, gRPC connections need not be told from HTTP ones by their first bytes.
 func httpSocket(socket string) string { return socket + ".http" }

@@ -55,12 +55,24 @@ func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedE
 	return ce
 }
 
+// noise is what etcd calls a warning or an error although nothing is wrong.
+var noise = map[string]bool{
+	"simple token is not cryptographically signed":  true, // etcd's own users are not in use
+	"Failed to detect schema version":               true, // of a database just made
+	"failed to update storage version":              true, // of a database just made; tried again
+	"setting up serving from embedded etcd failed.": true, // said at every end; failures come by Err
+}
+
 func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	l := level(e.Level)
+	if noise[e.Message] {
+		l = slog.LevelDebug
+	}
 	var attrs []slog.Attr
 	for k, v := range decode(append(c.fields[:len(c.fields):len(c.fields)], fields...)) {
 		attrs = append(attrs, slog.Any(k, v))
 	}
-	c.log.LogAttrs(context.Background(), level(e.Level), e.Message, attrs...)
+	c.log.LogAttrs(context.Background(), l, e.Message, attrs...)
 	return nil
 }
 

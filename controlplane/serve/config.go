@@ -19,6 +19,7 @@ type Config struct {
 	Port             uint16
 	KubeletPort      uint16
 	Names            []string // further names or addresses in the certificate
+	PIDFile          string   // empty: none
 
 	ServiceCIDR   netip.Prefix
 	ClusterCIDR   netip.Prefix

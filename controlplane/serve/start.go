@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -86,14 +87,20 @@ func (c *controlPlane) prepare(ctx context.Context) (*apiserver.Server, error) {
 
 func (c *controlPlane) startDatabase(ctx context.Context) (err error) {
 	if len(c.cfg.EtcdEndpoints) > 0 {
+		c.endpoints = c.cfg.EtcdEndpoints
 		return nil
 	}
+	socket, err := c.socket()
+	if err != nil {
+		return err
+	}
 	c.database, err = etcd.Start(ctx, etcd.Config{
-		Dir: c.cfg.in("etcd"), Socket: c.socket(), Log: c.deps.Log.With("part", "etcd"),
+		Dir: c.cfg.in("etcd"), Socket: socket, Log: c.deps.Log.With("part", "etcd"),
 	})
 	if err != nil {
 		return err
 	}
+	c.endpoints = []string{etcd.Endpoint(socket)}
 	go func() {
 		if err, ok := <-c.database.Failed(); ok {
 			report(c.failed, err)
@@ -105,14 +112,19 @@ func (c *controlPlane) startDatabase(ctx context.Context) (err error) {
 // maxSocketPath is what the kernel takes (sun_path, with its closing zero).
 const maxSocketPath = 107
 
-// socket is where the database listens. A path too long for the kernel is
-// reached through the lock's folder, open in this very process.
-func (c *controlPlane) socket() string {
+// socket is where the database listens. Both ends are in this process, so a
+// path too long for the kernel goes through the open folder. The descriptor
+// stays open as long as the process lives.
+func (c *controlPlane) socket() (string, error) {
 	path := c.cfg.in("etcd.sock")
-	if len(path) <= maxSocketPath {
-		return path
+	if len(etcd.LongestSocket(path)) <= maxSocketPath {
+		return path, nil
 	}
-	return fmt.Sprintf("/proc/self/cwd/%s", filepath.Base(path))
+	dir, err := unix.Open(c.cfg.dir(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", fmt.Errorf("open %s: %w", c.cfg.dir(), err)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)), nil
 }
 
 func (c *controlPlane) configureServer(ctx context.Context) (*apiserver.Server, error) {
@@ -120,16 +132,12 @@ func (c *controlPlane) configureServer(ctx context.Context) (*apiserver.Server, 
 	if _, err := durable.WriteIfChanged(authn, apiserver.AuthenticationConfig(), durable.Secret); err != nil {
 		return nil, err
 	}
-	endpoints := c.cfg.EtcdEndpoints
-	if len(endpoints) == 0 {
-		endpoints = []string{etcd.Endpoint(c.socket())}
-	}
 	return apiserver.New(ctx, apiserver.Config{
 		AdvertiseAddress: c.cfg.AdvertiseAddress,
 		ServiceCIDR:      c.cfg.ServiceCIDR.String(),
 		ClusterDomain:    c.cfg.ClusterDomain,
 		KubeletPort:      c.cfg.KubeletPort,
-		Etcd:             endpoints,
+		Etcd:             c.endpoints,
 		Files:            c.keys.Files,
 		AuthnConfig:      authn,
 		ExtraArgs:        c.cfg.ExtraAPIServerArgs,

@@ -45,6 +45,26 @@ type writer struct {
 // header is what klog puts before a message: level, date, time, thread, place.
 var header = regexp.MustCompile(`^[IWEF]\d{4} [\d:.]+ +\d+ ([^\]]+)\] `)
 
+// noise is what upstream calls a warning or an error, although it always says
+// it and nothing is wrong. It goes down to the other informational lines.
+var noise = []*regexp.Regexp{
+	regexp.MustCompile(`^Skipping API \S+ because it has no resources`),  // versions that no longer exist
+	regexp.MustCompile(`^The manifest file is empty, ignoring`),          // metrics allow list: not given
+	regexp.MustCompile(`^Resetting endpoints for master service`),        // at every start and end
+	regexp.MustCompile(`^Failed to shutdown server: context deadline`),   // watches never end by themselves
+	regexp.MustCompile(`kube-apiserver-legacy-service-account-token-tr`), // before kube-system exists; tried again
+	regexp.MustCompile(`^Flexvolume plugin directory at \S+ does not exist`),
+}
+
+func (w *writer) severity(line []byte) slog.Level {
+	for _, n := range noise {
+		if n.Match(line) {
+			return slog.LevelDebug
+		}
+	}
+	return w.level
+}
+
 // Write takes one klog entry, which may have several lines.
 func (w *writer) Write(p []byte) (int, error) {
 	line := bytes.TrimRight(p, "\n")
@@ -53,6 +73,6 @@ func (w *writer) Write(p []byte) (int, error) {
 		attrs = append(attrs, slog.String("at", string(m[1])))
 		line = line[len(m[0]):]
 	}
-	w.log.LogAttrs(context.Background(), w.level, string(line), attrs...)
+	w.log.LogAttrs(context.Background(), w.severity(line), string(line), attrs...)
 	return len(p), nil
 }

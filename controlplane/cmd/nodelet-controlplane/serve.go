@@ -9,14 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"nodelet/controlplane/durable"
 	"nodelet/controlplane/serve"
 	"nodelet/controlplane/upstream"
 )
@@ -27,7 +25,7 @@ type serveFlags struct {
 	advertise, dns           string
 	bind                     []string
 	serviceCIDR, clusterCIDR string
-	pidFile, logLevel        string
+	logLevel                 string
 	readyFD                  int
 }
 
@@ -68,7 +66,7 @@ func (f *serveFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.cfg.ExtraControllerManagerArgs, "extra-controller-manager-arg", nil, "flag for upstream's kube-controller-manager")
 	fs.StringArrayVar(&f.cfg.ExtraSchedulerArgs, "extra-scheduler-arg", nil, "flag for upstream's kube-scheduler")
 	fs.IntVar(&f.readyFD, "ready-fd", 0, "open file descriptor that gets \"keys\\n\" when the kubeconfigs are there and \"ready\\n\" when everything works")
-	fs.StringVar(&f.pidFile, "pid-file", "", "file for this process's id; removed at the end")
+	fs.StringVar(&f.cfg.PIDFile, "pid-file", "", "file for this process's id; removed at the end")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug (with upstream's own information), info, warn or error")
 }
 
@@ -105,12 +103,6 @@ func runServe(cmd *cobra.Command, cfg serve.Config, f serveFlags) error {
 		if _, err := deps.Ready.Stat(); err != nil {
 			return fmt.Errorf("check --ready-fd %d: %w", f.readyFD, err)
 		}
-	}
-	if f.pidFile != "" {
-		if err := durable.Write(f.pidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), durable.Public); err != nil {
-			return err
-		}
-		defer os.Remove(f.pidFile)
 	}
 	upstream.RouteLogs(log)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
