@@ -18,8 +18,10 @@ type content struct {
 	pools  map[pool][]netip.AddrPort
 	guards map[lb.Frontend][]netip.Prefix
 	loops  map[netip.Addr]bool
-	// plans in use by name; those that only other plans go to are not dispatched.
+	// plans by name; those that only other plans go to are not dispatched.
 	plans map[string]planUse
+	// members counts the frontends of each plan.
+	members map[string]int
 	// dispatch and remember are the rules of these names in their order, by
 	// "for node ports" or not.
 	dispatch, remember [2][]string
@@ -35,7 +37,7 @@ func newContent(f *family, cfg *lb.Config) *content {
 	return &content{
 		family: f, cfg: cfg,
 		rows: map[lb.Frontend]row{}, pools: map[pool][]netip.AddrPort{}, guards: map[lb.Frontend][]netip.Prefix{},
-		loops: map[netip.Addr]bool{}, plans: map[string]planUse{}, sticky: map[string]nft.Rule{},
+		loops: map[netip.Addr]bool{}, plans: map[string]planUse{}, members: map[string]int{}, sticky: map[string]nft.Rule{},
 	}
 }
 
@@ -102,6 +104,8 @@ func (c *content) setRow(e *edits, f lb.Frontend, t lb.Target) {
 		}
 	}
 	old := c.rows[f]
+	c.members[old.plan]--
+	c.members[fresh.plan]++
 	e.clients = e.clients || old.sticky > 0 || fresh.sticky > 0
 	before, after := c.memberships(f, old), c.memberships(f, fresh)
 	if f.Proto == 0 {
@@ -176,6 +180,16 @@ func (c *content) need(e *edits, p plan, dispatched bool) {
 	if i := index(p.nodePort); !slices.Contains(c.dispatch[i], name) {
 		c.dispatch[i] = append(c.dispatch[i], name)
 	}
+}
+
+// idle counts the plans that are looked up for each new connection in vain.
+func (c *content) idle() (n int) {
+	for name, use := range c.plans {
+		if use.dispatched && c.members[name] <= 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *content) needSticky(e *edits, nodePort bool, r row) {
