@@ -23,6 +23,10 @@ func pack(reply *dns.Msg, q *wire.Query, l Limits, now time.Time) (*message, err
 	for _, section := range [][]dns.RR{reply.Answer, reply.Ns, reply.Extra} {
 		for _, rr := range section {
 			h := rr.Header()
+			if h.Rdlength == 0 {
+				// Legal in updates only. The library reads it, and writes nonsense.
+				return nil, fmt.Errorf("pack the reply: record %s has no data", h)
+			}
 			h.Ttl = min(h.Ttl, uint32(max(l.MaxTTL, l.MaxNegativeTTL)/time.Second))
 			if strings.EqualFold(h.Name, name) {
 				h.Name = name // a pointer to the question: the asker's case
@@ -33,6 +37,9 @@ func pack(reply *dns.Msg, q *wire.Query, l Limits, now time.Time) (*message, err
 	packed, err := reply.Pack()
 	if err != nil {
 		return nil, fmt.Errorf("pack the reply: %w", err)
+	}
+	if err := new(dns.Msg).Unpack(packed); err != nil {
+		return nil, fmt.Errorf("pack the reply: it cannot be read again: %w", err)
 	}
 	m := &message{
 		rcode:   wire.Rcode(reply.Rcode & 0xF),
