@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 )
@@ -53,16 +54,19 @@ func (h *logHook) Fire(entry *logrus.Entry) error {
 	return nil
 }
 
-// noFSVerity is a warning that comes at every start, as most file systems have none, and that calls
-// for nothing.
-const noFSVerity = "failed check for fsverity support"
+// expected are warnings that come at a start and call for nothing: most file systems have no
+// fsverity, and the network configuration is written only once the node has its pod CIDR.
+var expected = []string{
+	"failed check for fsverity support",
+	"failed to load cni during init, please check CRI plugin status before setting up network for pods",
+}
 
 func levelOf(entry *logrus.Entry) slog.Level {
 	switch entry.Level {
 	case logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel:
 		return slog.LevelError
 	case logrus.WarnLevel:
-		if entry.Message == noFSVerity {
+		if slices.Contains(expected, entry.Message) {
 			return slog.LevelDebug
 		}
 		return slog.LevelWarn
