@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"nodelet/cni/attach"
 	"nodelet/cni/ipam"
@@ -50,6 +51,17 @@ func (c *CNI) sweep(ctx context.Context, conn *nl.Conn, network plugin.Config) e
 	return errors.Join(errs...)
 }
 
+// secondLook is longer than any ADD takes to finish what it has begun.
+const secondLook = 500 * time.Millisecond
+
+// lookAgain wakes the loop.
+func (c *CNI) lookAgain() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
 func (c *CNI) repairLinks(conn *nl.Conn, node attach.Node, leases []ipam.Lease) error {
 	var ends []linkplan.End
 	for _, l := range leases {
@@ -67,7 +79,14 @@ func (c *CNI) repairLinks(conn *nl.Conn, node attach.Node, leases []ipam.Lease) 
 		return err
 	}
 	var errs []error
+	suspects := map[string]bool{}
 	for _, end := range broken {
+		if !c.suspects[end.Name] {
+			// An ADD that is under way looks just like this: it counts as
+			// broken only when a second look finds it so.
+			suspects[end.Name] = true
+			continue
+		}
 		repaired, err := link.Repair(conn, end)
 		switch {
 		case errors.Is(err, nl.ErrNotFound):
@@ -79,6 +98,10 @@ func (c *CNI) repairLinks(conn *nl.Conn, node attach.Node, leases []ipam.Lease) 
 		case repaired:
 			c.deps.Log.Warn("pod network: repaired what somebody has removed", "veth", end.Name)
 		}
+	}
+	c.suspects = suspects
+	if len(suspects) > 0 {
+		time.AfterFunc(secondLook, c.lookAgain)
 	}
 	return errors.Join(errs...)
 }

@@ -78,7 +78,10 @@ type CNI struct {
 	cfg  Config
 	deps Deps
 	wake chan struct{}
-	// said keeps the texts of problems that are logged already; the loop's own.
+	// suspects are host ends of links that looked broken last time; the loop's own.
+	suspects map[string]bool
+	// said keeps the texts that are logged already; the loop's own. There is one
+	// for each node and reason at most.
 	said map[string]bool
 	// firewallSeen is when all foreign firewalls were last found to let pods pass.
 	firewallSeen time.Time
@@ -112,17 +115,11 @@ func (c *CNI) Run(ctx context.Context) error {
 // watch wakes the loop on changes of links, addresses, routes and rules.
 // Without notifications there is still the resync.
 func (c *CNI) watch(ctx context.Context) error {
-	wake := func() {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
-	}
 	var both errgroup.Group
 	for _, source := range []func(context.Context, func()) error{nl.Watch, nft.Watch} {
 		both.Go(func() error {
 			for ctx.Err() == nil {
-				if err := source(ctx, wake); err != nil {
+				if err := source(ctx, c.lookAgain); err != nil {
 					c.deps.Log.Warn("pod network: no notifications of changes", "err", err, "retryIn", resync)
 					sleep(ctx, resync)
 				}
@@ -157,7 +154,7 @@ func (c *CNI) sync(ctx context.Context, snap *store.Snapshot) error {
 	}
 	network, ok := c.cfg.network(snap, h)
 	if !ok {
-		c.problem("waiting for a pod CIDR: node %s has none yet; the controller manager's node-ipam controller gives it one", c.cfg.NodeName)
+		c.say(slog.LevelInfo, "waiting for a pod CIDR: node %s has none yet; the controller manager's node-ipam controller gives it one", c.cfg.NodeName)
 		return nil
 	}
 	var nodes []*model.Node
@@ -178,12 +175,12 @@ func (c *CNI) sync(ctx context.Context, snap *store.Snapshot) error {
 	return errors.Join(err, c.announce(network))
 }
 
-// problem logs a text once, until something else is true.
-func (c *CNI) problem(format string, args ...any) {
+// say logs a text once.
+func (c *CNI) say(level slog.Level, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if !c.said[text] {
 		c.said[text] = true
-		c.deps.Log.Warn("pod network: " + text)
+		c.deps.Log.Log(context.Background(), level, "pod network: "+text)
 	}
 }
 

@@ -53,11 +53,11 @@ func TestTwoNodes(t *testing.T) {
 			}
 			return h.IP
 		}
-		a.Expect("tcp", ip(b.Host), 80, "b", ip(a.Host))       // inside the cluster pods show their address
-		a.Expect("tcp", ip(n1.Host), 80, "node1", ip(a.Host))  // the own node as well
-		a.Expect("tcp", ip(n2.Host), 80, "node2", ip(n1.Host)) // other machines see the node
-		a.Expect("tcp", ip(outside), 80, "outside", ip(n1.Host))
-		n1.Expect("tcp", ip(b.Host), 80, "b", ip(n1.Host))
+		a.Expect("tcp", cnitest.At(ip(b.Host), 80), "b", ip(a.Host))       // inside the cluster pods show their address
+		a.Expect("tcp", cnitest.At(ip(n1.Host), 80), "node1", ip(a.Host))  // the own node as well
+		a.Expect("tcp", cnitest.At(ip(n2.Host), 80), "node2", ip(n1.Host)) // other machines see the node
+		a.Expect("tcp", cnitest.At(ip(outside), 80), "outside", ip(n1.Host))
+		n1.Expect("tcp", cnitest.At(ip(b.Host), 80), "b", ip(n1.Host))
 	}
 	if n1.Config.MTU != cnitest.MTU {
 		t.Errorf("pods have mtu %d, the uplink %d", n1.Config.MTU, cnitest.MTU)
@@ -143,11 +143,11 @@ func TestKilledDaemon(t *testing.T) {
 	a.ServeTCP(80)
 	outside.ServeTCP(80)
 	d1.kill()
-	outside.Expect("tcp", n1.IP, 8080, "a", outside.IP)
-	a.Expect("tcp", outside.IP, 80, "outside", n1.IP)
-	b.Expect("tcp", a.IP, 80, "a", b.IP)
+	outside.Expect("tcp", cnitest.At(n1.IP, 8080), "a", outside.IP)
+	a.Expect("tcp", cnitest.At(outside.IP, 80), "outside", n1.IP)
+	b.Expect("tcp", cnitest.At(a.IP, 80), "a", b.IP)
 	c := n1.AddPod("c") // pods start without the daemon
-	c.Expect("tcp", a.IP, 80, "a", c.IP)
+	c.Expect("tcp", cnitest.At(a.IP, 80), "a", c.IP)
 	// While it is down a sandbox vanishes without a DEL.
 	_ = c.NS.Close()
 	if err := netns.Delete(c.Path); err != nil {
@@ -159,7 +159,7 @@ func TestKilledDaemon(t *testing.T) {
 		got, err := Attachments(again.cfg.StateDir)
 		return err == nil && len(got) == 1 && got[0].ContainerID == "a"
 	})
-	b.Expect("tcp", a.IP, 80, "a", b.IP)
+	b.Expect("tcp", cnitest.At(a.IP, 80), "a", b.IP)
 	if again.log.has("repaired") || again.log.has("set route") {
 		t.Error("a restarted daemon changed what was right")
 	}
@@ -217,9 +217,9 @@ func TestForeignFirewalls(t *testing.T) {
 			a, b, c := n1.AddPod("a"), n2.AddPod("b"), n1.AddPod("c")
 			a.ServeTCP(80)
 			b.ServeTCP(80)
-			a.Expect("tcp", b.IP, 80, "b", a.IP)
-			b.Expect("tcp", a.IP, 80, "a", b.IP)
-			c.Expect("tcp", a.IP, 80, "a", c.IP)
+			a.Expect("tcp", cnitest.At(b.IP, 80), "b", a.IP)
+			b.Expect("tcp", cnitest.At(a.IP, 80), "a", b.IP)
+			c.Expect("tcp", cnitest.At(a.IP, 80), "a", c.IP)
 			owner, _, _ := strings.Cut(name, ",")
 			if owner == "nftables.conf" {
 				owner = "inet filter forward"

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 
 	"nodelet/cni/linkplan"
@@ -46,7 +47,7 @@ func observeHost(conn *nl.Conn) (host, error) {
 func (c *CNI) applyRoutes(conn *nl.Conn, nodes []*model.Node, h host) error {
 	plan := routes.Make(c.cfg.NodeName, nodes, h.connected)
 	for _, p := range plan.Problems {
-		c.problem("%s", p)
+		c.say(slog.LevelWarn, "%s", p)
 	}
 	have, err := nodeRoutes(conn)
 	if err != nil {

@@ -132,7 +132,7 @@ func (n Node) openPorts(ctx context.Context, lease ipam.Lease) error {
 		return err
 	})
 	step("ports")
-	return err
+	return errors.Join(err, endFlows(ctx, []ipam.Lease{lease}, openedFlows(lease, n.NodeIPs)))
 }
 
 // SyncRules brings the node's table in line with the state, which must be
@@ -176,12 +176,13 @@ func (n Node) closePorts(ctx context.Context, dead []ipam.Lease) error {
 	isDead := func(l ipam.Lease) bool {
 		return slices.ContainsFunc(dead, func(d ipam.Lease) bool { return d.Veth == l.Veth })
 	}
-	return n.Dir().UpdateThen(
+	err := n.Dir().UpdateThen(
 		func(s ipam.State) (ipam.State, error) { return ipam.ClosePorts(s, isDead), nil },
 		func(s ipam.State) error {
 			_, err := n.SyncRules(ctx, s)
 			return err
 		})
+	return errors.Join(err, endFlows(ctx, dead, closedFlows(dead)))
 }
 
 // removeLinks takes the leases out of dead whose links would not go.

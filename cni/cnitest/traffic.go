@@ -92,14 +92,17 @@ func (h *Host) Ask(network string, to netip.Addr, port uint16, local netip.Addr)
 }
 
 // Expect asks and fails the test unless the answer is "server from-address".
-func (h *Host) Expect(network string, to netip.Addr, port uint16, server string, from netip.Addr) {
+func (h *Host) Expect(network string, to netip.AddrPort, server string, from netip.Addr) {
 	h.t.Helper()
 	want := server + " " + from.String()
-	got, err := h.Ask(network, to, port, netip.Addr{})
+	got, err := h.Ask(network, to.Addr(), to.Port(), netip.Addr{})
 	if err != nil || got != want {
-		h.t.Errorf("%s asks %s %s:%d: got %q (%v), want %q", h.Name, network, to, port, got, err, want)
+		h.t.Errorf("%s asks %s %s: got %q (%v), want %q", h.Name, network, to, got, err, want)
 	}
 }
+
+// At is an address and a port.
+func At(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
 // ExpectNothing fails the test when an answer comes.
 func (h *Host) ExpectNothing(network string, to netip.Addr, port uint16) {

@@ -21,13 +21,16 @@ func Apply(host *nl.Conn, ns *netns.NS, plan linkplan.Plan, step func(string)) e
 	if step == nil {
 		step = func(string) {}
 	}
-	hostIndex, err := addPair(host, ns, plan)
+	index, err := addPair(host, ns, plan)
 	if err != nil {
 		return err
 	}
 	step("veth")
-	if err := configure(host, ns, plan, hostIndex, step); err != nil {
-		return errors.Join(err, host.DeleteLink(hostIndex))
+	if err := configure(ns, plan, step); err != nil {
+		return errors.Join(err, host.DeleteLink(index))
+	}
+	if err := applyEnd(host, index, plan.Host, step); err != nil {
+		return errors.Join(err, host.DeleteLink(index))
 	}
 	return nil
 }
@@ -76,8 +79,8 @@ func peerIn(ns *netns.NS, name string, hostIndex int) bool {
 func ours(l nl.Link) bool { return l.Kind == "veth" && l.Group == linkplan.Group }
 
 // configure does the host's sysctls before anything of the pod is up, so that
-// no packet of the pod meets a host end with other settings.
-func configure(host *nl.Conn, ns *netns.NS, plan linkplan.Plan, hostIndex int, step func(string)) error {
+// no packet of the pod meets a host end with other settings; then the pod.
+func configure(ns *netns.NS, plan linkplan.Plan, step func(string)) error {
 	if err := applySysctls(plan.Host.Sysctls); err != nil {
 		return err
 	}
@@ -103,10 +106,7 @@ func configure(host *nl.Conn, ns *netns.NS, plan linkplan.Plan, hostIndex int, s
 		return err
 	}
 	step("pod-up")
-	if err := applyEnd(pod, inside.Index, plan.Pod, step); err != nil {
-		return err
-	}
-	return applyEnd(host, hostIndex, plan.Host, step)
+	return applyEnd(pod, inside.Index, plan.Pod, step)
 }
 
 func applyEnd(conn *nl.Conn, index int, end linkplan.End, step func(string)) error {

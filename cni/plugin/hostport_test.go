@@ -1,9 +1,11 @@
 package plugin_test
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"nodelet/cni/cnitest"
 	"nodelet/cni/plugin"
@@ -22,15 +24,15 @@ func TestHostPort(t *testing.T) {
 	a.ServeTCP(80)
 	a.ServeUDP(netip.IPv4Unspecified(), 53)
 
-	client.Expect("tcp", n.IP, 8080, "a", client.IP)
-	client.Expect("tcp", n.IP6, 8080, "a", client.IP6)
-	client.Expect("udp", n.IP, 5300, "a", client.IP)
+	client.Expect("tcp", cnitest.At(n.IP, 8080), "a", client.IP)
+	client.Expect("tcp", cnitest.At(n.IP6, 8080), "a", client.IP6)
+	client.Expect("udp", cnitest.At(n.IP, 5300), "a", client.IP)
 	client.ExpectNothing("tcp", n.IP, 5300)
-	n.Expect("tcp", n.IP, 8080, "a", n.IP)
-	n.Expect("tcp", n.IP6, 8080, "a", n.IP6)
-	b.Expect("tcp", n.IP, 8080, "a", b.IP)
+	n.Expect("tcp", cnitest.At(n.IP, 8080), "a", n.IP)
+	n.Expect("tcp", cnitest.At(n.IP6, 8080), "a", n.IP6)
+	b.Expect("tcp", cnitest.At(n.IP, 8080), "a", b.IP)
 	// The pod through its own host port: the answer must come back through the host.
-	a.Expect("tcp", n.IP, 8080, "a", n.IP)
+	a.Expect("tcp", cnitest.At(n.IP, 8080), "a", n.IP)
 
 	if err := n.Check(a); err != nil {
 		t.Errorf("CHECK: %v", err)
@@ -88,8 +90,8 @@ func TestHostPortOnOneAddress(t *testing.T) {
 	for _, p := range []*cnitest.Pod{a, b, c} {
 		p.ServeTCP(80)
 	}
-	client.Expect("tcp", n.IP, 8080, "a", client.IP)
-	client.Expect("tcp", second, 8080, "b", client.IP)
+	client.Expect("tcp", cnitest.At(n.IP, 8080), "a", client.IP)
+	client.Expect("tcp", cnitest.At(second, 8080), "b", client.IP)
 	// As the conformance suite asks: to 127.0.0.1 from an address of the node.
 	got, err := n.Ask("tcp", netip.MustParseAddr("127.0.0.1"), 8080, n.IP)
 	if err != nil || got != "c "+n.IP.String() {
@@ -110,9 +112,51 @@ func TestHostPortComesBack(t *testing.T) {
 	client := lab.Host("client")
 	a := n.AddPod("a", plugin.PortMapping{HostPort: 8080, ContainerPort: 80})
 	a.ServeTCP(80)
-	client.Expect("tcp", n.IP, 8080, "a", client.IP)
+	client.Expect("tcp", cnitest.At(n.IP, 8080), "a", client.IP)
 	n.Run("nft", "flush", "ruleset")
 	client.ExpectNothing("tcp", n.IP, 8080)
 	n.AddPod("b", plugin.PortMapping{HostPort: 8081, ContainerPort: 80})
-	client.Expect("tcp", n.IP, 8080, "a", client.IP)
+	client.Expect("tcp", cnitest.At(n.IP, 8080), "a", client.IP)
+}
+
+// TestHostPortUDPMoves: a client that never stops sending from one socket
+// reaches the pod that has the port now: none at first, then one, then the next.
+func TestHostPortUDPMoves(t *testing.T) {
+	lab := cnitest.New(t)
+	n := lab.Node("node1", bin, "10.244.1.0/24")
+	client := lab.Host("client")
+	port := plugin.PortMapping{HostPort: 5300, ContainerPort: 53, Protocol: "UDP"}
+	var conn net.Conn
+	client.Do(func() (err error) {
+		conn, err = net.Dial("udp", netip.AddrPortFrom(n.IP, 5300).String())
+		return err
+	})
+	defer conn.Close()
+	ask := func() string {
+		buf := make([]byte, 100)
+		// The first write after a refusal reports the refusal.
+		for range 3 {
+			_ = conn.SetDeadline(time.Now().Add(time.Second))
+			if _, err := conn.Write([]byte("?")); err != nil {
+				continue
+			}
+			if size, err := conn.Read(buf); err == nil {
+				return string(buf[:size])
+			}
+		}
+		return "nothing"
+	}
+	if got := ask(); got != "nothing" {
+		t.Fatalf("before any pod: %s", got)
+	}
+	for _, id := range []string{"a", "b"} {
+		p := n.AddPod(id, port)
+		p.ServeUDP(netip.IPv4Unspecified(), 53)
+		if got, want := ask(), id+" "+client.IP.String(); got != want {
+			t.Errorf("with pod %s: got %q, want %q", id, got, want)
+		}
+		if err := n.Del(p, port); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

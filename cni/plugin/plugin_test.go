@@ -96,14 +96,14 @@ func TestPodsAndHostTalk(t *testing.T) {
 			}
 			return h.IP
 		}
-		a.Expect("tcp", ip(b.Host), 80, "b", ip(a.Host))
-		b.Expect("tcp", ip(a.Host), 80, "a", ip(b.Host))
-		n.Expect("tcp", ip(a.Host), 80, "a", ip(n.Host))
-		a.Expect("tcp", ip(n.Host), 80, "node1", ip(a.Host))
-		a.Expect("tcp", ip(a.Host), 80, "a", ip(a.Host))
+		a.Expect("tcp", cnitest.At(ip(b.Host), 80), "b", ip(a.Host))
+		b.Expect("tcp", cnitest.At(ip(a.Host), 80), "a", ip(b.Host))
+		n.Expect("tcp", cnitest.At(ip(a.Host), 80), "a", ip(n.Host))
+		a.Expect("tcp", cnitest.At(ip(n.Host), 80), "node1", ip(a.Host))
+		a.Expect("tcp", cnitest.At(ip(a.Host), 80), "a", ip(a.Host))
 	}
-	a.Expect("tcp", netip.MustParseAddr("127.0.0.1"), 80, "a", netip.MustParseAddr("127.0.0.1"))
-	a.Expect("tcp", netip.MustParseAddr("::1"), 80, "a", netip.MustParseAddr("::1"))
+	a.Expect("tcp", cnitest.At(netip.MustParseAddr("127.0.0.1"), 80), "a", netip.MustParseAddr("127.0.0.1"))
+	a.Expect("tcp", cnitest.At(netip.MustParseAddr("::1"), 80), "a", netip.MustParseAddr("::1"))
 	for _, p := range []*cnitest.Pod{a, b} {
 		p.In(func(c *nl.Conn) error {
 			l, err := c.Link("eth0")
@@ -176,9 +176,9 @@ func TestTwoNodes(t *testing.T) {
 	a, b := n1.AddPod("a"), n2.AddPod("b")
 	b.ServeTCP(80)
 	b.ServeUDP(b.IP, 53)
-	a.Expect("tcp", b.IP, 80, "b", a.IP)
-	a.Expect("udp", b.IP, 53, "b", a.IP)
-	n1.Expect("tcp", b.IP, 80, "b", n1.IP)
+	a.Expect("tcp", cnitest.At(b.IP, 80), "b", a.IP)
+	a.Expect("udp", cnitest.At(b.IP, 53), "b", a.IP)
+	n1.Expect("tcp", cnitest.At(b.IP, 80), "b", n1.IP)
 }
 
 func TestPodCannotForgeItsAddress(t *testing.T) {
@@ -220,7 +220,7 @@ func TestAddTwiceGivesTheSame(t *testing.T) {
 		t.Fatalf("second ADD: %v, %s then %s", err, first, a.IP)
 	}
 	n.ServeTCP(80)
-	a.Expect("tcp", n.IP, 80, "node1", a.IP)
+	a.Expect("tcp", cnitest.At(n.IP, 80), "node1", a.IP)
 	if got := leases(t, n); len(got) != 1 || got[0].Pod != "default/a" || got[0].PodUID != "uid-a" || got[0].Netns != a.Path {
 		t.Fatalf("leases: %v", got)
 	}
@@ -321,7 +321,7 @@ func TestKilledAnywhere(t *testing.T) {
 		if err := n.Add(again, ports...); err != nil {
 			t.Fatalf("ADD after a kill at %s: %v", at, err)
 		}
-		again.Expect("tcp", n.IP, 80, "node1", again.IP)
+		again.Expect("tcp", cnitest.At(n.IP, 80), "node1", again.IP)
 		if err := n.Del(again, ports...); err != nil {
 			t.Fatalf("DEL: %v", err)
 		}
@@ -443,7 +443,7 @@ func TestLoopbackType(t *testing.T) {
 		t.Fatalf("ADD: %v: %s", err, out)
 	}
 	p.ServeTCP(80)
-	p.Expect("tcp", netip.MustParseAddr("127.0.0.1"), 80, "a", netip.MustParseAddr("127.0.0.1"))
+	p.Expect("tcp", cnitest.At(netip.MustParseAddr("127.0.0.1"), 80), "a", netip.MustParseAddr("127.0.0.1"))
 	if out, err := run(n, "DEL", p, []byte(`{"cniVersion":"0.3.1","name":"cni-loopback","type":"loopback"}`)); err != nil {
 		t.Fatalf("DEL: %v: %s", err, out)
 	}

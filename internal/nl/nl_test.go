@@ -150,7 +150,6 @@ func TestErrorsSayTheWayOut(t *testing.T) {
 	}
 }
 
-
 func TestWatch(t *testing.T) {
 	a, _, nsA, nsB := lab(t)
 	ctx, cancel := context.WithCancel(context.Background())
