@@ -99,10 +99,13 @@ func (m *Images) pull(ctx context.Context, k key, name string, batch []request) 
 		return // the daemon ends; the table ends with it
 	}
 	if err != nil {
+		// A call whose answer was lost may have done its work: the table says whether the image is there.
+		if _, errLook := m.look(ctx, k, name); errLook != nil {
+			m.deps.Log.Warn("look for image after a pull that failed", "image", name, "err", errLook)
+		}
 		reason, message := explain(string(k.ref), err)
 		m.note(k, func(p *model.Pull) { fail(p, reason, message) })
 		m.tellAll(batch, corev1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %v", k.ref, err))
-		m.tellAll(batch, corev1.EventTypeNormal, "BackOff", fmt.Sprintf("Back-off pulling image %q", k.ref))
 		return
 	}
 	m.pulled(ctx, k, name, batch)
