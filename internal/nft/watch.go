@@ -30,7 +30,6 @@ func Watch(ctx context.Context, changed func()) error {
 			_ = f.Close()
 		}
 	}()
-	own := uint32(os.Getpid())
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := f.Read(buf)
@@ -40,7 +39,7 @@ func Watch(ctx context.Context, changed func()) error {
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return fmt.Errorf("watch nf_tables: %w", err)
 		}
-		if err != nil || foreign(buf[:n], own) {
+		if err != nil || foreign(buf[:n]) {
 			changed()
 		}
 	}
@@ -48,18 +47,23 @@ func Watch(ctx context.Context, changed func()) error {
 
 // foreign tells whether the end of a transaction is among the messages, and
 // not this process has made it. Every transaction ends with its generation.
-func foreign(messages []byte, own uint32) (yes bool) {
+func foreign(messages []byte) (yes bool) {
 	eachMessage(messages, func(m reply) {
 		if m.typ != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN || len(m.body) < 4 {
 			return
 		}
-		var pid uint32
 		attrs(m.body[4:], func(typ uint16, v []byte) {
 			if typ == unix.NFTA_GEN_PROC_PID && len(v) == 4 {
-				pid = binary.BigEndian.Uint32(v)
+				yes = yes || !ownThread(binary.BigEndian.Uint32(v))
 			}
 		})
-		yes = yes || pid != own
 	})
 	return yes
+}
+
+// ownThread: what the kernel calls a pid there is the number of a thread. In
+// another pid namespace the number means nothing, and counts as foreign.
+func ownThread(tid uint32) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid))
+	return err == nil
 }

@@ -1,0 +1,109 @@
+package nft
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"nodelet/internal/netns"
+)
+
+func TestForeignChains(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	ns, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	conn, err := Open(Options{NetNS: ns.Fd()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	run := func(args ...string) {
+		t.Helper()
+		if err := ns.Do(func() error { return exec.Command("nft", args...).Run() }); err != nil {
+			t.Fatalf("nft %v: %v", args, err)
+		}
+	}
+	run("add table inet other")
+	run("add chain inet other forward { type filter hook forward priority 0; policy drop; }")
+	run("add rule inet other forward ct state established accept")
+	run("add chain inet other side")
+	run("add rule inet other side accept")
+	ctx, table := context.Background(), Table{Inet, "other"}
+	chains, err := conn.Chains(ctx, table)
+	if err != nil || len(chains) != 2 || chains[0].Base == nil || chains[0].Base.Hook != Forward || !chains[0].Base.Drop {
+		t.Fatalf("chains: %+v %v", chains, err)
+	}
+	var tx Tx
+	tx.InsertRule(table, "forward", Rule{Comment: "ours", Do: []Stmt{Accept()}})
+	if err := conn.Apply(ctx, &tx); err != nil {
+		t.Fatal(err)
+	}
+	rules, err := conn.RulesOf(ctx, table, "forward")
+	if err != nil || len(rules) != 2 || rules[0].Comment != "ours" || rules[1].Comment != "" {
+		t.Fatalf("rules of the chain: %+v %v", rules, err)
+	}
+}
+
+// TestWatch: changes by others are told, changes by this process are not.
+func TestWatch(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	ns, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	events, ended := make(chan struct{}, 100), make(chan error, 1)
+	go func() {
+		ended <- ns.Do(func() error { return Watch(ctx, func() { events <- struct{}{} }) })
+	}()
+	other := func() {
+		t.Helper()
+		if err := ns.Do(func() error { return exec.Command("nft", "add table inet other; delete table inet other").Run() }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The watcher has started when it tells of a change.
+	for deadline := time.Now().Add(10 * time.Second); len(events) == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("no event")
+		}
+		other()
+	}
+	conn, err := Open(Options{NetNS: ns.Fd()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	other() // events are in order: after this one all earlier ones are in
+	<-events
+	for len(events) > 0 {
+		<-events
+	}
+	for range 3 {
+		if _, err := conn.Ensure(ctx, &Ruleset{Table: Table{Inet, "own"}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Delete(ctx, Table{Inet, "own"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other()
+	<-events
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if len(events) > 1 { // one may be of the change before the draining
+		t.Errorf("%d events of own changes", len(events))
+	}
+}
