@@ -105,7 +105,7 @@ func (p *agentParts) buildAgent() (err error) {
 	p.agent, err = agent.New(agent.Config{
 		Settings: podplan.Settings{
 			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
-			CgroupRoot: c.CgroupRoot, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
+			CgroupRoot: "/" + c.cgroups().Root, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
 			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"),
 		},
 		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf,

@@ -56,8 +56,12 @@ func (r *Reflector) reflectConfig(ctx context.Context, key model.ConfigKey) {
 	if key.Kind == model.Secret {
 		object, resource = &corev1.Secret{}, "secrets"
 	}
+	// One object that cannot be read says nothing about the API server: the
+	// authorizer learns a moment later than we do which pods are on this node.
+	one := *r
+	one.Contact = nil
 	s := source{r.Client.core(), resource, key.Key.Namespace, fields.OneTermEqualSelector("metadata.name", key.Key.Name)}
-	reflect(ctx, r, s, object, configSink{ctx, key, r.Writers.Configs})
+	reflect(ctx, &one, s, object, configSink{ctx, key, r.Writers.Configs})
 }
 
 // configSink keeps one object, or the fact that it does not exist.
