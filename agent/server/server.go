@@ -192,6 +192,8 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
 		// Streams are upgrades of HTTP/1.1; one connection carries one request, which bounds both.
 		Protocols: http1(),
+		// "OPTIONS *" is a request like any other.
+		DisableGeneralOptionsHandler: true,
 	}
 	bounded := bound(api, s.cfg.MaxConnections)
 	g.Go(func() error {

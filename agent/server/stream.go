@@ -53,8 +53,21 @@ func (s *streams) enter(pod string) (leave func(), ok bool) {
 	}, true
 }
 
-// wait waits until all streams have ended.
-func (s *streams) wait() { s.running.Wait() }
+// wait waits until all streams have ended, for a while: one that is just being opened in a runtime
+// that does not answer notices its end only after 30 s, in the SPDY library.
+func (s *streams) wait() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.running.Wait()
+	}()
+	timer := time.NewTimer(2 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
 
 func tooMany(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "5")

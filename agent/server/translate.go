@@ -51,6 +51,7 @@ func (s *Server) translate(w http.ResponseWriter, r *http.Request, location *url
 		return
 	}
 	defer upstream.Close()
+	defer context.AfterFunc(ctx, func() { _ = upstream.Close() })()
 	ws := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{protocolV5: {Binary: true, Channels: opts.channels()}})
 	ws.SetIdleTimeout(s.cfg.IdleTimeout)
 	_, client, err := ws.Open(w, r)
@@ -116,7 +117,8 @@ func carry(upstream httpstream.Connection, client []io.ReadWriteCloser, opts str
 		return failure(err)
 	}
 	var output sync.WaitGroup
-	for channel, wanted := range map[int]bool{chStdin: opts.stdin, chStdout: opts.stdout, chStderr: opts.stderr, chResize: opts.tty} {
+	resize := io.Discard
+	for channel, wanted := range [...]bool{chStdin: opts.stdin, chStdout: opts.stdout, chStderr: opts.stderr, chError: false, chResize: opts.tty} {
 		if !wanted {
 			continue
 		}
@@ -124,15 +126,23 @@ func carry(upstream httpstream.Connection, client []io.ReadWriteCloser, opts str
 		if err != nil {
 			return failure(err)
 		}
-		if channel == chStdin || channel == chResize {
+		switch channel {
+		case chStdin:
 			go func() {
-				_, _ = io.Copy(stream, client[channel]) // ends with the client, the stream or the half-close
+				_, _ = io.Copy(stream, client[chStdin]) // ends with the client, the stream or the half-close
 				_ = stream.Close()
 			}()
-			continue
+		case chResize:
+			resize = stream
+		default:
+			output.Go(func() { _, _ = io.Copy(client[channel], stream) }) // ends with either side
 		}
-		output.Go(func() { _, _ = io.Copy(client[channel], stream) }) // ends with either side
 	}
+	go func() {
+		// Nobody closes this channel by itself: its end is the end of the client.
+		_, _ = io.Copy(resize, client[chResize])
+		_ = upstream.Close()
+	}()
 	status, err := io.ReadAll(io.LimitReader(last, maxBody))
 	if err != nil {
 		_ = upstream.Close()
