@@ -241,7 +241,7 @@ func TestLostCaseGoesOverTCP(t *testing.T) {
 		m.Question[0].Name = strings.ToLower(m.Question[0].Name)
 		address("192.0.2.66", 60)(w, m)
 	})
-	overTCP := dns.HandlerFunc(address("192.0.2.1", 60))
+	overTCP := address("192.0.2.1", 60)
 	up.tcp.Store(&overTCP)
 	s := startForward(t, up)
 	// A name with this many letters comes back in the case it went by chance once in 2^40.

@@ -151,7 +151,7 @@ func printReply(t *testing.T, m *dns.Msg, r Reply, limit int) string {
 	if got.Id != m.Id || got.Question[0] != m.Question[0] || !got.Response {
 		t.Errorf("reply does not fit the query:\n%s\n%s", m, &got)
 	}
-	if int(got.Rcode) != int(r.Rcode) {
+	if got.Rcode != int(r.Rcode) {
 		t.Errorf("rcode in message is %d, reported %s", got.Rcode, r.Rcode)
 	}
 	var b strings.Builder

@@ -17,7 +17,6 @@ import (
 type world struct {
 	store   *store.Store
 	writers *store.Writers
-	version int
 }
 
 func newWorld() *world {
