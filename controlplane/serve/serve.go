@@ -12,6 +12,9 @@ import (
 	"nodelet/controlplane/pki"
 )
 
+// Version is this program's, set by the linker.
+var Version = "dev"
+
 // Deps are the seams to the outside.
 type Deps struct {
 	Log   *slog.Logger

@@ -3,16 +3,19 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker.
-var version = "dev"
-
 func main() {
-	// kubectl reads its arguments from os.Args itself, flags included.
-	if len(os.Args) > 1 && os.Args[1] == "kubectl" {
+	// kubectl reads its arguments from os.Args itself, flags included. A link of
+	// that name does as well, for programs that want one.
+	switch {
+	case filepath.Base(os.Args[0]) == "kubectl":
+		kubectl()
+		return
+	case len(os.Args) > 1 && os.Args[1] == "kubectl":
 		os.Args = os.Args[1:]
 		kubectl()
 		return

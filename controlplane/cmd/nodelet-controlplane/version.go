@@ -6,6 +6,8 @@ import (
 	"github.com/spf13/cobra"
 	etcdversion "go.etcd.io/etcd/api/v3/version"
 	kubeversion "k8s.io/component-base/version"
+
+	"nodelet/controlplane/serve"
 )
 
 func versionCommand() *cobra.Command {
@@ -15,7 +17,7 @@ func versionCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintf(cmd.OutOrStdout(), "nodelet-controlplane %s\nkubernetes %s\netcd %s\n",
-				version, kubeversion.Get().GitVersion, etcdversion.Version)
+				serve.Version, kubeversion.Get().GitVersion, etcdversion.Version)
 		},
 	}
 }
