@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -228,25 +227,32 @@ func TestManyAtOnce(t *testing.T) {
 	m.start()
 	m.importBusybox()
 	const pods = 10
-	running := make(chan string, pods)
-	var workers sync.WaitGroup
+	type result struct {
+		id  string
+		err error
+	}
+	results := make(chan result, pods)
 	for i := range pods {
-		workers.Go(func() {
-			if id, err := m.tryPod(fmt.Sprint("pod-", i)); err == nil {
-				running <- id
-			}
-		})
+		go func() {
+			id, err := m.tryPod(fmt.Sprint("pod-", i))
+			results <- result{id, err}
+		}()
 	}
-	first := []string{<-running, <-running, <-running}
-	m.signal(syscall.SIGKILL)
-	workers.Wait()
-	close(running)
+	var running []string
+	for n := range pods {
+		const beforeTheKill = 3
+		if n == beforeTheKill {
+			m.signal(syscall.SIGKILL)
+		}
+		r := <-results
+		if r.err == nil {
+			running = append(running, r.id)
+		} else if n < beforeTheKill {
+			t.Fatal(r.err)
+		}
+	}
 	m.start()
-	ids := first
-	for id := range running {
-		ids = append(ids, id)
-	}
-	for _, id := range ids {
+	for _, id := range running {
 		if got := m.container(id).GetState(); got != runtimev1.ContainerState_CONTAINER_RUNNING {
 			t.Errorf("container %.8s was reported as running and is %s", id, got)
 		}

@@ -32,6 +32,9 @@ func newMachine(t testing.TB) *machine {
 	if os.Geteuid() != 0 {
 		t.Skip("containers need root")
 	}
+	if raceDetector {
+		t.Skip("containerd does not run under the race detector with this Go")
+	}
 	if _, err := exec.LookPath("runc"); err != nil {
 		t.Skip("runc is not installed")
 	}
