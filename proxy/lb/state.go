@@ -201,8 +201,12 @@ func (p *Port) hairpins() iter.Seq[netip.Addr] {
 func (s *State) claim(ed *editor, p *Port) {
 	for c := range p.claims() {
 		old, _ := s.frontends.get(c.Frontend)
-		all := append(slices.Clone(old), Target{p, c.Kind})
-		slices.SortFunc(all, Target.precedence)
+		all := make([]Target, len(old), len(old)+1)
+		copy(all, old)
+		all = append(all, Target{p, c.Kind})
+		if len(all) > 1 {
+			slices.SortFunc(all, Target.precedence)
+		}
 		s.frontends.set(ed, c.Frontend, all)
 	}
 	for a := range p.hairpins() {

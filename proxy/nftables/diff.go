@@ -22,6 +22,7 @@ type content struct {
 	plans map[string]planUse
 	// members counts the frontends of each plan.
 	members map[string]int
+	names   map[plan]string
 	// dispatch and remember are the rules of these names in their order, by
 	// "for node ports" or not.
 	dispatch, remember [2][]string
@@ -37,7 +38,7 @@ func newContent(f *family, cfg *lb.Config) *content {
 	return &content{
 		family: f, cfg: cfg,
 		rows: map[lb.Frontend]row{}, pools: map[pool][]netip.AddrPort{}, guards: map[lb.Frontend][]netip.Prefix{},
-		loops: map[netip.Addr]bool{}, plans: map[string]planUse{}, members: map[string]int{}, sticky: map[string]nft.Rule{},
+		loops: map[netip.Addr]bool{}, plans: map[string]planUse{}, members: map[string]int{}, names: map[plan]string{}, sticky: map[string]nft.Rule{},
 	}
 }
 
@@ -73,44 +74,66 @@ func index(nodePort bool) int {
 	return 0
 }
 
+// wanted is what a frontend shall have.
+type wanted struct {
+	row
+	cluster, local []lb.Endpoint
+	sources        []netip.Prefix
+	there          bool
+}
+
+// want works out what t says, and makes sure that its plan exists.
+func (c *content) want(e *edits, f lb.Frontend, t lb.Target) wanted {
+	w := wanted{there: t.Port != nil}
+	if t.Port == nil || t.Kind == lb.AnyPort {
+		return w
+	}
+	p := planOf(c.cfg, t)
+	w.row = row{plan: c.nameOf(p), dispatched: p.dispatched()}
+	c.need(e, p, w.dispatched)
+	if p.sticky {
+		w.sticky = t.Affinity
+		c.needSticky(e, f.NodePort(), w.row)
+	}
+	// What the frontend's policy never takes is not written.
+	if p.cluster > 0 {
+		w.cluster = t.Cluster
+	}
+	if p.local > 0 {
+		w.local = t.Local
+	}
+	if t.Kind == lb.LoadBalancerIP {
+		w.sources = t.Sources
+	}
+	return w
+}
+
+// nameOf remembers names: they are asked for once for each frontend.
+func (c *content) nameOf(p plan) string {
+	name, ok := c.names[p]
+	if !ok {
+		name = p.name()
+		c.names[p] = name
+	}
+	return name
+}
+
 // set brings one frontend to what t says; a nil Port takes it away. Its edits
 // are noted in e.
 func (c *content) set(e *edits, f lb.Frontend, t lb.Target) {
-	c.setRow(e, f, t)
-	c.setGuard(e, f, t)
-	var cluster, local []lb.Endpoint
-	if t.Port != nil && t.Kind != lb.AnyPort {
-		// What the frontend's policy never takes is not written.
-		if p := planOf(c.cfg, t); p.cluster > 0 {
-			cluster = t.Cluster
-		}
-		if p := planOf(c.cfg, t); p.local > 0 {
-			local = t.Local
-		}
-	}
-	c.setPool(e, pool{f, false}, cluster)
-	c.setPool(e, pool{f, true}, local)
+	w := c.want(e, f, t)
+	c.setRow(e, f, w)
+	c.setGuard(e, f, w.sources)
+	c.setPool(e, pool{f, false}, w.cluster)
+	c.setPool(e, pool{f, true}, w.local)
 }
 
-func (c *content) setRow(e *edits, f lb.Frontend, t lb.Target) {
-	var fresh row
-	if t.Port != nil && t.Kind != lb.AnyPort {
-		p := planOf(c.cfg, t)
-		fresh = row{plan: p.name(), dispatched: p.dispatched()}
-		c.need(e, p, p.dispatched())
-		if p.sticky {
-			fresh.sticky = t.Affinity
-			c.needSticky(e, f.NodePort(), fresh)
-		}
-	}
-	old := c.rows[f]
-	c.members[old.plan]--
-	c.members[fresh.plan]++
-	e.clients = e.clients || old.sticky > 0 || fresh.sticky > 0
-	before, after := c.memberships(f, old), c.memberships(f, fresh)
+func (c *content) setRow(e *edits, f lb.Frontend, w wanted) {
+	old, was := c.rows[f]
+	e.clients = e.clients || old.sticky > 0 || w.sticky > 0
+	before, after := c.memberships(f, old), c.memberships(f, w.row)
 	if f.Proto == 0 {
-		_, was := c.rows[f]
-		before, after = clusterIPs(was), clusterIPs(t.Port != nil)
+		before, after = clusterIPs(was), clusterIPs(w.there)
 	}
 	for _, s := range before {
 		if !slices.Contains(after, s) {
@@ -122,7 +145,9 @@ func (c *content) setRow(e *edits, f lb.Frontend, t lb.Target) {
 			e.in(s, c.member(f))
 		}
 	}
-	if c.rows[f] = fresh; t.Port == nil {
+	c.members[old.plan]--
+	c.members[w.plan]++
+	if c.rows[f] = w.row; !w.there {
 		delete(c.rows, f)
 	}
 }
@@ -159,7 +184,7 @@ func (c *content) member(f lb.Frontend) nft.Element {
 // there. Plans that are no longer used stay until the next look at the whole
 // table: there are few.
 func (c *content) need(e *edits, p plan, dispatched bool) {
-	name := p.name()
+	name := c.nameOf(p)
 	use, known := c.plans[name]
 	if known && (use.dispatched || !dispatched) {
 		return
@@ -206,11 +231,7 @@ func (c *content) needSticky(e *edits, nodePort bool, r row) {
 	}
 }
 
-func (c *content) setGuard(e *edits, f lb.Frontend, t lb.Target) {
-	var fresh []netip.Prefix
-	if t.Port != nil && t.Kind == lb.LoadBalancerIP {
-		fresh = t.Sources
-	}
+func (c *content) setGuard(e *edits, f lb.Frontend, fresh []netip.Prefix) {
 	old := c.guards[f]
 	for _, p := range old {
 		if !slices.Contains(fresh, p) {
@@ -254,6 +275,13 @@ func (c *content) setPool(e *edits, p pool, want []lb.Endpoint) {
 
 // place gives the slots of the wanted endpoints, near to the old ones.
 func place(old []netip.AddrPort, want []lb.Endpoint) []netip.AddrPort {
+	if len(old) == 0 {
+		fresh := make([]netip.AddrPort, len(want))
+		for i, w := range want {
+			fresh[i] = w.AddrPort
+		}
+		return fresh
+	}
 	wanted := make(map[netip.AddrPort]bool, len(want))
 	for _, w := range want {
 		wanted[w.AddrPort] = true
@@ -321,23 +349,27 @@ func (c *content) become(want *lb.State) (gone []lb.Frontend) {
 	}
 	before := *c
 	*c = *newContent(c.family, c.cfg)
-	c.pools, c.dispatch, c.remember = before.pools, before.dispatch, before.remember
-	e := newEdits() // not used: the whole is compared
-	keep := map[lb.Frontend]bool{}
+	c.dispatch, c.remember = before.dispatch, before.remember
+	e := newEdits() // only for its shape: the whole is compared
 	for f, t := range want.All() {
-		if f.IPv6() == c.ipv6 {
-			c.set(e, f, t)
-			keep[f] = true
+		if f.IPv6() != c.ipv6 {
+			continue
 		}
-	}
-	for p := range c.pools {
-		if !keep[p.Frontend] {
-			delete(c.pools, p)
+		w := c.want(e, f, t)
+		c.rows[f] = w.row
+		c.members[w.plan]++
+		if len(w.sources) > 0 {
+			c.guards[f] = w.sources
+		}
+		for local, eps := range [][]lb.Endpoint{w.cluster, w.local} {
+			if p := (pool{f, local == 1}); len(eps) > 0 {
+				c.pools[p] = place(before.pools[p], eps[:count(eps)])
+			}
 		}
 	}
 	for a := range want.Loops() {
 		if a.Is6() == c.ipv6 {
-			c.setLoop(e, a, true)
+			c.loops[a] = true
 		}
 	}
 	for i := range c.dispatch {

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -32,20 +33,34 @@ func (p pool) slot(i int) uint32 {
 	return uint32(i)
 }
 
-func frontendKey(f lb.Frontend) []byte {
-	if f.NodePort() {
-		return nft.Bytes(uint8(f.Proto), f.Port)
+// appendAddr and appendKey do what nft.Bytes does, without a detour over
+// interfaces: there are many elements.
+func appendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		four := a.As4()
+		return append(b, four[:]...)
 	}
-	return nft.Bytes(f.Addr, uint8(f.Proto), f.Port)
+	sixteen := a.As16()
+	return append(b, sixteen[:]...)
 }
+
+func appendKey(b []byte, f lb.Frontend) []byte {
+	if !f.NodePort() {
+		b = appendAddr(b, f.Addr)
+	}
+	return append(b, byte(f.Proto), 0, 0, 0, byte(f.Port>>8), byte(f.Port), 0, 0)
+}
+
+func frontendKey(f lb.Frontend) []byte { return appendKey(make([]byte, 0, 24), f) }
 
 func frontendElement(f lb.Frontend) nft.Element { return nft.Element{Key: frontendKey(f)} }
 
 func endpointElement(p pool, i int, to netip.AddrPort) nft.Element {
-	return nft.Element{
-		Key:  append(nft.Bytes(p.slot(i)), frontendKey(p.Frontend)...),
-		Data: nft.Bytes(to.Addr(), to.Port()),
-	}
+	b := binary.NativeEndian.AppendUint32(make([]byte, 0, 48), p.slot(i))
+	b = appendKey(b, p.Frontend)
+	n := len(b)
+	b = append(appendAddr(b, to.Addr()), byte(to.Port()>>8), byte(to.Port()), 0, 0)
+	return nft.Element{Key: b[:n:n], Data: b[n:]}
 }
 
 func loopElement(a netip.Addr) nft.Element { return nft.Element{Key: nft.Bytes(a, a)} }
