@@ -36,7 +36,7 @@ func debianRoot(ctx context.Context, dir, cache string) error {
 	if err := command(ctx, "apt-get", args...); err != nil {
 		return fmt.Errorf("download Debian packages for images: %w", err)
 	}
-	// dpkg -x keeps links to folders, so /bin and the like stay merged into /usr.
+	// Debian's packages still name /bin and the like; they are links into /usr.
 	for _, name := range []string{"bin", "sbin", "lib", "lib64"} {
 		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "usr", name), 0o755),
 			os.Symlink("usr/"+name, filepath.Join(dir, name))); err != nil {
@@ -48,11 +48,30 @@ func debianRoot(ctx context.Context, dir, cache string) error {
 		return err
 	}
 	for _, f := range files {
-		if err := command(ctx, "dpkg-deb", "-x", f, dir); err != nil {
+		if err := unpack(ctx, f, dir); err != nil {
 			return err
 		}
 	}
 	return finishRoot(dir)
+}
+
+// unpack is dpkg -x, but leaves links to folders as they are.
+func unpack(ctx context.Context, deb, dir string) error {
+	read := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", deb)
+	write := exec.CommandContext(ctx, "tar", "-x", "--keep-directory-symlink", "-C", dir)
+	pipe, err := read.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	write.Stdin = pipe
+	if err := read.Start(); err != nil {
+		return fmt.Errorf("unpack %s: %w", deb, err)
+	}
+	text, err := write.CombinedOutput()
+	if err := errors.Join(err, read.Wait()); err != nil {
+		return fmt.Errorf("unpack %s: %w\n%s", deb, err, bytes.TrimSpace(text))
+	}
+	return nil
 }
 
 // finishRoot does what the packages' scripts would have done.
