@@ -27,7 +27,8 @@ type request struct {
 	stats *stats
 }
 
-// replier takes a reply that comes later, from another goroutine.
+// replier takes a reply that comes later, from another goroutine; nil when
+// there will be none.
 type replier interface {
 	reply(client netip.AddrPort, msg []byte)
 }

@@ -95,7 +95,7 @@ func (f *forwarder) start(r *request) ([]byte, verdict) {
 	defer f.mu.Unlock()
 	switch fl := f.flights[string(key)]; {
 	case f.ctx == nil:
-		return wire.Status(r.out, &r.q, wire.ServFail), done
+		return nil, dropped // starting or ending: the client asks again
 	case fl != nil && len(fl.waiters) < maxWaiters:
 		fl.waiters = append(fl.waiters, w)
 	case fl != nil || len(f.flights) >= f.limits.Forwards:
@@ -114,7 +114,8 @@ func (f *forwarder) start(r *request) ([]byte, verdict) {
 func (f *forwarder) fly(ctx context.Context, fl *flight) {
 	defer f.running.Done()
 	m := f.resolve(ctx, &fl.q)
-	if m.expires.After(m.stored) {
+	ended := ctx.Err() != nil
+	if !ended && m.expires.After(m.stored) {
 		f.cache.put(fl.key, m)
 	}
 	f.mu.Lock()
@@ -128,6 +129,12 @@ func (f *forwarder) fly(ctx context.Context, fl *flight) {
 	f.mu.Unlock()
 	now := time.Now()
 	for _, w := range fl.waiters {
+		if ended {
+			// No word is better than a failure: the client asks again, and by then
+			// the next daemon answers.
+			w.late.reply(w.client, nil)
+			continue
+		}
 		w.stats.durations[w.scope].observe(now.Sub(w.began), 1)
 		w.late.reply(w.client, w.stats.replied(w.scope, w.compose(m, now)))
 	}
@@ -140,6 +147,10 @@ func (w *waiter) compose(m *message, now time.Time) []byte {
 	out := make([]byte, 0, w.q.End()+len(m.records)+wire.OptLen)
 	return m.append(out, &w.q, fit{w.limit, now})
 }
+
+// maxPatience is how many timeouts a question may cost in all: a client waits 5
+// seconds, and a third resolver's answer would come too late for it.
+const maxPatience = 2
 
 // resolve asks the resolvers in turn, those that are down last. The answer of
 // one that cannot or will not answer counts only when no other has a better one.
@@ -164,6 +175,9 @@ func (f *forwarder) resolve(ctx context.Context, q *wire.Query) (answer *message
 	}
 	var last *message
 	for _, u := range inOrder(list, now) {
+		if time.Since(now) >= maxPatience*f.limits.Timeout {
+			break
+		}
 		m, err := f.try(ctx, u, question, q)
 		if ctx.Err() != nil {
 			break
@@ -212,15 +226,15 @@ func (f *forwarder) try(ctx context.Context, u *upstream, question *question, q 
 
 // inOrder gives the resolvers that are up, then the others.
 func inOrder(list []*upstream, now time.Time) []*upstream {
-	order := make([]*upstream, 0, len(list))
-	for _, wantDown := range []bool{false, true} {
-		for _, u := range list {
-			if u.down(now) == wantDown {
-				order = append(order, u)
-			}
+	var up, down []*upstream
+	for _, u := range list {
+		if u.usable(now) {
+			up = append(up, u)
+		} else {
+			down = append(down, u)
 		}
 	}
-	return order
+	return append(up, down...)
 }
 
 // failure is the answer when there is none.

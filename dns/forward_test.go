@@ -190,6 +190,30 @@ func TestFailOver(t *testing.T) {
 	}
 }
 
+// TestResolverComesBack: after its time of grace one question tries a resolver
+// that was down, and when it answers all use it again.
+func TestResolverComesBack(t *testing.T) {
+	first, second := newScript(t, silent), newScript(t, address("192.0.2.2", 0))
+	s := startForward(t, first, second)
+	for i := range failLimit {
+		s.ask(t, "udp", fmt.Sprintf("n%d.example.com", i), dns.TypeA)
+	}
+	u := s.forward.resolvers.list(time.Now())[0]
+	now := time.Now()
+	if u.usable(now) {
+		t.Error("usable right after it failed")
+	}
+	later := now.Add(downTime + time.Second)
+	if !u.usable(later) || u.usable(later) {
+		t.Error("want exactly one question to try it again")
+	}
+	first.now(address("192.0.2.1", 0))
+	u.until.Store(0)
+	for i := range 3 {
+		expect(t, s.ask(t, "udp", fmt.Sprintf("b%d.example.com", i), dns.TypeA), "NOERROR 192.0.2.1")
+	}
+}
+
 func TestAllDead(t *testing.T) {
 	s := startForward(t, newScript(t, silent))
 	expect(t, s.ask(t, "udp", "www.example.com", dns.TypeA), "SERVFAIL")

@@ -239,6 +239,9 @@ func (d *DNS) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 type udpReplier struct{ conn *net.UDPConn }
 
 func (u udpReplier) reply(client netip.AddrPort, msg []byte) {
+	if msg == nil {
+		return
+	}
 	// A reply that cannot be sent is lost, as on any network; the client asks again.
 	_, _ = u.conn.WriteToUDPAddrPort(msg, client)
 }

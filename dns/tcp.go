@@ -141,6 +141,9 @@ func (c *tcpConn) serve(d *DNS, counters *stats) {
 // reply writes one reply. A client that does not read is not waited for.
 func (c *tcpConn) reply(_ netip.AddrPort, msg []byte) {
 	<-c.slots
+	if msg == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	framed := make([]byte, 2, 2+len(msg))

@@ -37,7 +37,19 @@ type upstream struct {
 	failures  atomic.Uint64
 }
 
-func (u *upstream) down(now time.Time) bool { return now.UnixNano() < u.until.Load() }
+// usable reports whether it is to be asked before those that are down. When its
+// time is over one question tries it; the others go on avoiding it until that
+// one is answered.
+func (u *upstream) usable(now time.Time) bool {
+	until := u.until.Load()
+	switch {
+	case u.fails.Load() < failLimit:
+		return true
+	case now.UnixNano() < until:
+		return false
+	}
+	return u.until.CompareAndSwap(until, now.Add(downTime).UnixNano())
+}
 
 func (u *upstream) note(ok bool, now time.Time) {
 	if ok {
