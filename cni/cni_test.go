@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -163,6 +164,21 @@ func TestKilledDaemon(t *testing.T) {
 	if again.log.has("repaired") || again.log.has("set route") {
 		t.Error("a restarted daemon changed what was right")
 	}
+}
+
+// TestStop: asked to end, the feature ends, leaves no goroutine, and leaves the
+// network as it is.
+func TestStop(t *testing.T) {
+	_, n1, _, d1, _, outside := two(t)
+	a := n1.AddPod("a")
+	outside.ServeTCP(80)
+	if err := d1.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := d1.cmd.Wait(); err != nil {
+		t.Fatalf("end of the daemon: %v", err)
+	}
+	a.Expect("tcp", cnitest.At(outside.IP, 80), "outside", n1.IP)
 }
 
 // TestNothingBeforeSynced: without a list of nodes nothing is touched, and

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"nodelet/cni/cnitest"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
@@ -61,10 +63,6 @@ func beDaemon(text string) error {
 		return err
 	}
 	st, writers := store.New()
-	feature, err := New(cfg, Deps{Store: st, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-	if err != nil {
-		return err
-	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	go func() {
@@ -80,7 +78,15 @@ func beDaemon(text string) error {
 			writers.Nodes.Replace(all)
 		}
 	}()
-	return feature.Run(ctx)
+	notOurs := goleak.IgnoreCurrent()
+	feature, err := New(cfg, Deps{Store: st, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	if err != nil {
+		return err
+	}
+	if err := feature.Run(ctx); err != nil {
+		return err
+	}
+	return goleak.Find(notOurs)
 }
 
 // daemon is the feature running in a node's namespace.

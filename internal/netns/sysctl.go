@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // sysctlRoot shows the network sysctls of the calling thread's namespace.
@@ -15,37 +17,55 @@ const sysctlRoot = "/proc/sys/net"
 // as "ipv4/ip_forward". Slashes and not dots, because names of links may hold
 // dots. The error wraps os.ErrNotExist when this kernel does not have it.
 func ReadSysctl(key string) (string, error) {
-	path, err := sysctlPath(key)
-	if err != nil {
-		return "", err
-	}
-	b, err := os.ReadFile(path)
+	value, err := withSysctl(key, unix.O_RDONLY, readValue)
 	if err != nil {
 		return "", fmt.Errorf("read sysctl net/%s: %w", key, err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	return value, nil
 }
 
 // WriteSysctl writes a network sysctl and says whether that changed anything.
 func WriteSysctl(key, value string) (changed bool, err error) {
 	old, err := ReadSysctl(key)
-	if err != nil {
+	if err != nil || old == value {
 		return false, err
 	}
-	if old == value {
-		return false, nil
+	_, err = withSysctl(key, unix.O_WRONLY, func(fd int) (string, error) {
+		_, err := unix.Write(fd, []byte(value))
+		return "", err
+	})
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return false, fmt.Errorf("write sysctl net/%s=%s (needs root and a writable /proc/sys): %w", key, value, err)
 	}
-	path, err := sysctlPath(key)
 	if err != nil {
-		return false, err
-	}
-	if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
-		if errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "read-only") {
-			return false, fmt.Errorf("write sysctl net/%s=%s (needs root and a writable /proc/sys): %w", key, value, err)
-		}
 		return false, fmt.Errorf("write sysctl net/%s=%s: %w", key, value, err)
 	}
 	return true, nil
+}
+
+// withSysctl uses bare system calls: these files cannot be waited for, and
+// nodelet-cni opens several for each pod.
+func withSysctl(key string, flags int, use func(fd int) (string, error)) (string, error) {
+	path, err := sysctlPath(key)
+	if err != nil {
+		return "", err
+	}
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	return use(fd)
+}
+
+// readValue reads in one go, as sysctls want it; the longest are far shorter.
+func readValue(fd int) (string, error) {
+	buf := make([]byte, 4096)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(buf[:n])), nil
 }
 
 // sysctlPath refuses keys that would leave the tree: parts of them are names

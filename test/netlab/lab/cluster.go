@@ -87,18 +87,19 @@ func (c Cluster) join(ctx context.Context, n *Node) error {
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("start nodelet node on %s: %w", n.Name, err)
 	}
-	return c.waitSocket(ctx, n, log.Name())
+	return c.waitRuntime(ctx, n, log.Name())
 }
 
-// waitSocket returns when the daemon answers.
-func (c Cluster) waitSocket(ctx context.Context, n *Node, log string) error {
+// waitRuntime returns when the daemon answers and has its container runtime.
+func (c Cluster) waitRuntime(ctx context.Context, n *Node, log string) error {
 	for {
-		if _, err := n.Run(ctx, c.nodelet(), "status"); err == nil {
+		_, err := n.Run(ctx, c.nodelet(), "images", "list")
+		if err == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("nodelet on %s does not answer, see %s: %w", n.Name, log, ctx.Err())
+			return fmt.Errorf("nodelet on %s is not up, see %s: %w", n.Name, log, err)
 		case <-time.After(poll):
 		}
 	}
