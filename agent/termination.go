@@ -15,6 +15,7 @@ import (
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/agent/podplan"
+	"nodelet/agent/server/crilog"
 	"nodelet/internal/model"
 )
 
@@ -106,22 +107,25 @@ func fromLog(path string) string {
 	return lastWords(data)
 }
 
-// lastWords takes the text out of the end of a CRI log: "time stream F|P text" lines.
+// lastWords takes the text out of the end of a CRI log. Lines of both outputs
+// may lie between the parts of one.
 func lastWords(log []byte) string {
 	var lines []string
-	open := false
-	for line := range bytes.Lines(log) {
-		parts := bytes.SplitN(bytes.TrimSuffix(line, []byte("\n")), []byte(" "), 4)
-		if len(parts) < 4 {
+	open := map[crilog.Stream]int{} // the line that goes on
+	for raw := range bytes.Lines(log) {
+		line, err := crilog.Parse(bytes.TrimSuffix(raw, []byte("\n")))
+		if err != nil {
 			continue
 		}
-		text := string(parts[3])
-		if open {
-			lines[len(lines)-1] += text
+		if i, ok := open[line.Stream]; ok {
+			lines[i] += string(line.Text)
 		} else {
-			lines = append(lines, text)
+			open[line.Stream] = len(lines)
+			lines = append(lines, string(line.Text))
 		}
-		open = string(parts[2]) == "P"
+		if !line.Partial {
+			delete(open, line.Stream)
+		}
 	}
 	if len(lines) > maxMessageLines {
 		lines = lines[len(lines)-maxMessageLines:]

@@ -65,9 +65,16 @@ func (m *maker) containerConfig(sb *model.Sandbox, c ctr, attempt uint32) (*runt
 		config.Envs = append(config.Envs, &runtimev1.KeyValue{Key: e.name, Value: []byte(e.value)})
 	}
 	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
-		config.StopSignal = runtimev1.Signal(runtimev1.Signal_value[string(*c.Lifecycle.StopSignal)])
+		config.StopSignal = signal(*c.Lifecycle.StopSignal)
 	}
 	return config, nil
+}
+
+// signal is a signal in CRI's words, where SIGRTMIN+1 is SIGNAL_SIGRTMINPLUS1.
+// An unknown one is 0: the image's own.
+func signal(s corev1.Signal) runtimev1.Signal {
+	name := strings.NewReplacer("+", "PLUS", "-", "MINUS").Replace(string(s))
+	return runtimev1.Signal(runtimev1.Signal_value["SIGNAL_"+name])
 }
 
 // joinTarget puts an ephemeral container into the process namespace of the container it looks at.

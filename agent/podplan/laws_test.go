@@ -201,7 +201,9 @@ func drawFacts(t *rapid.T, pod *corev1.Pod) Facts {
 }
 
 func drawContainers(t *rapid.T, rt *model.PodRuntime, c ctr, notes *Notes) {
-	span := func(name string) time.Time { return now.Add(-time.Duration(rapid.IntRange(1, 900).Draw(t, name)) * time.Second) }
+	span := func(name string) time.Time {
+		return now.Add(-time.Duration(rapid.IntRange(1, 900).Draw(t, name)) * time.Second)
+	}
 	for n := rapid.IntRange(0, 2).Draw(t, "attempts") - 1; n >= 0; n-- {
 		x := model.Container{
 			ID: fmt.Sprintf("%s-%d", c.Name, n), Name: c.Name, Attempt: uint32(n), Created: span("created"),
