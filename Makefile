@@ -15,6 +15,7 @@ export GOWORK := off
 # So that `sudo make` finds a Go that is only on the caller's PATH.
 export PATH := $(PATH):/usr/local/go/bin:/usr/lib/go/bin
 
+# A tag can be added right behind it: $(GOBUILD),more.
 GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS)
 LDFLAGS := -s -w -X nodelet/internal/version.Version=$(VERSION)
 CP_LDFLAGS := -s -w -X nodelet/controlplane/serve.Version=$(VERSION) \
@@ -61,7 +62,7 @@ $(BIN)/nodelet:
 $(BIN)/nodelet-cni:
 	@echo "build nodelet-cni"; $(GOBUILD) -ldflags "$(LDFLAGS)" -o $@ ./cmd/nodelet-cni
 $(BIN)/containerd-shim-runc-v2:
-	@echo "build containerd-shim-runc-v2"; $(GOBUILD) -ldflags "-s -w" -o $@ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+	@echo "build containerd-shim-runc-v2"; $(GOBUILD),no_grpc -ldflags "-s -w" -o $@ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
 $(BIN)/nodelet-controlplane:
 	@echo "build nodelet-controlplane (minutes on the first build)"; cd controlplane && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(CP_LDFLAGS)" -o $@ ./cmd/nodelet-controlplane
 
