@@ -275,6 +275,17 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
+// A pull whose answer is lost has done its work: nobody waits for a back-off.
+func TestPullWhoseAnswerIsLost(t *testing.T) {
+	run(t, critest.Config{}, func(t *testing.T, w *world) {
+		w.server.Inject(critest.Fault{Op: "PullImage", Kind: critest.Lose})
+		if v := w.plan(want{pod: "a", image: "x:1", policy: corev1.PullIfNotPresent}, time.Second); v.State != model.ImagePresent {
+			t.Errorf("got %+v", v)
+		}
+		w.pulls("0s x:1")
+	})
+}
+
 func TestInvalidName(t *testing.T) {
 	run(t, critest.Config{}, func(t *testing.T, w *world) {
 		v := w.plan(want{pod: "a", image: "Bad Name", policy: corev1.PullAlways}, time.Hour)

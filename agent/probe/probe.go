@@ -180,7 +180,7 @@ func (p *Probes) spread(key model.ProbeKey, facts probeplan.Facts, now time.Time
 		return 0
 	}
 	c := facts.Runtime.Latest(key.Container)
-	if c == nil || c.Started.After(p.start) {
+	if c == nil || !c.Started.Before(p.start) {
 		return 0
 	}
 	h := fnv.New32a()
