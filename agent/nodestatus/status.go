@@ -183,6 +183,7 @@ func (n *NodeStatus) awaitApplied(ctx context.Context) {
 		now := n.missing(snap)
 		if !slices.Equal(before, now) {
 			signal(n.wake)
+			signal(n.poke) // with the pod network set up, the runtime's network becomes ready
 		}
 		before = now
 	}
