@@ -306,19 +306,24 @@ func (tx *Tx) FlushSet(t Table, name string) {
 // AddElements adds elements. A map's key that is there with other data must be
 // deleted first, in the same Tx.
 func (tx *Tx) AddElements(t Table, s *Set, es []Element) {
-	tx.elements(unix.NFT_MSG_NEWSETELEM, "add", t, s, es)
+	tx.elements(op{verb: "add", table: t, name: s.Name}, s, es)
 }
 
 // DeleteElements removes elements; each must be there.
 func (tx *Tx) DeleteElements(t Table, s *Set, es []Element) {
-	tx.elements(unix.NFT_MSG_DELSETELEM, "delete", t, s, es)
+	tx.elements(op{verb: "delete", table: t, name: s.Name}, s, es)
 }
 
-func (tx *Tx) elements(typ uint16, verb string, t Table, s *Set, es []Element) {
+func (tx *Tx) elements(o op, s *Set, es []Element) {
+	typ := uint16(unix.NFT_MSG_NEWSETELEM)
+	if o.verb == "delete" {
+		typ = unix.NFT_MSG_DELSETELEM
+	}
 	for len(es) > 0 {
 		n := min(len(es), chunk)
-		done := tx.message(typ, unix.NLM_F_CREATE, op{verb: verb, table: t, name: s.Name, count: n})
-		tx.e.str(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name)
+		o.count = n
+		done := tx.message(typ, unix.NLM_F_CREATE, o)
+		tx.e.str(unix.NFTA_SET_ELEM_LIST_TABLE, o.table.Name)
 		tx.e.str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
 		list := tx.e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 		for i := range es[:n] {
