@@ -1,12 +1,15 @@
 package cni
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"nodelet/cni/link"
 	"nodelet/cni/ruleset"
@@ -63,7 +66,50 @@ func inventory(ctx context.Context, cfg Config) (things []thing, err error) {
 }
 
 func confFiles(_ context.Context, cfg Config) ([]thing, error) {
-	return existing(cfg.ConfListPath(), cfg.ConfListPath()+".new")
+	things, err := existing(cfg.ConfListPath(), cfg.ConfListPath()+".new")
+	cached, err2 := cachedResults(cfg, cacheDir)
+	return append(things, cached...), errors.Join(err, err2)
+}
+
+// cacheDir is where libcni, on behalf of every runtime that uses it, keeps the
+// results of ADD until DEL; containerd has no option for another place.
+const cacheDir = "/var/lib/cni"
+
+// cachedResults are those results that this node's plugin has given, which
+// show by the state directory in the configuration they were made with. The
+// directories go when nothing else is in them.
+func cachedResults(cfg Config, dir string) (things []thing, err error) {
+	results := filepath.Join(dir, "results")
+	entries, err := os.ReadDir(results)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list cached network results: %w", err)
+	}
+	if len(entries) == 0 { // libcni made it, and DEL has emptied it
+		return []thing{{"empty directory " + results, func() error {
+			err := os.Remove(results)
+			_ = os.Remove(dir)
+			return err
+		}}}, nil
+	}
+	for _, e := range entries {
+		path := filepath.Join(results, e.Name())
+		text, err := os.ReadFile(path)
+		var cached struct {
+			Config []byte `json:"config"`
+		}
+		ours := err == nil && json.Unmarshal(text, &cached) == nil && bytes.Contains(cached.Config, []byte(strconv.Quote(cfg.StateDir)))
+		if ours {
+			things = append(things, thing{"file " + path, func() error {
+				err := os.Remove(path)
+				_, _ = os.Remove(results), os.Remove(dir)
+				return err
+			}})
+		}
+	}
+	return things, nil
 }
 
 // stateFiles are the state directory and the namespaces of sandboxes whose

@@ -80,9 +80,8 @@ type CNI struct {
 	wake chan struct{}
 	// suspects are host ends of links that looked broken last time; the loop's own.
 	suspects map[string]bool
-	// said keeps the texts that are logged already; the loop's own. There is one
-	// for each node and reason at most.
-	said map[string]bool
+	// said holds what the last sync had to say, saying what this one has; the loop's own.
+	said, saying map[string]bool
 	// firewallSeen is when all foreign firewalls were last found to let pods pass.
 	firewallSeen time.Time
 }
@@ -92,7 +91,7 @@ func New(cfg Config, deps Deps) (*CNI, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &CNI{cfg: cfg, deps: deps, wake: make(chan struct{}, 1), said: map[string]bool{}}, nil
+	return &CNI{cfg: cfg, deps: deps, wake: make(chan struct{}, 1)}, nil
 }
 
 // Run keeps the node's pod network until ctx ends. What it made stays: pods
@@ -143,6 +142,7 @@ func sleep(ctx context.Context, d time.Duration) {
 // idempotent; a part that fails does not keep the others from being done, but
 // only a sound network is announced to the runtime.
 func (c *CNI) sync(ctx context.Context, snap *store.Snapshot) error {
+	c.said, c.saying = c.saying, map[string]bool{}
 	conn, err := nl.Open()
 	if err != nil {
 		return err
@@ -175,11 +175,11 @@ func (c *CNI) sync(ctx context.Context, snap *store.Snapshot) error {
 	return errors.Join(err, c.announce(network))
 }
 
-// say logs a text once.
+// say logs a text, unless the last sync has said it too.
 func (c *CNI) say(level slog.Level, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
+	c.saying[text] = true
 	if !c.said[text] {
-		c.said[text] = true
 		c.deps.Log.Log(context.Background(), level, "pod network: "+text)
 	}
 }

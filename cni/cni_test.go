@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -271,6 +272,8 @@ func TestCleanup(t *testing.T) {
 		after, err = Residue(context.Background(), d1.cfg)
 		return err
 	})
+	// Other runtimes of this machine share libcni's directory.
+	before = slices.DeleteFunc(before, func(s string) bool { return strings.Contains(s, cacheDir) })
 	// Configuration, table, two links, four routes, two namespaces, the state.
 	if len(after) != 0 || len(before) != 11 {
 		t.Errorf("before cleanup: %d things: %v\nafter: %v", len(before), before, after)
@@ -284,6 +287,47 @@ func TestCleanup(t *testing.T) {
 		t.Error("the state directory is still there")
 	}
 	n1.Do(func() error { return Cleanup(context.Background(), d1.cfg, slog.New(slog.DiscardHandler)) }) // once more
+}
+
+// TestCachedResults: of what runtimes keep of ADD's answers only this node's goes.
+func TestCachedResults(t *testing.T) {
+	lab := cnitest.New(t)
+	n := lab.Node("node1", bin, "10.244.1.0/24")
+	n.AddPod("a")
+	cache := filepath.Join(lab.Dir, "node1", "cache")
+	for path, text := range map[string]string{"other": `{"config":"e30="}`, "broken": "{"} {
+		if err := os.WriteFile(filepath.Join(cache, "results", path), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := config(lab, n)
+	other := cfg
+	other.StateDir = filepath.Dir(cfg.StateDir)
+	if things, err := cachedResults(other, cache); err != nil || len(things) != 0 {
+		t.Errorf("another node's: %v %v", things, err)
+	}
+	things, err := cachedResults(cfg, cache)
+	if err != nil || len(things) != 1 || !strings.HasSuffix(things[0].name, "nodelet-a-eth0") {
+		t.Fatalf("ours: %v %v", things, err)
+	}
+	if err := things[0].remove(); err != nil {
+		t.Error(err)
+	}
+	left, err := os.ReadDir(filepath.Join(cache, "results"))
+	if err != nil || len(left) != 2 {
+		t.Errorf("left: %v %v", left, err)
+	}
+	for _, e := range left {
+		if err := os.Remove(filepath.Join(cache, "results", e.Name())); err != nil {
+			t.Error(err)
+		}
+	}
+	if things, err = cachedResults(cfg, cache); err != nil || len(things) != 1 || things[0].remove() != nil {
+		t.Errorf("an empty directory: %v %v", things, err)
+	}
+	if _, err := os.Stat(cache); err == nil {
+		t.Error("the empty directories are left")
+	}
 }
 
 func TestConfigIsValidated(t *testing.T) {
