@@ -166,46 +166,58 @@ func fill(t Tree, p Payload, now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	made := map[string]bool{}
+	w := filler{t, p, map[string]bool{dir: true}}
 	for _, f := range p.Files {
-		if err := parents(t, dir, path.Dir(f.Path), p, made); err != nil {
-			return "", err
-		}
-		name := path.Join(dir, f.Path)
-		if err := t.WriteFile(name, f.Data, 0o600); err != nil {
-			return "", err
-		}
-		if err := own(t, name, int(f.UID), int(p.GID), f.Mode); err != nil {
+		if err := w.file(path.Join(dir, f.Path), f); err != nil {
 			return "", err
 		}
 	}
-	return dir, own(t, dir, -1, int(p.GID), p.DirMode)
+	return dir, w.own(dir, p.directory())
 }
 
-// parents makes the directory sub of dir and those above it.
-func parents(t Tree, dir, sub string, p Payload, made map[string]bool) error {
-	if sub == "." || made[sub] {
+// directory is how a directory is owned.
+func (p Payload) directory() File { return File{Mode: p.DirMode, UID: -1} }
+
+// filler writes files and the directories above them.
+type filler struct {
+	t    Tree
+	p    Payload
+	made map[string]bool
+}
+
+func (w filler) file(name string, f File) error {
+	if err := w.parents(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := w.t.WriteFile(name, f.Data, 0o600); err != nil {
+		return err
+	}
+	return w.own(name, f)
+}
+
+// parents makes a directory and those above it, which ends at the one made first.
+func (w filler) parents(dir string) error {
+	if w.made[dir] {
 		return nil
 	}
-	if err := parents(t, dir, path.Dir(sub), p, made); err != nil {
+	if err := w.parents(path.Dir(dir)); err != nil {
 		return err
 	}
-	made[sub] = true
-	name := path.Join(dir, sub)
-	if err := t.Mkdir(name, 0o700); err != nil {
+	w.made[dir] = true
+	if err := w.t.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	return own(t, name, -1, int(p.GID), p.DirMode)
+	return w.own(dir, w.p.directory())
 }
 
 // own sets owner and mode, in this order: a change of owner clears the set-group-id bit.
-func own(t Tree, name string, uid, gid int, mode uint32) error {
-	if uid >= 0 || gid >= 0 {
-		if err := t.Chown(name, uid, gid); err != nil {
+func (w filler) own(name string, as File) error {
+	if as.UID >= 0 || w.p.GID >= 0 {
+		if err := w.t.Chown(name, int(as.UID), int(w.p.GID)); err != nil {
 			return err
 		}
 	}
-	return t.Chmod(name, FileMode(mode))
+	return w.t.Chmod(name, FileMode(as.Mode))
 }
 
 // FileMode translates a kernel mode to Go's.
