@@ -95,8 +95,9 @@ type DNS struct {
 	host   Host
 	health reconcile.Health
 
-	zone  atomic.Pointer[zone.Zone]
-	bound atomic.Pointer[error] // nil: not tried yet; points to nil: listening
+	zone atomic.Pointer[zone.Zone]
+	// nil: not tried yet; pointing to nil: the sockets are open, the addresses there.
+	bound, hostErr atomic.Pointer[error]
 
 	chain   []step
 	cache   *cache
@@ -164,12 +165,18 @@ func (d *DNS) syncLoop() *reconcile.Loop {
 	}
 }
 
-// Ready is nil when cluster names are answered: the zone is synced and all sockets are open.
+// Ready is nil when cluster names are answered: the addresses are there, all
+// sockets are open, and the zone is synced.
 func (d *DNS) Ready() error {
 	if err := d.bound.Load(); err == nil {
 		return errors.New("dns is not listening yet")
 	} else if *err != nil {
 		return *err
+	}
+	if err := d.hostErr.Load(); d.c.Link != "" && err == nil {
+		return errors.New("dns has not added its addresses yet")
+	} else if err != nil && *err != nil {
+		return fmt.Errorf("add dns addresses: %w", *err)
 	}
 	if !d.zone.Load().Synced() {
 		return errors.New("dns waits for Services and EndpointSlices from the API")

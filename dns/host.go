@@ -23,8 +23,11 @@ const hostCheck = 30 * time.Second
 type Host interface {
 	// Observe lists what is there, one line each.
 	Observe(ctx context.Context) ([]string, error)
-	// Apply adds what is missing and lists it.
-	Apply(ctx context.Context) ([]string, error)
+	// ApplyAddrs adds the addresses that are missing and lists them.
+	ApplyAddrs(ctx context.Context) ([]string, error)
+	// ApplyRules adds the rules that are missing and lists them. Queries are
+	// answered without them as well.
+	ApplyRules(ctx context.Context) ([]string, error)
 	// Remove takes away all that Observe lists.
 	Remove(ctx context.Context) error
 }
@@ -67,10 +70,10 @@ func (k kernelHost) Observe(ctx context.Context) ([]string, error) {
 	return found, errors.Join(errAddrs, errRules)
 }
 
-// Apply adds the addresses and the rules that are missing.
-func (k kernelHost) Apply(ctx context.Context) ([]string, error) {
+// ApplyAddrs adds the addresses that are missing.
+func (k kernelHost) ApplyAddrs(context.Context) ([]string, error) {
 	var added []string
-	errAddrs := k.withLink(func(c *nl.Conn, link int) error {
+	err := k.withLink(func(c *nl.Conn, link int) error {
 		have, err := k.present(c, link)
 		errs := []error{err}
 		for _, a := range k.addrs {
@@ -85,10 +88,16 @@ func (k kernelHost) Apply(ctx context.Context) ([]string, error) {
 		}
 		return errors.Join(errs...)
 	})
+	return added, err
+}
+
+// ApplyRules adds the rules that keep connection tracking away.
+func (k kernelHost) ApplyRules(ctx context.Context) ([]string, error) {
 	if !k.noTrack {
-		return added, errAddrs
+		return nil, nil
 	}
-	errRules := k.withRules(func(c *nft.Conn) error {
+	var added []string
+	err := k.withRules(func(c *nft.Conn) error {
 		want := noTrackRules(k.addrs, k.port)
 		changed, err := c.Ensure(ctx, &want)
 		if changed {
@@ -96,10 +105,7 @@ func (k kernelHost) Apply(ctx context.Context) ([]string, error) {
 		}
 		return err
 	})
-	if errRules != nil {
-		errRules = fmt.Errorf("keep connection tracking off dns packets (they are served all the same): %w", errRules)
-	}
-	return added, errors.Join(errAddrs, errRules)
+	return added, err
 }
 
 // Remove takes away the addresses and the table.
@@ -176,18 +182,15 @@ func noTrackRules(addrs []netip.Addr, port uint16) nft.Ruleset {
 func (d *DNS) keepHost(ctx context.Context) error {
 	ticker := time.NewTicker(hostCheck)
 	defer ticker.Stop()
-	last := ""
+	var lastAddrs, lastRules string
 	for {
-		added, err := d.host.Apply(ctx)
-		if len(added) > 0 {
+		addrs, errAddrs := d.host.ApplyAddrs(ctx)
+		d.hostErr.Store(&errAddrs)
+		d.logNew(&lastAddrs, "apply dns addresses: pods get no answers without them", errAddrs)
+		rules, errRules := d.host.ApplyRules(ctx)
+		d.logNew(&lastRules, "apply dns rules: queries are answered, but tracked by the kernel", errRules)
+		if added := slices.Concat(addrs, rules); len(added) > 0 {
 			d.log.Info("applied to the host", "added", added)
-		}
-		if err != nil && err.Error() != last {
-			d.log.Error("apply to the host", "err", err)
-		}
-		last = ""
-		if err != nil {
-			last = err.Error()
 		}
 		select {
 		case <-ctx.Done():
@@ -195,6 +198,18 @@ func (d *DNS) keepHost(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// logNew logs an error that is not the one logged last.
+func (d *DNS) logNew(last *string, what string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != *last && err != nil {
+		d.log.Error(what, "err", err)
+	}
+	*last = text
 }
 
 // Cleanup removes what stays when the daemon ends: addresses and rules. It is

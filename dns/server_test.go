@@ -281,6 +281,39 @@ func (s *server) asksThrice() bool {
 	return false
 }
 
+// brokenHost has no address to give.
+type brokenHost struct{}
+
+func (brokenHost) Observe(context.Context) ([]string, error) { return nil, nil }
+func (brokenHost) ApplyAddrs(context.Context) ([]string, error) {
+	return nil, errors.New("no permission")
+}
+func (brokenHost) ApplyRules(context.Context) ([]string, error) {
+	return nil, errors.New("no nftables")
+}
+func (brokenHost) Remove(context.Context) error { return nil }
+
+// TestNotReadyWithoutAddress: the sockets open all the same, but nobody reaches them.
+func TestNotReadyWithoutAddress(t *testing.T) {
+	s := start(t, nil)
+	s.sync()
+	s.stop()
+	c := s.c
+	c.Link = "lo"
+	d, err := New(c, Deps{Store: s.store, Log: discard(), Host: brokenHost{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	eventually(t, "the reason", func() bool {
+		err := d.Ready()
+		return err != nil && strings.Contains(err.Error(), "no permission")
+	})
+}
+
 // TestBugIsSurvived: a query that meets a bug is dropped, the next one is answered.
 func TestBugIsSurvived(t *testing.T) {
 	s := start(t, nil)
