@@ -108,7 +108,8 @@ func (a *Agent) latest(uid model.UID) *model.PodRuntime {
 func (a *Agent) preStop(j job, x podplan.PreStop) {
 	deadline := time.Now().Add(x.Within)
 	a.noteStopping(j, x.ID, x.Name, x.Why)
-	a.flights.launch(j.uid, x.ID, flight{kind: "preStop", deadline: deadline}, func(ctx context.Context) {
+	over := func() bool { return a.notes.of(j.uid).Containers[x.ID].PreStopDone }
+	a.flights.launch(j.uid, x.ID, flight{kind: "preStop", deadline: deadline, over: over}, func(ctx context.Context) {
 		limited, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
 		err := a.deps.RunHook(limited, a.hook(j, x.ID, x.Name, x.Handler))

@@ -23,6 +23,9 @@ type flight struct {
 	kind string
 	// deadline is when it should be over at the latest.
 	deadline time.Time
+	// over tells whether it has been done already, for what must not be done
+	// again by a plan that was made a moment before it ended; may be nil.
+	over func() bool
 	cancel   context.CancelFunc
 }
 
@@ -49,6 +52,8 @@ func (f *flights) launch(uid model.UID, id string, next flight, do func(context.
 			return false
 		}
 		old.cancel()
+	} else if next.over != nil && next.over() {
+		return false
 	}
 	ctx, cancel := context.WithCancel(f.ctx)
 	next.cancel = cancel

@@ -437,3 +437,11 @@ func (o *observer) doubtful(uid model.UID) bool {
 	defer o.mu.Unlock()
 	return o.doubts[uid]
 }
+
+// unknown: the runtime has something of the pod that this process never saw in
+// full. Until then nothing can be said about it.
+func (o *observer) unknown(uid model.UID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.doubts[uid] && o.seen[uid] == 0
+}

@@ -78,8 +78,8 @@ func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot
 		r.forget(uid)
 		return 0, nil
 	}
-	if r.agent.observer.doubtful(uid) {
-		return 0, nil // its worker looks at it, and that wakes this one when something is new
+	if r.agent.observer.unknown(uid) {
+		return 0, nil // its first observation wakes this loop
 	}
 	now := time.Now()
 	plan := podplan.Make(r.agent.facts(uid, snap, now), now)
