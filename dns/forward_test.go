@@ -97,7 +97,14 @@ func raw(f func(reply []byte) []byte) dns.HandlerFunc {
 
 func startForward(t testing.TB, upstreams ...*script) *server {
 	t.Helper()
+	return startPatient(t, 4*time.Second, upstreams...)
+}
+
+// startPatient gives each resolver that long to answer.
+func startPatient(t testing.TB, timeout time.Duration, upstreams ...*script) *server {
+	t.Helper()
 	s := start(t, func(c *Config) {
+		c.Limits.Timeout = timeout
 		for _, u := range upstreams {
 			c.Upstreams = append(c.Upstreams, u.addr)
 		}
@@ -175,7 +182,7 @@ func TestNoResolvers(t *testing.T) {
 
 func TestFailOver(t *testing.T) {
 	dead, good := newScript(t, silent), newScript(t, address("192.0.2.1", 0))
-	s := startForward(t, dead, good)
+	s := startPatient(t, time.Second, dead, good)
 	for i := range failLimit + 3 {
 		expect(t, s.ask(t, "udp", fmt.Sprintf("n%d.example.com", i), dns.TypeA), "NOERROR 192.0.2.1")
 	}
@@ -194,7 +201,7 @@ func TestFailOver(t *testing.T) {
 // that was down, and when it answers all use it again.
 func TestResolverComesBack(t *testing.T) {
 	first, second := newScript(t, silent), newScript(t, address("192.0.2.2", 0))
-	s := startForward(t, first, second)
+	s := startPatient(t, time.Second, first, second)
 	for i := range failLimit {
 		s.ask(t, "udp", fmt.Sprintf("n%d.example.com", i), dns.TypeA)
 	}
@@ -215,7 +222,7 @@ func TestResolverComesBack(t *testing.T) {
 }
 
 func TestAllDead(t *testing.T) {
-	s := startForward(t, newScript(t, silent))
+	s := startPatient(t, 300*time.Millisecond, newScript(t, silent))
 	expect(t, s.ask(t, "udp", "www.example.com", dns.TypeA), "SERVFAIL")
 	if st := s.Stats(); st.ForwardErrors != 1 {
 		t.Errorf("stats %+v", st)
