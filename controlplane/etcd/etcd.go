@@ -124,7 +124,7 @@ func LongestSocket(socket string) string { return httpSocket(socket) }
 // apart, gRPC connections need not be told from HTTP ones by their first bytes.
 func httpSocket(socket string) string { return socket + ".http" }
 
-// Failed delivers one error when the member dies by itself.
+// Failed delivers one error when the member dies by itself after Wait.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 // Stop ends the member after everything acknowledged is on disk.

@@ -61,6 +61,7 @@ func (c *controlPlane) prepare(ctx context.Context) (*apiserver.Server, error) {
 		if err := c.database.Wait(ctx); err != nil {
 			return err
 		}
+		go func() { report(c.failed, <-c.database.Failed()) }() // from here on: before it is Wait's
 		c.progress("etcd ready", begin)
 		return nil
 	})
@@ -101,11 +102,6 @@ func (c *controlPlane) startDatabase(ctx context.Context) (err error) {
 		return err
 	}
 	c.endpoints = []string{etcd.Endpoint(socket)}
-	go func() {
-		if err, ok := <-c.database.Failed(); ok {
-			report(c.failed, err)
-		}
-	}()
 	return nil
 }
 
