@@ -69,11 +69,19 @@ func checkLaws(t *rapid.T, f Facts, plan Plan) {
 				fail("running container %s is removed", a.ID)
 			}
 		case CreateContainer:
-			if last := rt.Latest(a.Config.Metadata.Name); last != nil && (living[last.ID] || last.Attempt >= a.Config.Metadata.Attempt) {
-				fail("%s beside attempt %d", a, last.Attempt)
+			for _, c := range rt.Containers {
+				if c.Name == a.Config.Metadata.Name && (living[c.ID] || c.Attempt >= a.Config.Metadata.Attempt) {
+					fail("%s beside attempt %d", a, c.Attempt)
+				}
 			}
 			if plan.Stopping {
 				fail("%s in a pod that is being stopped", a)
+			}
+		case StartContainer:
+			for _, c := range rt.Containers {
+				if c.Name == a.Name && living[c.ID] {
+					fail("%s beside attempt %d", a, c.Attempt)
+				}
 			}
 		case KillContainer:
 			if !living[a.ID] || a.Grace < minGrace {

@@ -1,6 +1,7 @@
 package podplan
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -159,7 +160,7 @@ func (m *maker) run() {
 		m.stop(Why{Reason: "Completed"})
 		return
 	}
-	for _, k := range todo.kill {
+	for _, k := range append(todo.kill, m.superseded(sb)...) {
 		m.kill(k)
 	}
 	if !m.leave(sb) {
@@ -217,6 +218,21 @@ func (m *maker) leave(sb *model.Sandbox) bool {
 		}
 	}
 	return gone
+}
+
+// superseded gives the containers that run although a newer one of their name
+// exists: a request to start them was thought lost and was not.
+func (m *maker) superseded(sb *model.Sandbox) (all []stopping) {
+	for i := range m.rt.Containers {
+		c := &m.rt.Containers[i]
+		if sb == nil || c.SandboxID != sb.ID || !alive(c) || m.rt.Latest(c.Name) == c {
+			continue
+		}
+		spec, _ := m.find(c.Name)
+		why := Why{"Superseded", fmt.Sprintf("Stopping container %s, a newer one has taken its place", c.Name)}
+		all = append(all, stopping{ctr: spec, last: c, grace: m.grace(), why: why})
+	}
+	return all
 }
 
 // createSandbox plans the next sandbox, unless the last attempt failed a moment ago.

@@ -3,6 +3,7 @@ package podplan
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,10 +15,15 @@ import (
 // start plans the next step towards a running container; false when nothing of it can be begun now.
 func (m *maker) start(sb *model.Sandbox, c ctr) bool {
 	last := m.rt.Latest(c.Name)
-	if m.backsOff(c, m.crashed(sb, c)) || m.failedJustNow(c) {
+	if m.anotherRuns(c.Name) || m.backsOff(c, m.crashed(sb, c)) || m.failedJustNow(c) {
 		return false
 	}
-	if last != nil && last.State == model.ContainerCreated && sb != nil && last.SandboxID == sb.ID && !changed(c, last) {
+	if last != nil && last.State == model.ContainerCreated && sb != nil && last.SandboxID == sb.ID {
+		if changed(c, last) {
+			// An earlier request to start it may still be under way: it must be gone before the next one is made.
+			m.add(RemoveContainer{ID: last.ID, Name: c.Name, LogPath: last.LogPath})
+			return false
+		}
 		m.add(StartContainer{ID: last.ID, Name: c.Name, LogPath: last.LogPath, PostStart: postStart(c)})
 		return true
 	}
@@ -33,6 +39,11 @@ func (m *maker) start(sb *model.Sandbox, c ctr) bool {
 	}
 	m.add(action)
 	return true
+}
+
+// anotherRuns: a container of that name runs, be it the newest or not.
+func (m *maker) anotherRuns(name string) bool {
+	return slices.ContainsFunc(m.rt.Containers, func(c model.Container) bool { return c.Name == name && alive(&c) })
 }
 
 // crashed is the container whose end the back-off counts from. An init
