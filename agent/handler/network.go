@@ -63,14 +63,14 @@ func (h *Handlers) get(ctx context.Context, t Target, a *corev1.HTTPGetAction, a
 	if err != nil {
 		return unknown("%v", err)
 	}
-	resp, body, err := do(req)
+	status, body, err := do(req)
 	switch {
 	case err != nil:
 		return failure("%v", err)
-	case resp.StatusCode >= 400 || resp.StatusCode < 200:
+	case status >= 400 || status < 200:
 		// Without the body: this text is shown to people who may not read what the server says.
-		return failure("HTTP probe failed with statuscode: %d", resp.StatusCode)
-	case resp.StatusCode >= 300:
+		return failure("HTTP probe failed with statuscode: %d", status)
+	case status >= 300:
 		return Result{Success, fmt.Sprintf("Probe terminated redirects, Response body: %s", body)}
 	}
 	return Result{Success, body}
@@ -132,8 +132,8 @@ func request(ctx context.Context, t Target, a *corev1.HTTPGetAction, agent strin
 	return req, nil
 }
 
-// do sends a request and reads the beginning of the answer's body.
-func do(req *http.Request) (*http.Response, string, error) {
+// do sends a request and reads the answer's status and the beginning of its body.
+func do(req *http.Request) (status int, body string, err error) {
 	tr := transport()
 	defer tr.CloseIdleConnections()
 	client := &http.Client{Transport: tr, CheckRedirect: func(next *http.Request, via []*http.Request) error {
@@ -147,9 +147,9 @@ func do(req *http.Request) (*http.Response, string, error) {
 	}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, "", err
+		return 0, "", err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxOutput))
-	return resp, string(body), err
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxOutput))
+	return resp.StatusCode, string(raw), err
 }

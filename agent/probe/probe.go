@@ -81,7 +81,7 @@ func (p *Probes) Run(ctx context.Context) error {
 func (p *Probes) sync(ctx context.Context, key model.ProbeKey, snap *store.Snapshot) (time.Duration, error) {
 	facts := gather(key, snap)
 	now := time.Now()
-	step := probeplan.Next(facts, p.state(key), now, p.spread(key, facts, now))
+	step := probeplan.Next(facts, p.state(key), now, p.spread(key, facts))
 	if step.Forget {
 		p.forget(key)
 		return 0, nil
@@ -175,7 +175,7 @@ func (p *Probes) forget(key model.ProbeKey) {
 
 // spread delays the first run of a container that ran before the daemon did,
 // each probe by another part of its period, so that they don't all come at once.
-func (p *Probes) spread(key model.ProbeKey, facts probeplan.Facts, now time.Time) float64 {
+func (p *Probes) spread(key model.ProbeKey, facts probeplan.Facts) float64 {
 	if facts.Runtime == nil {
 		return 0
 	}

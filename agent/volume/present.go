@@ -20,9 +20,14 @@ import (
 	"nodelet/internal/store"
 )
 
-// factsWait is how long to wait before looking again for facts that do not
-// wake this part by a change of the store, such as allocatable resources.
-const factsWait = time.Second
+const (
+	// factsWait is how long to wait before looking again for facts that do not
+	// wake this part by a change of the store: the allocatable resources.
+	factsWait = time.Second
+	// hostRetry is how long to wait before looking again at a hostPath that is
+	// not what it should be: that is for its owner to mend, not a failure of this node.
+	hostRetry = 10 * time.Second
+)
 
 // maker makes the volumes of one pod present and gathers what came of it.
 type maker struct {
@@ -40,12 +45,12 @@ type maker struct {
 
 // present makes the volumes of a pod present and up to date, and says so in the store.
 func (v *Volumes) present(ctx context.Context, pod *corev1.Pod, snap *store.Snapshot) (time.Duration, error) {
-	plan, err := volumeplan.Make(volumeplan.Facts{
-		Pod: pod, Root: v.cfg.Root, Config: snap.Configs.Get, Allocatable: v.deps.Allocatable(),
-	})
+	facts := volumeplan.Facts{Pod: pod, Root: v.cfg.Root, Config: snap.Configs.Get, Allocatable: v.deps.Allocatable()}
+	plan, err := volumeplan.Make(facts)
 	if err != nil {
 		return 0, err
 	}
+	v.deps.Log.Debug("volumes", "plan", plan)
 	m := &maker{Volumes: v, pod: pod, uid: plan.UID, paths: map[string]string{}}
 	if err := os.MkdirAll(plan.Dir, dirMode); err != nil {
 		return 0, fmt.Errorf("create directory of pod %s: %w", plan.UID, err)
@@ -55,6 +60,9 @@ func (v *Volumes) present(ctx context.Context, pod *corev1.Pod, snap *store.Snap
 	}
 	if ctx.Err() != nil {
 		return 0, nil // perhaps half done: the next run goes on
+	}
+	if len(m.waiting) > 0 && facts.Allocatable == nil {
+		m.wait(factsWait)
 	}
 	m.commit(snap)
 	return m.again, errors.Join(m.errs...)
@@ -66,7 +74,11 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 	if problem == "" {
 		if err := m.make(ctx, vol); err != nil {
 			problem = err.Error()
-			m.errs = append(m.errs, fmt.Errorf("volume %q of pod %s: %w", vol.Name, m.uid, err))
+			if vol.Kind == volumeplan.HostPath {
+				m.wait(hostRetry)
+			} else {
+				m.errs = append(m.errs, fmt.Errorf("volume %q of pod %s: %w", vol.Name, m.uid, err))
+			}
 		}
 	}
 	text := fmt.Sprintf("MountVolume.SetUp failed for volume %q : %s", vol.Name, problem)
@@ -78,7 +90,6 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 		m.stale = append(m.stale, text)
 	case vol.Problem.Wait:
 		m.waiting = append(m.waiting, text)
-		m.wait(factsWait)
 	default:
 		m.failed = append(m.failed, text)
 	}

@@ -42,8 +42,12 @@ func (v *Volumes) takePart(uid model.UID, dir, part string) error {
 		return err
 	}
 	v.deps.Volumes.Set(uid, &model.PodVolumes{UID: uid, Message: "being removed"})
-	if err := mount.UnmountBelow(dir); err != nil {
-		return err
+	err := mount.UnmountBelow(dir)
+	if err == nil {
+		err = mount.RemoveTree(part)
 	}
-	return mount.RemoveTree(part)
+	if err != nil {
+		v.deps.Volumes.Set(uid, &model.PodVolumes{UID: uid, Message: "being removed: " + err.Error()})
+	}
+	return err
 }

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nodelet/agent/volume/mount"
-	"nodelet/internal/model"
 )
 
 // volume gives a pod with an emptyDir "data" and a configMap "cm", and where the first is.
@@ -215,7 +214,7 @@ func TestSubPathOfAPodThatIsRemoved(t *testing.T) {
 	if len(w.v.pods.held) != 0 {
 		t.Errorf("%d locks left", len(w.v.pods.held))
 	}
-	if row, ok := w.store.Snapshot().Volumes.Get(model.UID(uid(1))); ok {
+	if row, ok := w.store.Snapshot().Volumes.Get(uid(1)); ok {
 		t.Errorf("row %v", row)
 	}
 }

@@ -107,9 +107,11 @@ func checkPath(p string) error {
 	if p == "" || path.IsAbs(p) || len(p) > maxPath || strings.ContainsRune(p, 0) || path.Clean(p) == "." {
 		return fmt.Errorf("path %q is not a relative path of at most %d characters", p, maxPath)
 	}
-	for i, name := range strings.Split(p, "/") {
-		if name == ".." || i == 0 && strings.HasPrefix(name, "..") {
-			return fmt.Errorf("path %q contains or starts with ..", p)
+	// Two dots begin the writer's own names. Cleaning comes first: "./..data" is "..data".
+	hidden := strings.HasPrefix(path.Clean(p), "..")
+	for name := range strings.SplitSeq(p, "/") {
+		if hidden || name == ".." {
+			return fmt.Errorf("path %q contains '..' or starts with it", p)
 		}
 		if len(name) > maxName {
 			return fmt.Errorf("path %q has a name of more than %d characters", p, maxName)

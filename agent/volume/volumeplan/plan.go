@@ -166,12 +166,6 @@ func typeName(s *corev1.VolumeSource) string {
 	return ""
 }
 
-// ReadOnly reports whether containers may only read volumes of this source,
-// whatever their mount says: the daemon alone writes into them.
-func ReadOnly(s *corev1.VolumeSource) bool {
-	return s.ConfigMap != nil || s.Secret != nil || s.DownwardAPI != nil || s.Projected != nil
-}
-
 // mounted gives the names of the volumes that some container mounts.
 func mounted(pod *corev1.Pod) map[string]bool {
 	names := map[string]bool{}
