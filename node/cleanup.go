@@ -110,6 +110,9 @@ func (c *Config) leavers() []leaver {
 	add(
 		func(ctx context.Context) error { return cni.Cleanup(ctx, c.cni(), log) },
 		func(ctx context.Context) ([]string, error) { return cni.Residue(ctx, c.cni()) })
+	add(
+		func(context.Context) error { return c.removeInstalled() },
+		func(context.Context) ([]string, error) { return c.installed(), nil })
 	// 0 is the process's own network namespace.
 	add(
 		func(ctx context.Context) error { return proxy.Cleanup(ctx, 0) },

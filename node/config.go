@@ -44,6 +44,9 @@ type Config struct {
 
 	// RuntimeEndpoint is a CRI socket; empty means the embedded containerd.
 	RuntimeEndpoint string
+	// CNIConfDir and CNIBinDir are where the runtime looks for networks and
+	// plugins; empty means by custom of the runtime.
+	CNIConfDir, CNIBinDir string
 	// CgroupRoot is the cgroup below which kubepods is made; "/" by default.
 	CgroupRoot string
 	MaxPods    int

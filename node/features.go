@@ -20,7 +20,7 @@ func (n *Node) buildCNI() error {
 func (c *Config) cni() cni.Config {
 	return cni.Config{
 		NodeName: c.NodeName, NodeIPs: c.NodeIPs,
-		ConfDir: c.Layout.CNIConf(), StateDir: c.Layout.CNIState(),
+		ConfDir: c.cniConf(), StateDir: c.Layout.CNIState(),
 		ClusterCIDRs: c.ClusterCIDRs, ServiceCIDRs: c.ServiceCIDRs,
 	}
 }

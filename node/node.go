@@ -147,6 +147,11 @@ func (n *Node) prepare() error {
 	if err := saveConfig(n.cfg); err != nil {
 		return err
 	}
+	if n.cfg.Has(CNI) {
+		if err := n.cfg.installPlugin(); err != nil {
+			return err
+		}
+	}
 	return proc.WritePIDFile(l.PIDFile(), os.Getpid())
 }
 

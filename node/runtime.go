@@ -33,7 +33,7 @@ func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m *metrics.R
 	}
 	server, err := embedded.Start(ctx, embedded.Config{
 		Root: c.Layout.ContainerdRoot(), State: c.Layout.ContainerdState(),
-		CNIConfDir: c.Layout.CNIConf(), CNIBinDirs: []string{c.BinDir, "/opt/cni/bin"},
+		CNIConfDir: c.cniConf(), CNIBinDirs: []string{c.cniBin(), foreignCNIBin},
 		Shim: c.BinDir + "/containerd-shim-runc-v2",
 	}, embedded.Deps{Log: log, Observe: m.Observe})
 	if err != nil {

@@ -45,6 +45,8 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	addrsVar(fs, &c.NodeIPs, "node-ip", "address of this node, one per family (default: that of the default route)")
 	fs.StringSliceVar(&f.components, "components", []string{"agent", "proxy", "dns", "cni"}, "what to run")
 	fs.StringVar(&c.RuntimeEndpoint, "container-runtime-endpoint", "", "CRI socket, e.g. unix:///run/containerd/containerd.sock (default: the embedded containerd)")
+	fs.StringVar(&c.CNIConfDir, "cni-conf-dir", "", "where the container runtime reads networks (default for a foreign runtime: /etc/cni/net.d)")
+	fs.StringVar(&c.CNIBinDir, "cni-bin-dir", "", "where the container runtime finds CNI plugins; nodelet-cni is installed there (default for a foreign runtime: /opt/cni/bin)")
 	fs.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "cgroup below which the pods' cgroups are made")
 	fs.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods this node takes")
 	fs.StringToStringVar(&c.Labels, "node-labels", nil, "labels of the node at registration")
