@@ -14,7 +14,7 @@ import (
 // PodMode says how names like 10-244-0-5.<namespace>.pod.<domain> are answered.
 type PodMode uint8
 
-// The modes. PodsInsecure answers any address in a namespace that exists.
+// The modes. PodsInsecure answers any address.
 const (
 	PodsInsecure PodMode = iota
 	PodsDisabled

@@ -20,8 +20,14 @@
 //   - dns-version.<domain> exists for every type: NODATA instead of NXDOMAIN.
 //   - The labels of an SRV name need their underscore, and an empty label after
 //     it matches nothing; CoreDNS takes "http.tcp" too, and "_._tcp" as wildcard.
+//   - A namespace is known by its Services, as there is no table of namespaces:
+//     one without Services is NXDOMAIN instead of NODATA, and pod records are
+//     answered in any namespace, where CoreDNS wants one that exists.
+//   - Names below a pod record do not exist; CoreDNS ignores the extra labels.
 //   - Endpoints of a Service that does not exist, or is an ExternalName, have no PTR.
 //   - Additional records that do not fit a reply are left out without TC.
+//   - The reply for an ExternalName outside has the code of its target, NXDOMAIN
+//     or SERVFAIL included; CoreDNS answers NOERROR. (Package dns does this.)
 //   - The NS record is ns.dns.<domain>, the addresses the server listens on;
 //     CoreDNS names the Service whose endpoint it is.
 package zone
