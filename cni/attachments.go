@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"nodelet/cni/attach"
@@ -42,6 +43,9 @@ func (c *CNI) sweep(ctx context.Context, conn *nl.Conn, network plugin.Config) e
 		// A lease without a sandbox was rebuilt from the kernel: its link is the only witness.
 		return attach.Alive(l) && (l.Netns != "" || linked)
 	})
+	if dead, err = stillThere(node, dead); err != nil {
+		return err
+	}
 	var errs []error
 	if len(dead) > 0 {
 		c.deps.Log.Info("pod network: release attachments of sandboxes that are gone", "count", len(dead), "first", dead[0].String())
@@ -49,6 +53,22 @@ func (c *CNI) sweep(ctx context.Context, conn *nl.Conn, network plugin.Config) e
 	}
 	errs = append(errs, c.repairLinks(conn, node, living.Leases), c.keepRules(ctx, node))
 	return errors.Join(errs...)
+}
+
+// stillThere drops the leases that a DEL has released since the state was
+// read: a runtime removes the namespace only after DEL has returned.
+func stillThere(node attach.Node, dead []ipam.Lease) ([]ipam.Lease, error) {
+	if len(dead) == 0 {
+		return nil, nil
+	}
+	now, err := node.Dir().View()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(dead, func(l ipam.Lease) bool {
+		_, there := now.Lease(l.Veth)
+		return !there
+	}), nil
 }
 
 // secondLook is longer than any ADD takes to finish what it has begun.
