@@ -34,14 +34,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // api is an API server with one node.
 type api struct {
-	mu     sync.Mutex
-	node   *corev1.Node
-	lease  *coordinationv1.Lease
-	rv     int
-	down   error // every call fails with it
-	writes []string
-	renews []time.Time
-	onPatch   func(*corev1.Node)
+	mu      sync.Mutex
+	node    *corev1.Node
+	lease   *coordinationv1.Lease
+	rv      int
+	down    error // every call fails with it
+	writes  []string
+	renews  []time.Time
+	onPatch func(*corev1.Node)
 }
 
 func (a *api) enter(what string) (func(), error) {

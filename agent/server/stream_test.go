@@ -15,12 +15,12 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/util/exec"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"nodelet/internal/model"
 )
@@ -256,12 +256,12 @@ func TestPortForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tunnel, err := portforward.NewSPDYOverWebsocketDialer(u, w.config())
+	tunnel, err := portforward.NewSPDYOverWebsocketDialerForStreaming(u, w.config())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, dialer := range map[string]httpstream.Dialer{
-		"SPDY": spdy.NewDialer(upgrader, &http.Client{Transport: tr}, "POST", u), "SPDY in WebSocket": tunnel,
+		"SPDY": spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: tr}, "POST", u), "SPDY in WebSocket": tunnel,
 	} {
 		t.Run(name, func(t *testing.T) { forwardOne(t, dialer) })
 	}
@@ -320,7 +320,7 @@ func TestExecFollowsTheStore(t *testing.T) {
 // forwardOne forwards a local port to port 81 of the pod and says hello through it, twice at once.
 func forwardOne(t *testing.T, d httpstream.Dialer) {
 	stop, ready := make(chan struct{}), make(chan struct{})
-	f, err := portforward.New(d, []string{"0:81"}, stop, ready, io.Discard, io.Discard)
+	f, err := portforward.NewForStreaming(d, []string{"0:81"}, stop, ready, io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

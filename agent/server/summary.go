@@ -103,5 +103,5 @@ func totalMemory() uint64 {
 	if syscall.Sysinfo(&info) != nil {
 		return 0
 	}
-	return uint64(info.Totalram) * uint64(info.Unit)
+	return info.Totalram * uint64(info.Unit)
 }

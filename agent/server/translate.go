@@ -83,7 +83,10 @@ func (o streamOptions) channels() []wsstream.ChannelType {
 
 // dialSPDY opens a connection to the runtime's streaming server.
 func dialSPDY(ctx context.Context, location *url.URL) (httpstream.Connection, error) {
-	rt, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{PingPeriod: spdyPing})
+	rt, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{
+		PingPeriod: spdyPing,
+		Proxier:    func(*http.Request) (*url.URL, error) { return nil, nil }, // never by a proxy of the environment
+	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the runtime: %w", err)
 	}

@@ -101,6 +101,7 @@ func upgradeSPDY(ctx context.Context, location *url.URL) (net.Conn, *bufio.Reade
 		if err != nil {
 			return nil, err
 		}
+		defer resp.Body.Close() // an answer that switches protocols has none
 		if resp.StatusCode != http.StatusSwitchingProtocols {
 			text, _ := io.ReadAll(io.LimitReader(resp.Body, 1024)) // only for the message
 			return nil, fmt.Errorf("it answers %s: %s", resp.Status, strings.TrimSpace(string(text)))

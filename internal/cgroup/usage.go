@@ -96,7 +96,7 @@ func (t *Tree) readMemory(cgroup string, u *Usage) {
 	}
 	dir := filepath.Join(tree, cgroup)
 	stat := readFlat(filepath.Join(dir, "memory.stat"))
-	inactive := uint64(0)
+	var inactive uint64
 	if v2 {
 		u.Memory = readUint(filepath.Join(dir, "memory.current"))
 		if cgroup == "/" { // the root of v2 has no such file

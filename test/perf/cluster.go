@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 const (
@@ -119,15 +117,14 @@ func await(ctx context.Context, begin time.Time, tell chan<- time.Duration, ask 
 
 // askDNS asks the cluster DNS for the API server's Service.
 func askDNS(ctx context.Context) bool {
-	q := new(dns.Msg)
-	q.SetQuestion("kubernetes.default.svc.cluster.local.", dns.TypeA)
-	client := &dns.Client{Timeout: 50 * time.Millisecond}
-	r, _, err := client.ExchangeContext(ctx, q, dnsAddress)
-	if err != nil || len(r.Answer) == 0 {
-		return false
-	}
-	a, ok := r.Answer[0].(*dns.A)
-	return ok && a.A.Equal(net.ParseIP(apiService))
+	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, dnsAddress)
+	}}
+	ips, err := r.LookupNetIP(ctx, "ip4", "kubernetes.default.svc.cluster.local.")
+	return err == nil && len(ips) == 1 && ips[0].Unmap().String() == apiService
 }
 
 // nodeReady asks the API server, if there is one already, about a node that has come up after a time.

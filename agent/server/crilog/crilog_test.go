@@ -257,12 +257,13 @@ func (s *safe) String() string {
 // Whatever is written, in parts or torn, and however it is rotated, a follower gets every line
 // exactly once and in order.
 func TestFollowExactlyOnce(t *testing.T) {
+	base, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "crilog")
-		if err != nil {
+		runs++
+		dir := filepath.Join(base, fmt.Sprint(runs))
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		defer os.RemoveAll(dir)
 		w := &writer{t: t, dir: dir}
 		w.open()
 		defer func() { w.file.Close() }()

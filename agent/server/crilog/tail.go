@@ -51,7 +51,11 @@ func (t *tailer) entry(line []byte, offset int64) bool {
 		t.want--
 		t.start, t.emitFrom = offset, offset
 	}
-	return !t.found || !(t.closed[Stdout] && t.closed[Stderr]) && t.emitFrom-offset < tailSlack
+	if !t.found {
+		return true
+	}
+	allClosed := t.closed[Stdout] && t.closed[Stderr]
+	return !allClosed && t.emitFrom-offset < tailSlack
 }
 
 // backwards calls fn for each line of a file, the last one first, until it returns false. A line may
