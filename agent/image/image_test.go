@@ -75,6 +75,7 @@ func (w *world) Event(ref corev1.ObjectReference, kind, reason, message string) 
 }
 
 func (w *world) told(text string) int {
+	synctest.Wait() // events come after the table
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
@@ -176,6 +177,7 @@ func (w *world) secret(name, place, user string) {
 
 func (w *world) pulls(want ...string) {
 	w.t.Helper()
+	synctest.Wait()
 	if got := w.runtime.all(); !slices.Equal(got, want) {
 		w.t.Errorf("pulls %q, want %q\n%s", got, want, w.server)
 	}
