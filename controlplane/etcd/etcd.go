@@ -82,7 +82,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 			s.opened <- nil
 			return s, nil
 		case err := <-s.failed:
-			return nil, explain(err, cfg.Dir)
+			return nil, err
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -98,14 +98,14 @@ func (s *Server) Wait(ctx context.Context) error {
 			return explain(err, s.dir)
 		}
 	case err := <-s.failed: // open's goroutine is gone: see fatal in log.go
-		return explain(err, s.dir)
+		return err
 	}
 	select {
 	case <-s.etcd.Server.ReadyNotify():
 	case err := <-s.etcd.Err():
 		return explain(err, s.dir)
 	case err := <-s.failed:
-		return explain(err, s.dir)
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -136,13 +136,13 @@ func (s *Server) Stop() {
 
 func (s *Server) forward() {
 	if err, ok := <-s.etcd.Err(); ok && err != nil {
-		s.fail(explain(err, s.dir))
+		s.fail(err)
 	}
 }
 
 func (s *Server) fail(err error) {
 	select {
-	case s.failed <- err:
+	case s.failed <- explain(err, s.dir):
 	default: // only the first cause matters
 	}
 }
@@ -190,14 +190,14 @@ func explain(err error, dir string) error {
 	wal := filepath.Join(dir, "member")
 	switch text := err.Error(); {
 	case contains(text, "no space left"):
-		return fmt.Errorf("open etcd in %s: %w (free some space on that disk)", dir, err)
+		return fmt.Errorf("run etcd in %s: %w (free some space on that disk)", dir, err)
 	case contains(text, "cannot downgrade", "newer", "unsupported storage version"):
-		return fmt.Errorf("open etcd in %s: %w (the data was written by a newer version: run that one)", dir, err)
+		return fmt.Errorf("run etcd in %s: %w (the data was written by a newer version: run that one)", dir, err)
 	case contains(text, "permission denied", "read-only file system"):
-		return fmt.Errorf("open etcd in %s: %w", dir, err)
+		return fmt.Errorf("run etcd in %s: %w", dir, err)
 	case contains(text, "corrupt", "crc mismatch", "unexpected EOF", "invalid database",
 		"checksum", "snapshot", "WAL", "wal:", "page", "panic", "slice bounds", "index out of range"):
-		return fmt.Errorf("open etcd in %s: %w (the files are damaged: restore a backup, or move %s away to begin an empty cluster)", dir, err, wal)
+		return fmt.Errorf("run etcd in %s: %w (the files are damaged: restore a backup, or move %s away to begin an empty cluster)", dir, err, wal)
 	}
 	return fmt.Errorf("run etcd in %s: %w", dir, err)
 }

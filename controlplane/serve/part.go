@@ -14,9 +14,9 @@ type part struct {
 }
 
 // launch runs a part beside the others. Its context is not the caller's: parts
-// are stopped one by one, in order. When it ends without being told to, failed
+// are stopped one by one, in order. When it ends without being told to, fail
 // hears why.
-func launch(name string, failed chan<- error, run func(context.Context) error) *part {
+func launch(name string, fail func(error), run func(context.Context) error) *part {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &part{name: name, cancel: cancel, done: make(chan struct{})}
 	go func() {
@@ -28,7 +28,7 @@ func launch(name string, failed chan<- error, run func(context.Context) error) *
 		if err == nil {
 			err = fmt.Errorf("ended without being told to")
 		}
-		report(failed, fmt.Errorf("%s: %w", name, err))
+		fail(fmt.Errorf("%s: %w", name, err))
 	}()
 	return p
 }
@@ -41,13 +41,5 @@ func (p *part) stop(within time.Duration) bool {
 		return true
 	case <-time.After(within):
 		return false
-	}
-}
-
-// report keeps the first error: what follows it is mostly its consequence.
-func report(failed chan<- error, err error) {
-	select {
-	case failed <- err:
-	default:
 	}
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -24,10 +25,10 @@ type Deps struct {
 
 // controlPlane is what has been started so far.
 type controlPlane struct {
-	cfg    Config
-	deps   Deps
-	begun  time.Time
-	failed chan error // the first part that died
+	cfg   Config
+	deps  Deps
+	begun time.Time
+	fail  context.CancelCauseFunc // ends everything; the first cause counts
 
 	listener  *listener
 	database  *etcd.Server // nil with an external one
@@ -53,25 +54,38 @@ func Run(ctx context.Context, cfg Config, deps Deps) error {
 		return err
 	}
 	defer removePID()
-	c := &controlPlane{cfg: cfg, deps: deps, begun: deps.Now(), failed: make(chan error, 1)}
-	defer c.stop()
-	if err := c.start(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // asked to stop while starting
-		}
-		return err
+	life, fail := context.WithCancelCause(ctx)
+	c := &controlPlane{cfg: cfg, deps: deps, begun: deps.Now(), fail: fail}
+	err = c.start(life)
+	if err == nil {
+		err = c.attend(life)
 	}
+	if cause := context.Cause(life); cause != nil {
+		err = cause // what the start or whoever else saw is its consequence
+	}
+	fail(err)
+	if ctx.Err() != nil {
+		err = nil // asked to stop, perhaps while starting
+	}
+	if err != nil {
+		// Now, not only at the end: should stopping hang or crash, it is known why.
+		deps.Log.Error("control plane ends", "err", err)
+	}
+	c.stop(err)
+	return err
+}
+
+// attend keeps things in order until life ends.
+func (c *controlPlane) attend(life context.Context) error {
 	renew := time.NewTicker(renewEvery)
 	defer renew.Stop()
 	for {
 		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-c.failed:
-			return err
+		case <-life.Done():
+			return context.Cause(life)
 		case <-renew.C:
 			if err := c.makeKeys(); err != nil {
-				deps.Log.Error("renew certificates", "err", err)
+				c.deps.Log.Error("renew certificates", "err", err)
 			}
 		}
 	}
@@ -127,8 +141,11 @@ func (c *controlPlane) progress(what string, since time.Time) {
 const stopPatience = 10 * time.Second
 
 // stop ends everything in the reverse order of the start, the database last: an
-// API server whose database is gone never ends.
-func (c *controlPlane) stop() {
+// API server whose database is gone never ends, so then nothing is waited for.
+func (c *controlPlane) stop(why error) {
+	if errors.Is(why, errDatabase) {
+		return
+	}
 	for i := len(c.parts) - 1; i >= 0; i-- {
 		p, begin := c.parts[i], c.deps.Now()
 		if !p.stop(stopPatience) {
@@ -146,6 +163,9 @@ func (c *controlPlane) stop() {
 		c.progress("etcd stopped", begin)
 	}
 }
+
+// errDatabase marks the errors of the embedded database.
+var errDatabase = errors.New("database")
 
 // tellReady answers the one who waits for the start.
 func (c *controlPlane) tellReady() error {

@@ -34,7 +34,7 @@ func (c *controlPlane) start(ctx context.Context) error {
 		return err
 	}
 	begin := c.deps.Now()
-	c.parts = append(c.parts, launch("apiserver", c.failed, server.Run))
+	c.parts = append(c.parts, launch("apiserver", c.fail, server.Run))
 	if err := c.await(ctx, server.Loopback(), "/livez/ping"); err != nil {
 		return err
 	}
@@ -61,7 +61,8 @@ func (c *controlPlane) prepare(ctx context.Context) (*apiserver.Server, error) {
 		if err := c.database.Wait(ctx); err != nil {
 			return err
 		}
-		go func() { report(c.failed, <-c.database.Failed()) }() // from here on: before it is Wait's
+		// From here on: before, an error is Wait's.
+		go func() { c.fail(fmt.Errorf("%w: %w", errDatabase, <-c.database.Failed())) }()
 		c.progress("etcd ready", begin)
 		return nil
 	})
@@ -169,13 +170,13 @@ func (c *controlPlane) populate(ctx context.Context, loopback *rest.Config) erro
 // launchWorkers starts the parts that work on the API.
 func (c *controlPlane) launchWorkers() {
 	c.parts = append(c.parts,
-		launch("scheduler", c.failed, func(ctx context.Context) error {
+		launch("scheduler", c.fail, func(ctx context.Context) error {
 			return scheduler.Run(ctx, scheduler.Config{
 				Kubeconfig: c.cfg.in("scheduler.kubeconfig"),
 				ExtraArgs:  c.cfg.ExtraSchedulerArgs,
 			})
 		}),
-		launch("controllers", c.failed, func(ctx context.Context) error {
+		launch("controllers", c.fail, func(ctx context.Context) error {
 			return controllers.Run(ctx, controllers.Config{
 				Kubeconfig:    c.cfg.in("controller-manager.kubeconfig"),
 				Files:         c.keys.Files,
@@ -219,7 +220,7 @@ func (c *controlPlane) await(ctx context.Context, loopback *rest.Config, path st
 }
 
 // retry repeats what a starting API server may refuse, until it works, a part
-// dies, ctx ends or patience does.
+// dies or patience ends.
 func (c *controlPlane) retry(ctx context.Context, try func() error) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -234,10 +235,7 @@ func (c *controlPlane) retry(ctx context.Context, try func() error) error {
 		case <-tick.C:
 		case <-patience.C:
 			return fmt.Errorf("wait for apiserver for %s: %w", startPatience, err)
-		case died := <-c.failed:
-			report(c.failed, died) // the others that wait hear it too
-			return died
-		case <-ctx.Done():
+		case <-ctx.Done(): // a part died, too
 			return ctx.Err()
 		}
 	}

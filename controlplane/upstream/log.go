@@ -68,6 +68,9 @@ func (w *writer) severity(line []byte) slog.Level {
 // Write takes one klog entry, which may have several lines.
 func (w *writer) Write(p []byte) (int, error) {
 	line := bytes.TrimRight(p, "\n")
+	if bytes.HasPrefix(line, []byte("goroutine ")) {
+		return len(p), nil // every stack, once per level, after a fatal line
+	}
 	attrs := []slog.Attr{slog.String("part", "upstream")}
 	if m := header.FindSubmatch(line); m != nil {
 		attrs = append(attrs, slog.String("at", string(m[1])))
