@@ -93,8 +93,14 @@ func (a *Agent) postStart(j job, x podplan.StartContainer) {
 
 func (a *Agent) hook(j job, id, container string, h *corev1.LifecycleHandler) Hook {
 	ip := ""
-	if rt := a.latest(j.uid); rt != nil && len(rt.Sandboxes) > 0 && len(rt.Sandboxes[0].IPs) > 0 {
-		ip = rt.Sandboxes[0].IPs[0].String()
+	if rt := a.latest(j.uid); rt != nil && len(rt.Sandboxes) > 0 {
+		ips := rt.Sandboxes[0].IPs
+		if rt.Sandboxes[0].HostNetwork {
+			ips = a.deps.Node().IPs
+		}
+		if len(ips) > 0 {
+			ip = ips[0].String()
+		}
 	}
 	return Hook{UID: j.uid, Pod: j.pod, Container: container, ContainerID: id, PodIP: ip, Handler: h}
 }

@@ -21,6 +21,10 @@ func Make(f Facts, now time.Time) Plan {
 		}
 		return m.plan
 	}
+	if _, mirror := m.obj.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
+		m.mirror()
+		return m.plan
+	}
 	m.ctrs = containers(m.obj)
 	switch {
 	case m.obj.DeletionTimestamp != nil:
@@ -37,6 +41,14 @@ func Make(f Facts, now time.Time) Plan {
 	status := m.status()
 	m.plan.Status = &status
 	return m.plan
+}
+
+// mirror plans for the API's image of a static pod of some other agent: its
+// containers are not made from it. It goes when it is asked to.
+func (m *maker) mirror() {
+	if m.obj.DeletionTimestamp != nil && len(m.rt.Sandboxes)+len(m.rt.Containers) == 0 {
+		m.add(DeletePodObject{Key: podKey(m.obj), UID: m.UID})
+	}
 }
 
 // maker is the state of one run of Make.
