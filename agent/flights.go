@@ -25,8 +25,8 @@ type flight struct {
 	deadline time.Time
 	// over tells whether it has been done already, for what must not be done
 	// again by a plan that was made a moment before it ended; may be nil.
-	over func() bool
-	cancel   context.CancelFunc
+	over   func() bool
+	cancel context.CancelFunc
 }
 
 // tolerance is by how much a deadline must come forward to be news: the same

@@ -42,20 +42,23 @@ type world struct {
 	// history has every status written, by pod.
 	history map[model.UID][]corev1.PodStatus
 	events  []string
-	deleted []model.UID
 	// probed says what the probes of all containers say; nil: there are none.
 	probed func(model.Container) model.Verdict
 	// refuse makes writes to the API fail, by the count of writes so far.
 	refuse func(n int) error
 	writes int
 
-	stop func()
+	// changed is closed at the next write to the API; agent is the one that runs.
+	changed chan struct{}
+	agent   *Agent
+	stop    func()
 }
 
 func newWorld(t testing.TB, runtime critest.Config) *world {
 	w := &world{
 		t: t, runtime: critest.New(runtime), dir: t.TempDir(),
 		pods: map[model.UID]*corev1.Pod{}, history: map[model.UID][]corev1.PodStatus{},
+		changed: make(chan struct{}),
 	}
 	t.Cleanup(func() {
 		w.kill()
@@ -93,7 +96,7 @@ func (w *world) start() {
 	group.Go(func() { w.probe(ctx, s, writers) })
 	writers.Services.Replace(nil)
 	writers.Pods.Replace(pods)
-	w.stop = func() { cancel(); group.Wait() }
+	w.agent, w.stop = a, func() { cancel(); group.Wait() }
 }
 
 func (w *world) config() Config {
@@ -209,9 +212,15 @@ func (w *world) set(pod *corev1.Pod) {
 	pod.ResourceVersion = strconv.Itoa(w.version)
 	uid := model.UID(pod.UID)
 	w.pods[uid] = pod
+	w.tell()
 	if w.writers != nil {
 		w.writers.Pods.Set(uid, pod)
 	}
+}
+
+func (w *world) tell() {
+	close(w.changed)
+	w.changed = make(chan struct{})
 }
 
 func (w *world) get(uid model.UID) *corev1.Pod {
@@ -244,7 +253,7 @@ func (w *world) remove(uid model.UID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.pods, uid)
-	w.deleted = append(w.deleted, uid)
+	w.tell()
 	if w.writers != nil {
 		w.writers.Pods.Delete(uid)
 	}
