@@ -5,18 +5,22 @@ SHELL := /bin/bash
 
 GO          ?= go
 BIN         := $(CURDIR)/bin
-VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION     ?= $(shell git -c safe.directory="*" describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS        := no_btrfs,no_devmapper,no_zfs,osusergo,netgo
 KUBE        := v1.36.3
 DATA_DIR    ?= /var/lib/nodelet
 RUN_DIR     ?= /run/nodelet
 # Each module builds by itself, so that one's versions never leak into the other.
 export GOWORK := off
+# One set of flags for builds, tests and linters, so that nothing is compiled twice.
+export CGO_ENABLED := 0
+# Without VCS stamps: under sudo git distrusts a clone that somebody else owns.
+export GOFLAGS := -trimpath -buildvcs=false
 # So that `sudo make` finds a Go that is only on the caller's PATH.
 export PATH := $(PATH):/usr/local/go/bin:/usr/lib/go/bin
 
 # A tag can be added right behind it: $(GOBUILD),more.
-GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS)
+GOBUILD := $(GO) build -tags $(TAGS)
 LDFLAGS := -s -w -X nodelet/internal/version.Version=$(VERSION)
 CP_LDFLAGS := -s -w -X nodelet/controlplane/serve.Version=$(VERSION) \
 	-X k8s.io/component-base/version.gitVersion=$(KUBE) -X k8s.io/component-base/version.gitMajor=1 \
@@ -64,7 +68,7 @@ $(BIN)/nodelet-cni:
 $(BIN)/containerd-shim-runc-v2:
 	@echo "build containerd-shim-runc-v2"; $(GOBUILD),no_grpc -ldflags "-s -w" -o $@ github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
 $(BIN)/nodelet-controlplane:
-	@echo "build nodelet-controlplane (minutes on the first build)"; cd controlplane && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(CP_LDFLAGS)" -o $@ ./cmd/nodelet-controlplane
+	@echo "build nodelet-controlplane (minutes on the first build)"; cd controlplane && $(GO) build -ldflags "$(CP_LDFLAGS)" -o $@ ./cmd/nodelet-controlplane
 
 .PHONY: images
 images: ## Build the project's own container images as OCI archives into bin/images/
@@ -86,7 +90,7 @@ test: build images ## Run all tests; as root also those of the kernel, the runti
 
 .PHONY: test-race
 test-race: ## Run the unit tests under the race detector
-	$(GO) test -race -tags $(TAGS) $$($(GO) list -tags $(TAGS) ./... | grep -v /test/)
+	CGO_ENABLED=1 $(GO) test -race -tags $(TAGS) $$($(GO) list -tags $(TAGS) ./... | grep -v /test/)
 
 .PHONY: e2e
 e2e: build images ## Run the end-to-end scripts only (root)

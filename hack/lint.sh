@@ -8,7 +8,8 @@ if [ -n "$unformatted" ]; then
   exit 1
 fi
 mkdir -p .cache
-(cd tools && GOWORK=off go build -o ../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
-export GOWORK=off
+# The flags of the build, so that nothing is compiled twice.
+export GOWORK=off CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
+(cd tools && go build -o ../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 .cache/golangci-lint run --timeout 15m ./...
 (cd controlplane && ../.cache/golangci-lint run --config ../.golangci.yml --timeout 15m ./...)

@@ -4,7 +4,8 @@
 # skipped, and the end of the output says how many and why.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-export GOWORK=off PATH=$PATH:/usr/sbin:/sbin
+# The flags of the build, so that nothing is compiled twice.
+export GOWORK=off CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false" PATH=$PATH:/usr/sbin:/sbin
 tags=no_btrfs,no_devmapper,no_zfs,osusergo,netgo
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

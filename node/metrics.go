@@ -34,7 +34,7 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 // dnsMetrics gives the DNS server's counters in CoreDNS's names.
 func dnsMetrics(s dns.Stats) metrics.DNSStats {
 	out := metrics.DNSStats{
-		Server: s.Server, CacheEntries: s.CacheEntries, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses,
+		Server: s.Server, CacheEntries: s.CacheEntries, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses, Panics: s.Panics,
 		Durations: map[string]metrics.Histogram{},
 	}
 	for _, c := range s.Requests {

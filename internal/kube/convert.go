@@ -43,7 +43,8 @@ func serviceOf(o any) (model.Key, *model.Service, bool) {
 	if len(clusterIPs) == 0 && s.Spec.ClusterIP != "" {
 		clusterIPs = []string{s.Spec.ClusterIP}
 	}
-	if _, labelled := s.Labels[corev1.IsHeadlessService]; labelled || len(clusterIPs) > 0 && clusterIPs[0] == corev1.ClusterIPNone {
+	_, out.HeadlessLabel = s.Labels[corev1.IsHeadlessService]
+	if len(clusterIPs) > 0 && clusterIPs[0] == corev1.ClusterIPNone {
 		out.Headless = true
 	} else {
 		out.ClusterIPs = addrs(clusterIPs)

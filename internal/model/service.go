@@ -74,6 +74,8 @@ type Service struct {
 	TrafficDistribution string
 	// ProxyName is the label service.kubernetes.io/service-proxy-name: set means another proxy serves it.
 	ProxyName string
+	// HeadlessLabel: the label service.kubernetes.io/headless is there: no proxy serves it, whatever its ClusterIPs.
+	HeadlessLabel bool
 	// Selectorless: spec.selector is empty, endpoints are somebody else's work.
 	Selectorless bool
 }

@@ -17,6 +17,8 @@ func skipped(s *model.Service) string {
 	switch {
 	case s.ProxyName != "":
 		return "served by " + s.ProxyName
+	case s.HeadlessLabel:
+		return "carries the label service.kubernetes.io/headless"
 	case s.Headless:
 		return "headless: answered by DNS only"
 	case s.Type == model.ExternalName:
