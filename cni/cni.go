@@ -84,6 +84,8 @@ type CNI struct {
 	said, saying map[string]bool
 	// firewallSeen is when all foreign firewalls were last found to let pods pass.
 	firewallSeen time.Time
+	// firewallDue: the loop will be woken for the next look.
+	firewallDue bool
 }
 
 // New makes the feature; nothing is touched before Run.

@@ -256,6 +256,21 @@ func TestForeignFirewalls(t *testing.T) {
 	}
 }
 
+// TestFirewallStartsLater: Docker is installed on a running node.
+func TestFirewallStartsLater(t *testing.T) {
+	lab, n1, n2, _, _, _ := two(t)
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(lab.Dir, "xtables.lock"))
+	a, b := n1.AddPod("a"), n2.AddPod("b")
+	b.ServeTCP(80)
+	a.Expect("tcp", cnitest.At(b.IP, 80), "b", a.IP)
+	n1.Run("iptables-nft", "-P", "FORWARD", "DROP")
+	took := eventually(t, "pods pass the new firewall", func() bool {
+		_, err := a.Ask("tcp", b.IP, 80, netip.Addr{})
+		return err == nil
+	})
+	t.Logf("after %v", took.Round(time.Millisecond))
+}
+
 func TestCleanup(t *testing.T) {
 	_, n1, _, d1, _, _ := two(t)
 	n1.AddPod("a", plugin.PortMapping{HostPort: 8080, ContainerPort: 80})

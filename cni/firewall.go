@@ -50,9 +50,15 @@ func (d dropper) String() string {
 // applyFirewall lets forwarded packets of pods pass every chain that would
 // drop them.
 func (c *CNI) applyFirewall(ctx context.Context, network plugin.Config) error {
-	if time.Since(c.firewallSeen) < firewallPause {
+	if wait := firewallPause - time.Since(c.firewallSeen); wait > 0 {
+		// What woke the loop may have been a firewall that starts just now.
+		if !c.firewallDue {
+			c.firewallDue = true
+			time.AfterFunc(wait, c.lookAgain)
+		}
 		return nil
 	}
+	c.firewallDue = false
 	conn, err := nft.Open(nft.Options{})
 	if err != nil {
 		return err

@@ -69,6 +69,18 @@ func up(ctx context.Context, fs *flag.FlagSet, id *string, args []string) error 
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
+	binDir, err1 := filepath.Abs(*bin)
+	imageDir, err2 := filepath.Abs(*images)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if !*empty {
+		for _, program := range []string{"nodelet", "nodelet-cni", "nodelet-controlplane", "containerd-shim-runc-v2"} {
+			if _, err := os.Stat(filepath.Join(binDir, program)); err != nil {
+				return fmt.Errorf("look for programs: %w (run make build, or name their directory with --bin)", err)
+			}
+		}
+	}
 	l, err := lab.Up(lab.Options{ID: *id, Nodes: *nodes})
 	if err != nil {
 		return err
@@ -76,13 +88,7 @@ func up(ctx context.Context, fs *flag.FlagSet, id *string, args []string) error 
 	if *empty {
 		return show(l)
 	}
-	c := lab.Cluster{Lab: l, Out: os.Stdout}
-	if c.Bin, err = filepath.Abs(*bin); err != nil {
-		return err
-	}
-	if c.Images, err = filepath.Abs(*images); err != nil {
-		return err
-	}
+	c := lab.Cluster{Lab: l, Bin: binDir, Images: imageDir, Out: os.Stdout}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	if err := c.Start(ctx); err != nil {
