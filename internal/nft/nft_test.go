@@ -139,6 +139,7 @@ func TestEnsure(t *testing.T) {
 		},
 		"chain added":     func() { run(t, "nft", "add", "chain", "inet", "nodelet-test", "foreign") },
 		"set added":       func() { run(t, "nft", "add", "set", "inet", "nodelet-test", "foreign", "{ type mark; }") },
+		"table asleep":    func() { run(t, "nft", "add", "table", "inet", "nodelet-test", "{ flags dormant; }") },
 		"table flushed":   func() { run(t, "nft", "flush", "table", "inet", "nodelet-test") },
 		"table deleted":   func() { run(t, "nft", "delete", "table", "inet", "nodelet-test") },
 		"ruleset flushed": func() { run(t, "nft", "flush", "ruleset") },

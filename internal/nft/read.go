@@ -14,8 +14,10 @@ import (
 // Found is the content of a table as the kernel has it. Rules are not decoded:
 // Digest tells whether one is ours and as we wrote it.
 type Found struct {
-	Chains []FoundChain
-	Sets   []FoundSet
+	// Dormant: somebody has put the table to sleep; its chains see no packets.
+	Dormant bool
+	Chains  []FoundChain
+	Sets    []FoundSet
 }
 
 // FoundChain is a chain with its rules in order.
@@ -139,42 +141,55 @@ func request(typ uint16, f Family, fill func(*encoder)) func(*encoder, uint32) {
 	}
 }
 
-// Tables lists the tables of all families.
-func (c *Conn) Tables(ctx context.Context) (found []Table, err error) {
+// foundTable is a table with its flags.
+type foundTable struct {
+	Table
+	dormant bool
+}
+
+func (c *Conn) tables(ctx context.Context) (found []foundTable, err error) {
 	err = c.dump(ctx, "list tables", request(unix.NFT_MSG_GETTABLE, 0, nil), dumpHandler{
 		restart: func() { found = nil },
 		each: func(f Family, b []byte) {
+			t := foundTable{Table: Table{Family: f}}
 			attrs(b, func(typ uint16, v []byte) {
-				if typ == unix.NFTA_TABLE_NAME {
-					found = append(found, Table{Family: f, Name: cstr(v)})
+				switch typ {
+				case unix.NFTA_TABLE_NAME:
+					t.Name = cstr(v)
+				case unix.NFTA_TABLE_FLAGS:
+					t.dormant = be32(v)&tableDormant != 0
 				}
 			})
+			found = append(found, t)
 		},
 	})
 	return found, err
 }
 
+// Tables lists the tables of all families.
+func (c *Conn) Tables(ctx context.Context) ([]Table, error) {
+	found, err := c.tables(ctx)
+	out := make([]Table, len(found))
+	for i := range found {
+		out[i] = found[i].Table
+	}
+	return out, err
+}
+
 // HasTable tells whether the table exists.
 func (c *Conn) HasTable(ctx context.Context, t Table) (bool, error) {
 	tables, err := c.Tables(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, have := range tables {
-		if have == t {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.Contains(tables, t), err
 }
 
 // Read gives all that a table holds; nil when the table does not exist.
 func (c *Conn) Read(ctx context.Context, t Table) (*Found, error) {
-	if ok, err := c.HasTable(ctx, t); err != nil || !ok {
+	tables, err := c.tables(ctx)
+	at := slices.IndexFunc(tables, func(f foundTable) bool { return f.Table == t })
+	if err != nil || at < 0 {
 		return nil, err
 	}
-	var found Found
-	var err error
+	found := Found{Dormant: tables[at].dormant}
 	if found.Chains, err = c.chains(ctx, t); err != nil {
 		return nil, err
 	}

@@ -86,6 +86,9 @@ func (tx *Tx) create(want *Ruleset) {
 // the order in which nothing is missing that something else names.
 func (tx *Tx) change(found *Found, want *Ruleset) error {
 	t := want.Table
+	if found.Dormant {
+		tx.AddTable(t)
+	}
 	for i := range want.Sets {
 		if found.Set(want.Sets[i].Name) == nil {
 			tx.AddSet(t, &want.Sets[i])

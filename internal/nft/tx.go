@@ -22,6 +22,7 @@ const (
 
 // Numbers that golang.org/x/sys/unix lacks.
 const (
+	tableDormant   = 1
 	setConcat      = 0x80
 	descConcat     = 2
 	descFieldLen   = 1
@@ -76,7 +77,7 @@ func (tx *Tx) message(typ uint16, flags uint16, o op) (done func()) {
 	return func() { tx.e.end(at) }
 }
 
-// AddTable makes a table; no error when it exists.
+// AddTable makes a table, or wakes it when it exists and is dormant.
 func (tx *Tx) AddTable(t Table) {
 	done := tx.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, op{verb: "add", kind: "table", table: t})
 	tx.e.str(unix.NFTA_TABLE_NAME, t.Name)

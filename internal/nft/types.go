@@ -71,12 +71,10 @@ func (h Hook) String() string {
 
 // The customary priorities of base chains; lower runs first.
 const (
-	PriorityRaw         = -300
-	PriorityDNAT        = -100
-	PriorityFilter      = 0
-	PrioritySNAT        = 100
-	PriorityConntrack   = -200
-	PriorityBeforeTrack = PriorityConntrack - 1
+	PriorityRaw    = -300
+	PriorityDNAT   = -100
+	PriorityFilter = 0
+	PrioritySNAT   = 100
 )
 
 // Base makes a chain a base chain.

@@ -107,7 +107,9 @@ func Eval(s *lb.State, p Packet) Verdict {
 	for _, e := range r.Endpoints {
 		v.Endpoints = append(v.Endpoints, e.AddrPort)
 		hairpin := e.Here && e.Addr() == p.Src
-		v.Masquerade = append(v.Masquerade, r.Masquerade || hairpin)
+		// What ends on this node never leaves it, so its source stays.
+		arrived := p.From != lb.FromNode && s.LocalAddr(e.Addr())
+		v.Masquerade = append(v.Masquerade, (r.Masquerade || hairpin) && !arrived)
 	}
 	return v
 }

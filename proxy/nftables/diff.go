@@ -23,10 +23,12 @@ type content struct {
 	// members counts the frontends of each plan.
 	members map[string]int
 	names   map[plan]string
-	// dispatch and remember are the rules of these names in their order, by
-	// "for node ports" or not.
-	dispatch, remember [2][]string
-	sticky             map[string]nft.Rule
+	// dispatch are the names of the rules that lead to plans, in their order, by
+	// "for node ports" or not; remember are those of the sticky sets.
+	dispatch [2][]string
+	remember []string
+	// sticky are the rules of the sticky sets.
+	sticky map[string]nft.Rule
 }
 
 type planUse struct {
@@ -226,8 +228,8 @@ func (c *content) needSticky(e *edits, nodePort bool, r row) {
 	c.sticky[name] = rule
 	e.sets = append(e.sets, name)
 	e.rules = append(e.rules, placed{chainRemember, rule})
-	if !slices.Contains(c.remember[0], name) {
-		c.remember[0] = append(c.remember[0], name)
+	if !slices.Contains(c.remember, name) {
+		c.remember = append(c.remember, name)
 	}
 }
 
@@ -375,7 +377,7 @@ func (c *content) become(want *lb.State) (gone []lb.Frontend) {
 	for i := range c.dispatch {
 		c.dispatch[i] = slices.DeleteFunc(c.dispatch[i], func(name string) bool { return !c.plans[name].dispatched })
 	}
-	c.remember[0] = slices.DeleteFunc(c.remember[0], func(name string) bool { return c.sticky[name].Do == nil })
+	c.remember = slices.DeleteFunc(c.remember, func(name string) bool { return c.sticky[name].Do == nil })
 	return gone
 }
 
@@ -390,7 +392,7 @@ func (c *content) ruleset() *nft.Ruleset {
 		r.Chains = append(r.Chains, chain)
 	}
 	remember := nft.Chain{Name: chainRemember}
-	for _, name := range c.remember[0] {
+	for _, name := range c.remember {
 		remember.Rules = append(remember.Rules, c.sticky[name])
 	}
 	r.Chains = append(r.Chains, remember)

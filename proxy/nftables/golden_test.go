@@ -55,5 +55,5 @@ func sortPlans(c *content) {
 	for i := range c.dispatch {
 		slices.Sort(c.dispatch[i])
 	}
-	slices.Sort(c.remember[0])
+	slices.Sort(c.remember)
 }

@@ -289,3 +289,16 @@ func TestElementsRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// TestProbeLeavesNothing: the kernel is asked for everything and keeps nothing.
+func TestProbeLeavesNothing(t *testing.T) {
+	b, ctx := inNamespace(t), context.Background()
+	for _, ipv6 := range []bool{false, true} {
+		if err := Probe(ctx, 0, ipv6); err != nil {
+			t.Error(err)
+		}
+	}
+	if tables, err := b.conn.Tables(ctx); err != nil || len(tables) > 0 {
+		t.Errorf("tables after the probe: %v, %v", tables, err)
+	}
+}

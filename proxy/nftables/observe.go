@@ -33,7 +33,7 @@ func contentOf(f *family, cfg *lb.Config, found *nft.Found) *content {
 		}
 	}
 	c.dispatch[0], c.dispatch[1] = rulesOf(found, chainBalance), rulesOf(found, forNodePorts+chainBalance)
-	c.remember[0] = rulesOf(found, chainRemember)
+	c.remember = rulesOf(found, chainRemember)
 	return c
 }
 

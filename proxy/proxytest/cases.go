@@ -2,6 +2,8 @@ package proxytest
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ func Conformance(t *testing.T, open Open) {
 		"Hairpin": hairpin, "Reject": rejects, "Affinity": affinity, "AffinityTimeout": affinityTimeout,
 		"EndpointChange": endpointChange, "EstablishedStays": establishedStays, "StaleUDP": staleUDP,
 		"Restart": restart, "ForeignMarks": foreignMarks, "Repair": repair, "Cleanup": cleanup,
+		"HostNetwork": hostNetwork, "Random": random,
 	}
 	for name, run := range cases {
 		t.Run(name, func(t *testing.T) { run(t, open) })
@@ -109,6 +112,60 @@ service d/y ClusterIP 10.96.0.2,fd96::2 p:80/TCP
 	b.agree("a -> 10.96.0.1:80/TCP", "outside -> 192.168.7.1:31001/UDP")
 	b.change("delete slice d/x-4")
 	b.agree("a -> 10.96.0.1:80/TCP", "outside -> 192.168.7.1:31001/UDP")
+}
+
+// hostNetwork: the endpoint is the node itself, as the API server's is. No
+// slice says on which node that is.
+func hostNetwork(t *testing.T, open Open) {
+	b := newBench(t, open, `service d/api NodePort 10.96.0.1,fd96::1 p:443/TCP[30443] q:53/UDP[30053]
+slice d/api-4 of d/api p:6443/TCP q:6443/UDP 192.168.7.1=ready
+slice d/api-6 of d/api p:6443/TCP q:6443/UDP fd07::1=ready
+`)
+	b.Serve(b.Node, 6443)
+	for _, from := range []string{"a", "node", "outside", "second"} {
+		b.agree(from+" -> 10.96.0.1:443/TCP", from+" -> 10.96.0.1:53/UDP", from+" -> [fd96::1]:443/TCP",
+			from+" -> 192.168.7.1:30443/TCP", from+" -> 192.168.8.1:30053/UDP")
+	}
+}
+
+// random compares worlds that nobody has thought of. The seed of a failure is
+// in its output; a run of one seed is the same each time, but for the kernel's choices.
+func random(t *testing.T, open Open) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	pick := func(from ...string) string { return from[r.IntN(len(from))] }
+	b := newBench(t, open, "")
+	for range 12 {
+		var lines strings.Builder
+		for i := range 3 {
+			fmt.Fprintf(&lines, "service d/s%d %s 10.96.0.%d,fd96::%d p:80/TCP[3000%d] q:53/UDP[3100%d] lb=1.2.3.%d extip=5.6.7.%d", i, pick("ClusterIP", "NodePort", "LoadBalancer"), i, i, i, i, i, i)
+			for _, o := range []string{"internal=local", "external=local", "affinity=1h", "ranges=192.168.7.0/28,10.244.1.2/31"} {
+				if r.IntN(3) == 0 {
+					lines.WriteString(" " + o)
+				}
+			}
+			var eps []string
+			for _, e := range []string{"a", "b", "c", "r"} {
+				if r.IntN(2) == 0 {
+					eps = append(eps, e+"="+pick("ready", "ready", "serving", "terminating", "not-ready"))
+				}
+			}
+			lines.WriteString("\n" + endpoints(fmt.Sprintf("d/s%d", i), eps...))
+		}
+		b.change(lines.String())
+		var probes []string
+		for range 8 {
+			i := r.IntN(3)
+			dst := pick("10.96.0.%d:80/TCP", "10.96.0.%d:53/UDP", "[fd96::%d]:80/TCP", "192.168.7.1:3000%d/TCP", "192.168.8.1:3100%d/UDP",
+				"[fd07::1]:3000%d/TCP", "1.2.3.%d:80/TCP", "5.6.7.%d:80/TCP", "10.96.0.%d:81/TCP")
+			probes = append(probes, pick("a", "c", "node", "outside")+" -> "+fmt.Sprintf(dst, i))
+		}
+		b.agree(probes...)
+		if t.Failed() {
+			t.Fatalf("in this world:\n%s", lines.String())
+		}
+	}
 }
 
 func affinity(t *testing.T, open Open) {
@@ -249,6 +306,14 @@ func staleUDP(t *testing.T, open Open) {
 	}
 	b.start()
 	expect("replaced while the proxy was down", "a")
+	b.stop()
+	if err := b.world.Apply("delete service d/x"); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	if left := b.translated("10.96.0.1:53"); len(left) > 0 {
+		t.Errorf("flows of a Service that went while the proxy was down: %v", left)
+	}
 	b.change("service d/x NodePort 10.96.0.2,fd96::2 q:53/UDP[31002]")
 	b.change("service d/x NodePort 10.96.0.1,fd96::1 q:53/UDP[31001]\n" + endpoints("d/x", "b"))
 	expect("gone and back", "b")

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nodelet/internal/conntrack"
 	"nodelet/internal/model"
 )
 
@@ -194,3 +195,23 @@ func (l *Lab) Ask(from *Host, proto model.Protocol, to netip.AddrPort, wait time
 }
 
 func mustAddrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// translated lists the node's tracked flows to a destination that go elsewhere.
+func (l *Lab) translated(dst string) (out []conntrack.Flow) {
+	l.t.Helper()
+	c, err := conntrack.Open(l.Node.NS.Fd())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer c.Close()
+	flows, err := c.List(context.Background(), false)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, f := range flows {
+		if f.Dst == mustAddrPort(dst) && f.AnswersFrom != f.Dst {
+			out = append(out, f)
+		}
+	}
+	return out
+}
