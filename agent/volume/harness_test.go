@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -39,7 +40,7 @@ func uid(n int) model.UID { return model.UID(fmt.Sprintf("00000000-0000-4000-800
 
 // world is a store with a volume part on a directory of its own.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	root   string
 	store  *store.Store
 	w      *store.Writers
@@ -49,12 +50,14 @@ type world struct {
 	stop   func()
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	mounttest.NeedRoot(t)
 	w := &world{t: t, root: t.TempDir(), tokens: &tokens{life: time.Hour}, events: &events{}}
+	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		w.halt()
+		goleak.VerifyNone(t, leaks)
 		if err := mount.UnmountBelow(w.root); err != nil {
 			t.Error(err)
 		}
@@ -198,7 +201,7 @@ func tree(root string) string {
 }
 
 // parsePod makes a pod with these volumes, all mounted by container c.
-func parsePod(t *testing.T, n int, volumes string) *corev1.Pod {
+func parsePod(t testing.TB, n int, volumes string) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{}
 	text := fmt.Sprintf("metadata: {name: p%d, namespace: ns, uid: %s, resourceVersion: \"1\", labels: {a: b}}\nspec:\n  containers: [{name: c}]\n  volumes:\n%s", n, uid(n), volumes)

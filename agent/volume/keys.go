@@ -2,6 +2,8 @@ package volume
 
 import (
 	"iter"
+	"maps"
+	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -24,7 +26,7 @@ func keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
 			}
 		}
 		for d := range next.Pods.Since(prev.Pods) {
-			if !yield(d.Key) {
+			if (!d.Was || !d.Is || matters(d.Old, d.New)) && !yield(d.Key) {
 				return
 			}
 		}
@@ -39,6 +41,13 @@ func keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
 			}
 		}
 	}
+}
+
+// matters reports whether a change of a pod can change its volumes: most
+// changes are of the status, and a look at the disk costs up to a millisecond.
+func matters(old, pod *corev1.Pod) bool {
+	return over(old) != over(pod) || !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations) ||
+		!reflect.DeepEqual(&old.Spec, &pod.Spec)
 }
 
 // referring yields the pods that refer to a ConfigMap or Secret that changed.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nodelet/internal/model"
+	"nodelet/internal/store"
 )
 
 const everyType = `
@@ -177,6 +179,39 @@ func TestUnsupportedTypeIsNamed(t *testing.T) {
 	w.says(uid(1), model.VolumesFailed, `volume "share" : volumes of type nfs are not supported`)
 }
 
+func TestKeys(t *testing.T) {
+	s, w := store.New()
+	pod := parsePod(t, 1, "  - {name: cm, configMap: {name: settings}}\n")
+	other := parsePod(t, 2, "")
+	h := &world{t: t, store: s, w: w}
+	h.sync(pod, other)
+	step := func(name string, change func(p *corev1.Pod), want ...model.UID) {
+		t.Helper()
+		prev := s.Snapshot()
+		pod = pod.DeepCopy()
+		pod.ResourceVersion += "x"
+		change(pod)
+		w.Pods.Set(uid(1), pod)
+		if got := slices.Sorted(keys(prev, s.Snapshot())); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	step("status", func(p *corev1.Pod) { p.Status.PodIP = "10.0.0.1" })
+	step("label", func(p *corev1.Pod) { p.Labels = map[string]string{"x": "y"} }, uid(1))
+	step("annotation", func(p *corev1.Pod) { p.Annotations = map[string]string{"x": "y"} }, uid(1))
+	step("ephemeral container", func(p *corev1.Pod) { p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{}} }, uid(1))
+	step("what it refers to", func(*corev1.Pod) { h.config("settings", map[string]string{"a": "1"}) }, uid(1))
+	step("what nobody refers to", func(*corev1.Pod) { h.config("Secret/settings", map[string]string{"a": "1"}) })
+	step("a container of a pod that goes on", func(*corev1.Pod) { h.runtime(uid(1), model.ContainerExited) })
+	step("a container of a pod that is gone", func(*corev1.Pod) { h.runtime(uid(3), model.ContainerExited) }, uid(3))
+	step("deletion", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }, uid(1))
+	step("a container of a pod that is over", func(*corev1.Pod) { h.runtime(uid(1), model.ContainerRunning) }, uid(1))
+	w.Volumes.Set(uid(4), &model.PodVolumes{UID: uid(4)})
+	if got := slices.Sorted(keys(nil, s.Snapshot())); !slices.Equal(slices.Compact(got), []model.UID{uid(1), uid(2), uid(3), uid(4)}) {
+		t.Errorf("at the start: %v", got)
+	}
+}
+
 func TestHostPathTypes(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
@@ -262,6 +297,42 @@ func TestTokens(t *testing.T) {
 	w.says(uid(3), model.VolumesFailed, "fetch token of service account ns/default: the API server is away")
 	w.tokens.set(func() { w.tokens.refuse = false })
 	w.ready(uid(3)) // by the loop's own retries
+}
+
+// The loop itself comes back when a token is due, with nothing else happening.
+func TestTokenRotates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.sync(parsePod(t, 1, "  - {name: tok, projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 3600}}]}}\n"))
+		file := filepath.Join(w.ready(uid(1)).HostPaths["tok"], "token")
+		first := w.read(file)
+		time.Sleep(47 * time.Minute)
+		if w.read(file) != first {
+			t.Error("replaced before 80 % of its life")
+		}
+		time.Sleep(time.Minute)
+		second := w.read(file)
+		if second == first {
+			t.Error("not replaced after 80 % of its life")
+		}
+		w.tokens.set(func() { w.tokens.refuse = true })
+		time.Sleep(55 * time.Minute) // due, refused, and tried again until
+		w.tokens.set(func() { w.tokens.refuse = false })
+		time.Sleep(tokenRetry)
+		if w.read(file) == second || w.tokens.issued() != 3 {
+			t.Errorf("%d tokens issued", w.tokens.issued())
+		}
+	})
+}
+
+func BenchmarkLookAtAPodThatIsRight(b *testing.B) {
+	w := newWorld(b)
+	w.everything()
+	w.sync(parsePod(b, 1, everyType))
+	w.ready(uid(1))
+	for b.Loop() {
+		w.look(uid(1))
+	}
 }
 
 func TestRestartKeepsDataAndDoublesNothing(t *testing.T) {

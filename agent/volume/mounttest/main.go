@@ -41,7 +41,7 @@ func Main(m *testing.M) (code int) {
 }
 
 // NeedRoot skips a test that cannot mount.
-func NeedRoot(t *testing.T) {
+func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
