@@ -318,7 +318,7 @@ func TestTokenRotates(t *testing.T) {
 		w.tokens.set(func() { w.tokens.refuse = true })
 		time.Sleep(55 * time.Minute) // due, refused, and tried again until
 		w.tokens.set(func() { w.tokens.refuse = false })
-		time.Sleep(tokenRetry)
+		time.Sleep(2 * tokenRetry)
 		if w.read(file) == second || w.tokens.issued() != 3 {
 			t.Errorf("%d tokens issued", w.tokens.issued())
 		}
