@@ -29,7 +29,7 @@ func (m *maker) containerStatus(c ctr) corev1.ContainerStatus {
 	if old != nil {
 		s.RestartCount = max(s.RestartCount, old.RestartCount)
 	}
-	s.State = m.containerState(c, last, old)
+	s.State = m.containerState(last, old)
 	s.LastTerminationState = m.lastTermination(last, old)
 	m.addResources(c, last, &s)
 	m.overlayWait(c, last, &s)
@@ -91,7 +91,7 @@ func (m *maker) defaultWait() waiting {
 	return waiting{reason: ReasonContainerCreating}
 }
 
-func (m *maker) containerState(c ctr, last *model.Container, old *corev1.ContainerStatus) corev1.ContainerState {
+func (m *maker) containerState(last *model.Container, old *corev1.ContainerStatus) corev1.ContainerState {
 	switch last.State {
 	case model.ContainerRunning:
 		if m.Notes.Containers[last.ID].PostStart {

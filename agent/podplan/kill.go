@@ -154,7 +154,7 @@ func (m *maker) dismantle() {
 	}
 	switch {
 	case m.obj != nil && m.obj.DeletionTimestamp == nil:
-		m.prune(nil)
+		m.prune()
 	case up, m.obj != nil && !terminal(m.obj.Status.Phase):
 	default:
 		m.remove()

@@ -190,7 +190,7 @@ func (m *maker) run() {
 			break // its hook comes before the containers after it
 		}
 	}
-	m.prune(sb)
+	m.prune()
 }
 
 // current is the sandbox the pod's containers belong into; nil when a new one is needed.
@@ -270,7 +270,7 @@ func (m *maker) createSandbox() {
 
 // prune removes dead containers but the newest of each name (its log is what
 // `kubectl logs --previous` shows), and old sandboxes without containers.
-func (m *maker) prune(sb *model.Sandbox) {
+func (m *maker) prune() {
 	dead := map[string]bool{}
 	inUse := map[string]bool{}
 	for i := range m.rt.Containers {

@@ -28,7 +28,6 @@ func (m *maker) status() corev1.PodStatus {
 	m.setPhase(&s, finished)
 	m.setAddresses(&s)
 	m.setConditions(&s)
-	s.Resize = "" //nolint:staticcheck // the deprecated field is cleared for clients that still read it
 	return s
 }
 
