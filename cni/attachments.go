@@ -34,15 +34,11 @@ func (c *CNI) sweep(ctx context.Context, conn *nl.Conn, network plugin.Config) e
 	if err != nil {
 		return err
 	}
-	ours, err := link.Ours(conn)
+	alive, err := attach.Living(conn)
 	if err != nil {
 		return err
 	}
-	living, dead := ipam.Keep(state, func(l ipam.Lease) bool {
-		_, linked := ours[l.Veth]
-		// A lease without a sandbox was rebuilt from the kernel: its link is the only witness.
-		return attach.Alive(l) && (l.Netns != "" || linked)
-	})
+	living, dead := ipam.Keep(state, alive)
 	if dead, err = stillThere(node, dead); err != nil {
 		return err
 	}

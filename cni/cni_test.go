@@ -167,6 +167,26 @@ func TestKilledDaemon(t *testing.T) {
 	}
 }
 
+// TestHiddenNamespaces: a daemon that does not see the sandboxes' namespaces,
+// as in a container without that mount, releases nothing.
+func TestHiddenNamespaces(t *testing.T) {
+	_, n1, _, d1, _, _ := two(t)
+	a := n1.AddPod("a")
+	if err := netns.Delete(a.Path); err != nil { // the path is gone, the namespace is not
+		t.Fatal(err)
+	}
+	a.ServeTCP(80)
+	for range 3 { // each change wakes the daemon
+		n1.Run("ip", "route", "add", "10.99.0.0/16", "via", n1.IP.String())
+		n1.Run("ip", "route", "del", "10.99.0.0/16")
+		time.Sleep(2 * pause) // nothing must happen in that time
+	}
+	if got, err := Attachments(d1.cfg.StateDir); err != nil || len(got) != 1 {
+		t.Errorf("attachments: %v %v", got, err)
+	}
+	n1.Expect("tcp", cnitest.At(a.IP, 80), "a", n1.IP)
+}
+
 // TestStop: asked to end, the feature ends, leaves no goroutine, and leaves the
 // network as it is.
 func TestStop(t *testing.T) {

@@ -55,9 +55,20 @@ func seed() ([]ipam.Lease, error) {
 	return s.Leases, nil
 }
 
-// Alive says whether the sandbox of a lease may still exist. Of a lease that
-// was rebuilt from the kernel nobody knows: its link is the only witness.
-func Alive(l ipam.Lease) bool { return l.Netns == "" || netns.Exists(l.Netns) }
+// Living gives a test of whether the sandbox of a lease may still exist. Two
+// witnesses must both deny it: the path of its namespace, which a daemon in a
+// container may not see, and its link, which goes with the namespace but is not
+// there yet when an ADD has only begun. A lease rebuilt from the kernel has no path.
+func Living(conn *nl.Conn) (func(ipam.Lease) bool, error) {
+	links, err := link.Ours(conn)
+	if err != nil {
+		return nil, err
+	}
+	return func(l ipam.Lease) bool {
+		_, linked := links[l.Veth]
+		return linked || l.Netns != "" && netns.Exists(l.Netns)
+	}, nil
+}
 
 // Plan is the attachment that belongs to a lease.
 func (n Node) Plan(l ipam.Lease) (linkplan.Plan, error) {
@@ -93,11 +104,10 @@ func (n Node) lease(ctx context.Context, want ipam.Lease) (got ipam.Lease, err e
 	if !errors.Is(err, ipam.ErrExhausted) && !errors.Is(err, ipam.ErrPortTaken) {
 		return got, err
 	}
-	state, viewErr := n.Dir().View()
-	if viewErr != nil {
-		return got, viewErr
+	dead, deadErr := n.dead()
+	if deadErr != nil {
+		return got, errors.Join(err, deadErr)
 	}
-	_, dead := ipam.Keep(state, Alive)
 	if len(dead) == 0 {
 		return got, err
 	}
@@ -105,6 +115,25 @@ func (n Node) lease(ctx context.Context, want ipam.Lease) (got ipam.Lease, err e
 		return got, err
 	}
 	return got, n.Dir().Update(reserve)
+}
+
+// dead lists the leases of sandboxes that are gone.
+func (n Node) dead() ([]ipam.Lease, error) {
+	conn, err := nl.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	state, err := n.Dir().View()
+	if err != nil {
+		return nil, err
+	}
+	living, err := Living(conn)
+	if err != nil {
+		return nil, err
+	}
+	_, dead := ipam.Keep(state, living)
+	return dead, nil
 }
 
 func (n Node) build(ns *netns.NS, lease ipam.Lease) (linkplan.Plan, error) {

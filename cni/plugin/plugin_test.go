@@ -293,7 +293,13 @@ func TestDeadSandboxesMakeWay(t *testing.T) {
 	if err := netns.Delete(a.Path); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Add(c); err != nil || c.IP != a.IP {
+	// The kernel takes the link away some time after the namespace.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err = n.Add(c); err == nil || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err != nil || c.IP != a.IP {
 		t.Fatalf("got %s, %v", c.IP, err)
 	}
 }
