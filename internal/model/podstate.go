@@ -108,7 +108,7 @@ type PodVolumes struct {
 	State VolumesState
 	// HostPaths gives the directory or file on the host for each volume of the
 	// pod by its name, when State is VolumesReady. Volumes that no container
-	// mounts are left out.
+	// mounts, and image volumes, which the runtime mounts itself, are left out.
 	HostPaths map[string]string
 	// Message says what is missing or wrong when State is VolumesFailed, what
 	// is awaited when it is VolumesAbsent, and what could not be brought up to

@@ -24,7 +24,7 @@ type Facts struct {
 }
 
 // Plan is the wanted state of the volumes of one pod. Volumes that no
-// container mounts are left out, as upstream does.
+// container mounts are left out, as upstream does, and so are images.
 type Plan struct {
 	UID     model.UID
 	Dir     string
@@ -100,7 +100,8 @@ func Make(f Facts) (*Plan, error) {
 	p.Dir = dir
 	used := mounted(f.Pod)
 	for i := range f.Pod.Spec.Volumes {
-		if v := &f.Pod.Spec.Volumes[i]; used[v.Name] {
+		// An image is mounted by the runtime itself: there is nothing of it on this node's disk to make.
+		if v := &f.Pod.Spec.Volumes[i]; used[v.Name] && v.Image == nil {
 			p.Volumes = append(p.Volumes, f.volume(dir, v))
 		}
 	}
