@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -300,5 +301,40 @@ func TestProbeLeavesNothing(t *testing.T) {
 	}
 	if tables, err := b.conn.Tables(ctx); err != nil || len(tables) > 0 {
 		t.Errorf("tables after the probe: %v, %v", tables, err)
+	}
+}
+
+// TestRestartKeepsSlots: a daemon without memory finds endpoints in an order
+// that it would not have chosen, and leaves them there.
+func TestRestartKeepsSlots(t *testing.T) {
+	b, ctx := inNamespace(t), context.Background()
+	w := lbtest.MustParse("node n1 192.168.0.1\nservice a/x ClusterIP 10.96.0.1 p:80/TCP\nslice a/x of a/x p:80/TCP 10.244.0.1=ready 10.244.0.2=ready 10.244.0.3=ready 10.244.0.4=ready")
+	s := lb.Compile(config, w.Snapshot())
+	if _, err := b.Apply(ctx, s); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Apply("slice a/x of a/x p:80/TCP 10.244.0.1=ready 10.244.0.3=ready 10.244.0.4=ready")
+	s = lb.Advance(s, w.Snapshot())
+	if _, err := b.Apply(ctx, s); err != nil {
+		t.Fatal(err)
+	}
+	slots := func() string {
+		found, err := b.conn.Read(ctx, b.families[0].table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(contentOf(b.families[0], config, found).pools)
+	}
+	before := slots()
+	fresh, err := New(Config{IPv6: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = fresh.Close() }()
+	if _, err := fresh.Apply(ctx, lb.Compile(config, w.Snapshot())); err != nil {
+		t.Fatal(err)
+	}
+	if after := slots(); after != before || !strings.Contains(before, "10.244.0.1:80 10.244.0.4:80 10.244.0.3:80") {
+		t.Errorf("slots were %s, and are %s after a restart", before, after)
 	}
 }

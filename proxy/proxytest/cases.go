@@ -209,12 +209,17 @@ func affinityTimeout(t *testing.T, open Open) {
 		time.Sleep(1200 * time.Millisecond) // the affinity's own time has to pass
 	}
 	// Each connection begins the time anew.
-	first := b.who("a", "10.96.0.1:80/TCP")
+	begun := time.Now()
+	last := b.who("a", "10.96.0.1:80/TCP")
 	for range 8 {
 		time.Sleep(300 * time.Millisecond)
-		if got := b.who("a", "10.96.0.1:80/TCP"); got != first {
-			t.Fatalf("%s after %s within the timeout", got, first)
+		again := time.Now()
+		got := b.who("a", "10.96.0.1:80/TCP")
+		// On a machine so busy that the time ran out, anything may be met.
+		if got != last && time.Since(begun) < 900*time.Millisecond {
+			t.Fatalf("%s after %s within the timeout", got, last)
 		}
+		begun, last = again, got
 	}
 }
 
@@ -230,7 +235,7 @@ func endpointChange(t *testing.T, open Open) {
 }
 
 func establishedStays(t *testing.T, open Open) {
-	b := newBench(t, open, "service d/x NodePort 10.96.0.1,fd96::1 p:80/TCP[30001]\n"+endpoints("d/x", "a"))
+	b := newBench(t, open, "service d/x NodePort 10.96.0.1,fd96::1 p:80/TCP[30001] q:53/UDP\n"+endpoints("d/x", "a")) // with UDP, so that flows are looked for
 	var conns []*Conn
 	for _, c := range [][2]string{{"b", "10.96.0.1:80/TCP"}, {"outside", "192.168.7.1:30001/TCP"}, {"node", "10.96.0.1:80/TCP"}, {"b", "[fd96::1]:80/TCP"}} {
 		to, proto, _ := parse(t, c[1])
