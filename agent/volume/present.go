@@ -116,7 +116,7 @@ func complete(vol *volumeplan.Volume) bool {
 	return atomic.Written(root)
 }
 
-// commit says in the store how far the pod is, and tells the user what could not be brought up to date.
+// commit says in the store how far the pod is, and tells the user what is wrong.
 func (m *maker) commit(snap *store.Snapshot) {
 	row := &model.PodVolumes{UID: m.uid}
 	switch {
@@ -131,11 +131,11 @@ func (m *maker) commit(snap *store.Snapshot) {
 	}
 	old, _ := snap.Volumes.Get(m.uid)
 	m.deps.Volumes.Set(m.uid, row)
-	if row.State != model.VolumesReady || old != nil && old.Message == row.Message {
-		return // podplan tells of what keeps a pod from starting
+	if old != nil && old.Message == row.Message {
+		return // told before
 	}
 	ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: m.pod.Namespace, Name: m.pod.Name, UID: m.pod.UID}
-	for _, text := range m.stale {
+	for _, text := range slices.Concat(m.failed, m.stale) {
 		m.deps.Events.Event(ref, corev1.EventTypeWarning, "FailedMount", text)
 	}
 }

@@ -177,6 +177,11 @@ func TestUnsupportedTypeIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.sync(parsePod(t, 1, "  - {name: share, nfs: {server: s, path: /p}}\n"))
 	w.says(uid(1), model.VolumesFailed, `volume "share" : volumes of type nfs are not supported`)
+	w.look(uid(1))
+	w.look(uid(1))
+	if want := `p1 Warning FailedMount: MountVolume.SetUp failed for volume "share" : volumes of type nfs are not supported by this node`; w.events.String() != want {
+		t.Errorf("events %q, want one", w.events)
+	}
 }
 
 func TestKeys(t *testing.T) {
