@@ -58,6 +58,7 @@ func TestLastWords(t *testing.T) {
 		{"none", "", ""},
 		{"one", line("F", "boom"), "boom\n"},
 		{"parts", line("P", "bo") + line("P", "o") + line("F", "m") + line("F", "end"), "boom\nend\n"},
+		{"not ended", line("F", "x") + line("P", "DONE"), "x\nDONE"},
 		{"both outputs", strings.Replace(line("P", "bo"), "stderr", "stdout", 1) + line("F", "err") + strings.Replace(line("F", "om"), "stderr", "stdout", 1), "boom\nerr\n"},
 		{"cut line", "not a log line\n" + line("F", "end"), "end\n"},
 		{"80 lines", many, strings.Repeat("x\n", 80)},

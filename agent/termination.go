@@ -117,22 +117,21 @@ func lastWords(log []byte) string {
 		if err != nil {
 			continue
 		}
-		if i, ok := open[line.Stream]; ok {
-			lines[i] += string(line.Text)
-		} else {
-			open[line.Stream] = len(lines)
-			lines = append(lines, string(line.Text))
+		i, ok := open[line.Stream]
+		if !ok {
+			i = len(lines)
+			open[line.Stream] = i
+			lines = append(lines, "")
 		}
+		lines[i] += string(line.Text)
 		if !line.Partial {
+			lines[i] += "\n" // a last line that the container did not end has no end here, either
 			delete(open, line.Stream)
 		}
 	}
 	if len(lines) > maxMessageLines {
 		lines = lines[len(lines)-maxMessageLines:]
 	}
-	if len(lines) == 0 {
-		return ""
-	}
-	text := strings.Join(lines, "\n") + "\n"
+	text := strings.Join(lines, "")
 	return text[max(len(text)-maxMessageLog, 0):]
 }

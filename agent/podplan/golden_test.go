@@ -49,6 +49,8 @@ type world struct {
 		RecursiveReadOnly bool
 		Servers, Searches []string
 	}
+	// Others are other pods of the node.
+	Others    []corev1.Pod
 	Sandboxes []struct {
 		ID          string
 		Attempt     uint32
@@ -217,6 +219,9 @@ func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
 	is := func(name string) bool { return !strings.Contains(strings.Join(w.Unsynced, " "), name) }
 	if !w.Gone {
 		tables.Pods.Set(uid, pod)
+	}
+	for i := range w.Others {
+		tables.Pods.Set(model.UID(w.Others[i].UID), &w.Others[i])
 	}
 	if is("pods") {
 		tables.Pods.Commit(func(tx *store.Tx[model.UID, *corev1.Pod]) { tx.Synced() })

@@ -35,6 +35,8 @@ func Make(f Facts, now time.Time) Plan {
 		m.end = ending{phase: corev1.PodFailed, reason: "DeadlineExceeded",
 			message: "Pod was active on the node longer than the specified deadline"}
 		m.stop(Why{Reason: "DeadlineExceeded"})
+	case m.rejected():
+		m.stop(Why{Reason: "NodePorts"})
 	default:
 		m.run()
 	}
