@@ -106,7 +106,7 @@ fmt: ## Format all Go code
 
 .PHONY: golden
 golden: ## Rewrite golden files; look at the difference before you commit it
-	$(GO) test -tags $(TAGS) ./agent/podplan ./proxy/... ./dns/zone ./cni/linkplan -update
+	$(GO) test -tags $(TAGS) ./agent/podplan ./proxy/... ./dns/zone ./cni/linkplan ./cni/routes ./cni/ruleset -update
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME=20s

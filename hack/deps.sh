@@ -3,7 +3,7 @@
 set -euo pipefail
 # package:program that proves it is there
 need=(runc:runc nftables:nft iptables:iptables conntrack:conntrack iproute2:ip procps:sysctl kmod:modprobe
-      busybox-static:busybox dnsutils:dig)
+      busybox-static:busybox dnsutils:dig curl:curl)
 missing=()
 for n in "${need[@]}"; do
   PATH=$PATH:/usr/sbin:/sbin command -v "${n#*:}" >/dev/null 2>&1 || missing+=("${n%%:*}")

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"nodelet/agent/volume"
@@ -55,7 +56,7 @@ func Cleanup(ctx context.Context, l Layout) (removed []string, err error) {
 		return nil, err
 	}
 	for _, dir := range []string{l.Run, l.Data} {
-		errs = append(errs, os.RemoveAll(dir))
+		errs = append(errs, removeDir(dir))
 	}
 	after, err := Residue(ctx, l)
 	return difference(before, after), errors.Join(append(errs, err)...)
@@ -81,12 +82,47 @@ func Residue(ctx context.Context, l Layout) ([]string, error) {
 	}
 	mounts, err := mountsBelow(l.Data, l.Run)
 	left, errs = append(left, mounts...), append(errs, err)
-	for _, path := range append(podLogs(l), l.Data, l.Run) {
-		if _, err := os.Lstat(path); err == nil {
-			left = append(left, "file "+path)
+	for _, path := range podLogs(l) {
+		left = append(left, "file "+path)
+	}
+	for _, dir := range []string{l.Data, l.Run} {
+		there, err := remains(dir)
+		if there {
+			left = append(left, "file "+dir)
 		}
+		errs = append(errs, err)
 	}
 	return left, errors.Join(errs...)
+}
+
+// removeDir removes a directory. One that is a disk of its own is only emptied.
+func removeDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	if err := os.Remove(dir); err != nil && !isNotEmpty(err) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// remains tells whether there is something of ours to remove: not an empty
+// directory that is a mount point.
+func remains(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || len(entries) > 0 {
+		return true, err
+	}
+	mounts, err := mountPoints()
+	return !slices.Contains(mounts, dir), err
 }
 
 // leaver is a part that leaves things outside of the data and run directories.
