@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"nodelet/controlplane/etcd"
 )
 
 func TestCluster(t *testing.T) {
@@ -193,6 +197,7 @@ func TestKilledAnyTime(t *testing.T) {
 		rounds = 3
 	}
 	cfg := testConfig(t)
+	cfg.DataDir = filepath.Join(cfg.DataDir, strings.Repeat("deep", 25)) // longer than a socket's path may be
 	var written []string
 	for i := range rounds {
 		p := begin(t, cfg)
@@ -234,6 +239,30 @@ func writeUntil(t *testing.T, cfg Config, round int, alarm <-chan time.Time) (na
 			t.Fatal(err)
 		}
 		names = append(names, name)
+	}
+}
+
+func TestExternalDatabase(t *testing.T) {
+	dir, err := os.MkdirTemp("", "etcd") // short: see above
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	db, err := etcd.Start(t.Context(), etcd.Config{Dir: dir + "/data", Socket: dir + "/s", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Stop()
+	if err := db.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cfg := testConfig(t)
+	cfg.EtcdEndpoints = []string{etcd.Endpoint(dir + "/s")}
+	p := begin(t, cfg)
+	p.awaitReady(t)
+	p.kill()
+	if _, err := os.Stat(cfg.in("etcd")); err == nil {
+		t.Error("the embedded database was made, too")
 	}
 }
 
