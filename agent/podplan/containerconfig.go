@@ -13,7 +13,7 @@ import (
 )
 
 // createContainer makes the request for the next container of that name.
-func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, image string) (CreateContainer, error) {
+func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, images images) (CreateContainer, error) {
 	sandbox, err := m.sandboxConfig(sb.Attempt)
 	if err != nil {
 		return CreateContainer{}, err
@@ -25,10 +25,10 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, image 
 	if err != nil {
 		return CreateContainer{}, err
 	}
-	config.Image = &runtimev1.ImageSpec{Image: image, UserSpecifiedImage: c.Image}
+	config.Image = &runtimev1.ImageSpec{Image: images.own, UserSpecifiedImage: c.Image}
 	a := CreateContainer{SandboxID: sb.ID, Config: config, SandboxConfig: sandbox, PostStart: postStart(c)}
 	a.Files.LogDir = filepath.Dir(filepath.Join(sandbox.LogDirectory, config.LogPath))
-	if config.Mounts, a.SubPaths, err = m.mounts(c, config.Envs); err != nil {
+	if config.Mounts, a.SubPaths, err = m.mounts(c, config.Envs, images.volumes); err != nil {
 		return CreateContainer{}, err
 	}
 	m.addHosts(c, sb, &a)
@@ -134,14 +134,16 @@ func absolute(path string) string {
 
 // mounts gives the volume mounts of a container. The host path of a sub path
 // is left to the executor: it has to be looked up without following links.
-func (m *maker) mounts(c ctr, env []*runtimev1.KeyValue) ([]*runtimev1.Mount, []SubPath, error) {
+// Image volumes are mounted by the runtime, sub paths included.
+func (m *maker) mounts(c ctr, env []*runtimev1.KeyValue, images map[string]*runtimev1.ImageSpec) ([]*runtimev1.Mount, []SubPath, error) {
 	var all []*runtimev1.Mount
 	var subs []SubPath
 	volumes := m.volumes()
 	for i := range c.VolumeMounts {
 		mount := &c.VolumeMounts[i]
+		image := images[mount.Name]
 		host, ok := volumes.HostPaths[mount.Name]
-		if !ok {
+		if !ok && image == nil {
 			return nil, nil, &configError{fmt.Sprintf("cannot find volume %q to mount into container %q", mount.Name, c.Name)}
 		}
 		recursive, err := m.recursive(mount)
@@ -151,6 +153,13 @@ func (m *maker) mounts(c ctr, env []*runtimev1.KeyValue) ([]*runtimev1.Mount, []
 		sub, err := subPath(mount, env)
 		if err != nil {
 			return nil, nil, err
+		}
+		if image != nil {
+			all = append(all, &runtimev1.Mount{
+				ContainerPath: absolute(mount.MountPath), Image: image, ImageSubPath: sub, Readonly: true,
+				Propagation: propagation(mount.MountPropagation),
+			})
+			continue
 		}
 		if sub != "" {
 			subs = append(subs, SubPath{Index: len(all), Volume: mount.Name, Path: sub})
@@ -166,15 +175,9 @@ func (m *maker) mounts(c ctr, env []*runtimev1.KeyValue) ([]*runtimev1.Mount, []
 
 // readOnlyVolume: the volume itself may only be read, whatever the mount says.
 func (m *maker) readOnlyVolume(name string) bool {
-	for i := range m.obj.Spec.Volumes {
-		v := &m.obj.Spec.Volumes[i]
-		if v.Name != name {
-			continue
-		}
-		return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil ||
-			(v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly)
-	}
-	return false
+	v := m.volume(name)
+	return v != nil && (v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil ||
+		v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly)
 }
 
 func (m *maker) recursive(mount *corev1.VolumeMount) (bool, error) {

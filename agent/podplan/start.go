@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/agent/image/imageplan"
 	"nodelet/internal/model"
@@ -28,11 +29,11 @@ func (m *maker) start(sb *model.Sandbox, c ctr) bool {
 		return true
 	}
 	attempt := m.attempt(c, last)
-	image, ready := m.image(c, attempt)
+	images, ready := m.images(c, attempt)
 	if !ready || sb == nil || !m.volumesReady() {
 		return false
 	}
-	action, err := m.createContainer(sb, c, attempt, image)
+	action, err := m.createContainer(sb, c, attempt, images)
 	if err != nil {
 		m.refuse(c, err)
 		return false
@@ -106,24 +107,57 @@ func (f Failure) skip() uint32 {
 	return uint32(f.Reserved-patience) + 1
 }
 
-// image tells how far the image for the next container is, asks for it where
+// images are the ids of the images that one start of a container needs.
+type images struct {
+	own string
+	// volumes are those of image volumes, by the volume's name.
+	volumes map[string]*runtimev1.ImageSpec
+}
+
+// images tells how far the images for the next container are: its own, and
+// those of the image volumes it mounts.
+func (m *maker) images(c ctr, attempt uint32) (all images, ready bool) {
+	all.own, ready = m.image(c, EnsureImage{Container: c.Name, Image: c.Image, Policy: pullPolicy(c.ImagePullPolicy), Attempt: attempt})
+	all.volumes = map[string]*runtimev1.ImageSpec{}
+	for i := range c.VolumeMounts {
+		v := m.volume(c.VolumeMounts[i].Name)
+		if !ready || v == nil || v.Image == nil {
+			continue
+		}
+		var id string
+		id, ready = m.image(c, EnsureImage{Container: c.Name, Image: v.Image.Reference, Policy: pullPolicy(v.Image.PullPolicy), Attempt: attempt})
+		all.volumes[v.Name] = &runtimev1.ImageSpec{Image: id, UserSpecifiedImage: v.Image.Reference}
+	}
+	return all, ready
+}
+
+func (m *maker) volume(name string) *corev1.Volume {
+	for i := range m.obj.Spec.Volumes {
+		if m.obj.Spec.Volumes[i].Name == name {
+			return &m.obj.Spec.Volumes[i]
+		}
+	}
+	return nil
+}
+
+// image tells how far an image for the next container is, asks for it where
 // that helps, and gives its id once it is there.
-func (m *maker) image(c ctr, attempt uint32) (id string, ready bool) {
-	access := imageplan.Credentials(m.obj, c.Image, m.World.Configs.Get)
+func (m *maker) image(c ctr, need EnsureImage) (id string, ready bool) {
+	access := imageplan.Credentials(m.obj, need.Image, m.World.Configs.Get)
 	if access.Wait {
 		return "", false
 	}
-	row, _ := m.World.Images.Get(model.ImageRef(c.Image))
+	row, _ := m.World.Images.Get(model.ImageRef(need.Image))
 	v := imageplan.Decide(row, imageplan.Need{
-		Image: c.Image, Policy: pullPolicy(c), Credentials: access.Key,
+		Image: need.Image, Policy: need.Policy, Credentials: access.Key,
 		Container: model.ContainerKey{PodUID: m.UID, Name: c.Name},
-		Attempt:   attempt,
+		Attempt:   need.Attempt,
 	}, m.now)
 	switch {
 	case v.State == model.ImagePresent:
 		return v.ID, true
 	case v.Ask:
-		m.add(EnsureImage{Container: c.Name, Image: c.Image, Policy: pullPolicy(c), Attempt: attempt})
+		m.add(need)
 	}
 	switch old := m.oldStatus(c.Name); {
 	case (v.Ask || v.State == model.ImagePulling) && old != nil && old.State.Waiting != nil && pullFailed(old.State.Waiting.Reason):
@@ -132,7 +166,7 @@ func (m *maker) image(c ctr, attempt uint32) (id string, ready bool) {
 	case v.State == model.ImageFailed:
 		m.waits[c.Name] = waiting{v.Reason, v.Message}
 		if v.Reason == imageplan.ImagePullBackOff {
-			m.problem(c.Name, "BackOff", fmt.Sprintf("Back-off pulling image %q", c.Image))
+			m.problem(c.Name, "BackOff", fmt.Sprintf("Back-off pulling image %q", need.Image))
 		}
 	}
 	if !v.Again.IsZero() {
@@ -145,11 +179,11 @@ func pullFailed(reason string) bool {
 	return reason == imageplan.ErrImagePull || reason == imageplan.ImagePullBackOff
 }
 
-func pullPolicy(c ctr) corev1.PullPolicy {
-	if c.ImagePullPolicy == "" {
+func pullPolicy(p corev1.PullPolicy) corev1.PullPolicy {
+	if p == "" {
 		return corev1.PullIfNotPresent
 	}
-	return c.ImagePullPolicy
+	return p
 }
 
 // volumesReady: all volumes are there. The volume part says itself what keeps them.
