@@ -379,16 +379,19 @@ func TestSecrets(t *testing.T) {
 func TestRowsOfImagesNobodyNamesGo(t *testing.T) {
 	run(t, critest.Config{}, func(t *testing.T, w *world) {
 		a, b := want{pod: "a", image: "a:1", policy: corev1.PullAlways}, want{pod: "b", image: "b:1", policy: corev1.PullAlways}
+		v := want{pod: "b", image: "volume:1", policy: corev1.PullAlways}
 		pods := map[model.UID]*corev1.Pod{"uid-a": a.request().Pod, "uid-b": b.request().Pod}
+		pods["uid-b"].Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "volume:1"}}}}
 		w.w.Pods.Replace(pods)
-		w.plan(a, time.Minute)
-		w.plan(b, time.Minute)
+		for _, n := range []want{a, v, b} {
+			w.plan(n, time.Minute)
+		}
 		delete(pods, "uid-a")
 		w.w.Pods.Replace(pods)
 		b.attempt = 1
 		w.plan(b, time.Minute)
 		synctest.Wait()
-		if _, ok := w.store.Snapshot().Images.Get("a:1"); ok || w.store.Snapshot().Images.Len() != 1 {
+		if _, ok := w.store.Snapshot().Images.Get("a:1"); ok || w.store.Snapshot().Images.Len() != 2 {
 			t.Errorf("%d rows", w.store.Snapshot().Images.Len())
 		}
 	})

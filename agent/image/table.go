@@ -51,14 +51,8 @@ func (m *Images) prune(keep model.ImageRef) {
 	}
 	used := map[model.ImageRef]bool{keep: true}
 	for _, pod := range snap.Pods.All() {
-		for i := range pod.Spec.InitContainers {
-			used[model.ImageRef(pod.Spec.InitContainers[i].Image)] = true
-		}
-		for i := range pod.Spec.Containers {
-			used[model.ImageRef(pod.Spec.Containers[i].Image)] = true
-		}
-		for i := range pod.Spec.EphemeralContainers {
-			used[model.ImageRef(pod.Spec.EphemeralContainers[i].Image)] = true
+		for _, ref := range named(pod) {
+			used[model.ImageRef(ref)] = true
 		}
 	}
 	m.deps.Images.Commit(func(tx *store.Tx[model.ImageRef, *model.Image]) {
@@ -73,6 +67,26 @@ func (m *Images) prune(keep model.ImageRef) {
 			}
 		}
 	})
+}
+
+// named gives the images that a pod names: of containers of all kinds and of image volumes.
+func named(pod *corev1.Pod) []string {
+	var refs []string
+	for i := range pod.Spec.InitContainers {
+		refs = append(refs, pod.Spec.InitContainers[i].Image)
+	}
+	for i := range pod.Spec.Containers {
+		refs = append(refs, pod.Spec.Containers[i].Image)
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		refs = append(refs, pod.Spec.EphemeralContainers[i].Image)
+	}
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].Image; v != nil {
+			refs = append(refs, v.Reference)
+		}
+	}
+	return refs
 }
 
 // forget drops the starts of pods that are gone from an image's row.
