@@ -3,6 +3,7 @@ package podplan
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -171,6 +172,10 @@ func (m *maker) mounts(c ctr, env []*runtimev1.KeyValue, images map[string]*runt
 		})
 	}
 	return all, subs, nil
+}
+
+func (m *maker) imageVolume(name string) bool {
+	return slices.ContainsFunc(m.obj.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name && v.Image != nil })
 }
 
 // readOnlyVolume: the volume itself may only be read, whatever the mount says.
