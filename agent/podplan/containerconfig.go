@@ -3,7 +3,6 @@ package podplan
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -172,10 +171,6 @@ func (m *maker) mounts(c ctr, env []*runtimev1.KeyValue, images map[string]*runt
 		})
 	}
 	return all, subs, nil
-}
-
-func (m *maker) imageVolume(name string) bool {
-	return slices.ContainsFunc(m.obj.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name && v.Image != nil })
 }
 
 // readOnlyVolume: the volume itself may only be read, whatever the mount says.
