@@ -23,9 +23,6 @@ type cluster struct {
 	close   func()
 }
 
-// labID names the lab; two runs at a time would disturb each other anyway.
-const labID = "conformance"
-
 // startPatience is how long the lab may take to be Ready with all images.
 const startPatience = 10 * time.Minute
 
@@ -33,19 +30,19 @@ func openCluster(ctx context.Context, o options, archive string) (*cluster, erro
 	if o.kubeconfig != "" {
 		return foreignCluster(ctx, o, archive)
 	}
-	if err := lab.Down(labID); err != nil { // what a killed run left
+	if err := lab.Down(o.lab); err != nil { // what a killed run left
 		return nil, err
 	}
-	l, err := lab.Up(lab.Options{ID: labID, Nodes: o.nodes})
+	l, err := lab.Up(lab.Options{ID: o.lab, Nodes: o.nodes})
 	if err != nil {
 		return nil, err
 	}
 	down := sync.OnceFunc(func() {
 		if o.keep {
-			fmt.Printf("the lab stays: go run ./test/netlab exec --id %s 1 bash; and down --id %s\n", labID, labID)
+			fmt.Printf("the lab stays: go run ./test/netlab exec --id %s 1 bash; and down --id %s\n", o.lab, o.lab)
 			return
 		}
-		if err := lab.Down(labID); err != nil {
+		if err := lab.Down(o.lab); err != nil {
 			fmt.Fprintln(os.Stderr, "conformance: end lab:", err)
 		}
 	})

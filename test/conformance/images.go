@@ -73,13 +73,22 @@ func (i image) serving(dir, picture string) image {
 	return image{files: files, entrypoint: i.entrypoint, command: []string{"test-webserver"}}
 }
 
-// applets are busybox' own programs in front of Debian's, but its shell.
+// busyboxShell: specs compare the words of busybox' shell, and others want
+// environment names in a child that it drops and bash does not.
+const busyboxShell = `#!/bin/bash
+while IFS= read -r -d '' pair; do
+  case ${pair%%=*} in *[!A-Za-z0-9_]*) exec -a "$0" /bin/bash "$@" ;; esac
+done </proc/self/environ
+exec -a "$0" /usr/bin/busybox "$@"
+`
+
+// applets are busybox' own programs in front of Debian's.
 func applets() map[string]string {
 	path, err := exec.LookPath("busybox")
 	if err != nil {
 		return nil // buildImages says so
 	}
-	files := map[string]string{"usr/bin/busybox*": path}
+	files := map[string]string{"usr/bin/busybox*": path, "usr/bin/sh!": busyboxShell}
 	list, _ := exec.Command(path, "--list").Output()
 	for applet := range strings.FieldsSeq(string(list)) {
 		if !slices.Contains([]string{"busybox", "sh", "ash", "bash"}, applet) {

@@ -19,6 +19,7 @@ import (
 // options say what to run, against what.
 type options struct {
 	focus, skip string
+	lab         string
 	nodes       int
 	procs       int
 
@@ -58,6 +59,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.reports, "reports", "", "where junit files and logs go (default CACHE/reports)")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "use this cluster instead of a lab")
 	f.StringVar(&o.importCommand, "import", "", "command that takes the image archive to that cluster's nodes; the path is added")
+	f.StringVar(&o.lab, "lab", "conformance", "name of the lab; runs at the same time need different ones, and different reports")
 	f.BoolVar(&o.keep, "keep", false, "leave the lab up for a look")
 	f.BoolVar(&o.prepareOnly, "prepare", false, "only build programs and images")
 	if err := f.Parse(args); err != nil {

@@ -84,7 +84,7 @@ func (r *result) count(s spec) {
 	}
 	switch {
 	case bad != nil:
-		r.reasons[name] = firstLines(bad)
+		r.reasons[name] = short(bad)
 	case s.Skipped != nil:
 		if why, ok := strings.CutPrefix(s.Skipped.Message, chosenSkip); ok {
 			r.skips[name] = why
@@ -96,17 +96,19 @@ func (r *result) count(s spec) {
 
 var space = regexp.MustCompile(`\s+`)
 
-// reasonWidth keeps a reason on two lines of a terminal.
-const reasonWidth = 200
+// reasonWidth keeps a reason on three lines of a terminal.
+const reasonWidth = 240
 
-func firstLines(r *reason) string {
+func short(r *reason) string {
 	text := r.Message
 	if text == "" {
 		text = r.Text
 	}
 	text = strings.TrimSpace(space.ReplaceAllString(text, " "))
+	// Matchers dump whole objects: what was expected is before them, where and
+	// what came instead behind.
 	if runes := []rune(text); len(runes) > reasonWidth {
-		text = string(runes[:reasonWidth]) + "…"
+		text = string(runes[:reasonWidth/2]) + " … " + string(runes[len(runes)-reasonWidth/2:])
 	}
 	return text
 }

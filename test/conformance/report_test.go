@@ -57,3 +57,10 @@ func TestHalfReport(t *testing.T) {
 		t.Error("a report cut off in the middle counts as a whole one")
 	}
 }
+
+func TestShort(t *testing.T) {
+	got := short(&reason{Message: "expected Running" + strings.Repeat(" {}", 300) + " got Pending at pods.go:12"})
+	if !strings.HasPrefix(got, "expected Running {}") || !strings.HasSuffix(got, "{} got Pending at pods.go:12") || len(got) > 300 {
+		t.Errorf("%q", got)
+	}
+}

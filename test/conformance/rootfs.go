@@ -128,11 +128,12 @@ http {
 
 // writeTree writes files by path. A path that ends in "/" is a folder and its
 // value the mode, one that ends in "->" a link and its value the target, one
-// that ends in "*" a program and its value the path it is copied from.
+// that ends in "*" a program and its value the path it is copied from, one that
+// ends in "!" a script.
 func writeTree(dir string, files map[string]string) error {
 	for path, value := range files {
 		name, kind, _ := strings.Cut(path, " ")
-		full := filepath.Join(dir, strings.TrimSuffix(name, "*"))
+		full := filepath.Join(dir, strings.TrimRight(name, "*!"))
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			return err
 		}
@@ -155,6 +156,8 @@ func writeOne(full, kind, value string) error {
 			return err
 		}
 		return os.Symlink(value, full)
+	case strings.HasSuffix(kind, "!"):
+		return os.WriteFile(full, []byte(value), 0o755)
 	case strings.HasSuffix(kind, "*"):
 		data, err := os.ReadFile(value)
 		if err != nil {
