@@ -19,7 +19,7 @@ const settle = 15 * time.Second
 // ticks is how many units of CPU time a second has in /proc: USER_HZ, which is 100 on every Linux.
 const ticks = 100
 
-// idle starts pods and measures what daemon and control plane use while nothing happens.
+// idle starts pods, measures what daemon and control plane use while nothing happens, and removes the pods.
 func idle(ctx context.Context, c *cluster, a *api, o options, rep *report) error {
 	for i := range o.idlePods {
 		if err := a.do(ctx, http.MethodPost, podsPath, pod(fmt.Sprintf("idle-%d", i)), nil); err != nil {
@@ -29,6 +29,18 @@ func idle(ctx context.Context, c *cluster, a *api, o options, rep *report) error
 	if err := allReady(ctx, a, o.idlePods); err != nil {
 		return err
 	}
+	if err := measureIdle(ctx, c, o.idle, rep); err != nil {
+		return err
+	}
+	for i := range o.idlePods {
+		if err := removePod(ctx, a, fmt.Sprintf("idle-%d", i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func measureIdle(ctx context.Context, c *cluster, over time.Duration, rep *report) error {
 	pids := map[string]int{}
 	for _, name := range []string{"nodelet", "controlplane"} {
 		pid, err := c.pid(name)
@@ -45,7 +57,7 @@ func idle(ctx context.Context, c *cluster, a *api, o options, rep *report) error
 		return err
 	}
 	begin := time.Now()
-	if err := sleep(ctx, o.idle); err != nil {
+	if err := sleep(ctx, over); err != nil {
 		return err
 	}
 	after, err := cpuTimes(pids)
