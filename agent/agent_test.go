@@ -347,3 +347,16 @@ func TestFilesOfContainers(t *testing.T) {
 		}
 	})
 }
+
+// A container waits for the images of its image volumes, and for nothing else.
+func TestImageVolume(t *testing.T) {
+	in(t, quiet, func(w *world) {
+		p := pod("a", corev1.Container{Name: "c", VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}})
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "data:1"}}}}
+		began := time.Now()
+		w.run(p)
+		if took := time.Since(began); took > 10*time.Millisecond {
+			t.Errorf("took %s", took)
+		}
+	})
+}

@@ -141,6 +141,11 @@ func usesImage(pod *corev1.Pod, changed map[string]bool) bool {
 			return true
 		}
 	}
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].Image; v != nil && changed[v.Reference] {
+			return true
+		}
+	}
 	return false
 }
 
