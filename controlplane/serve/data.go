@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"nodelet/controlplane/durable"
 )
@@ -63,7 +64,7 @@ func takeLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := flockSoon(f); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: another control plane runs with this data directory: stop it or use another --data-dir", path)
@@ -100,4 +101,17 @@ func checkSpace(dir string) error {
 		return fmt.Errorf("check free space of %s: %d MB left, the database needs %d: free some space on that disk", dir, free>>20, uint64(minFree)>>20)
 	}
 	return nil
+}
+
+// lockWait lets a predecessor that was killed finish dying: the kernel takes a
+// while to tear down a process of this size, and keeps its lock until then.
+const lockWait = 3 * time.Second
+
+func flockSoon(f *os.File) error {
+	for deadline := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }

@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"errors"
 	"log/slog"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -49,7 +51,7 @@ func (c *Contact) note(source string, err error) {
 		}
 		return
 	}
-	text := err.Error()
+	text := plain(err)
 	if len(c.failing) == 0 {
 		c.failing, c.said, c.since = map[string]string{}, map[string]bool{}, time.Now()
 	}
@@ -58,4 +60,14 @@ func (c *Contact) note(source string, err error) {
 		c.said[text] = true
 		c.Log.Warn("API server not usable, going on with what is known", "server", c.Host, "reading", source, "err", text)
 	}
+}
+
+// plain is the text of an error without the URL of the request, which differs
+// from attempt to attempt.
+func plain(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err.Error()
+	}
+	return err.Error()
 }

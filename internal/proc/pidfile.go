@@ -128,6 +128,9 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) (killed bool, e
 // Close releases the handle; the process goes on.
 func (p *Process) Close() { _ = unix.Close(p.fd) }
 
+// lockWait is how long a killed owner may take to vanish.
+const lockWait = 3 * time.Second
+
 // Lock takes an exclusive lock on a file for as long as this process lives.
 // When somebody else has it, the error names who wrote its pid there.
 func Lock(path string) (release func(), err error) {
@@ -138,11 +141,19 @@ func Lock(path string) (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	for deadline := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			break
+		}
 		owner, _ := os.ReadFile(path)
+		pid, _ := strconv.Atoi(string(bytes.TrimSpace(owner)))
+		// An owner without a command line was killed and is being torn down.
+		if dying := Args(pid) == nil; dying && time.Now().Before(deadline) {
+			continue
+		}
 		_ = f.Close()
-		return nil, fmt.Errorf("another nodelet (pid %s) runs on %s: stop it first with 'nodelet down', or use another --run-dir and --data-dir",
-			bytes.TrimSpace(owner), filepath.Dir(path))
+		return nil, fmt.Errorf("another nodelet (pid %d) runs on %s: stop it first with 'nodelet down', or use another --run-dir and --data-dir",
+			pid, filepath.Dir(path))
 	}
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)

@@ -133,7 +133,10 @@ func (c *Child) start(ctx context.Context) (ready bool, err error) {
 			err = errors.New("exit status 0")
 		}
 		// The write end is closed with the child, so the reader ends too.
-		return <-reported, fmt.Errorf("%s ended: %w: %s", c.Path, err, lastWords(c.LogFile, from))
+		if <-reported {
+			return true, fmt.Errorf("%s ended: %w (its log: %s)", c.Path, err, c.LogFile)
+		}
+		return false, fmt.Errorf("%s ended: %w: %s", c.Path, err, lastWords(c.LogFile, from))
 	case <-ctx.Done():
 	}
 	p, err := proc.Find(c.PIDFile, c.Words...)

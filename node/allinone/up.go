@@ -80,6 +80,7 @@ func controlPlane(cfg Config, log *slog.Logger) *supervise.Child {
 		"--kubelet-port", strconv.Itoa(int(n.KubeletPort)),
 		"--service-cidr", n.ServiceCIDRs[0].String(), "--cluster-cidr", n.ClusterCIDRs[0].String(),
 		"--cluster-domain", n.ClusterDomain, "--dns-service-ip", n.ClusterDNS[0].String(),
+		"--pid-file", n.Layout.ControlPlanePIDFile(),
 	}
 	for _, e := range cfg.EtcdEndpoints {
 		args = append(args, "--etcd-endpoints", e)
