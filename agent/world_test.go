@@ -42,6 +42,8 @@ type world struct {
 	// history has every status written, by pod.
 	history map[model.UID][]corev1.PodStatus
 	events  []string
+	// pulling is how long a pull takes.
+	pulling time.Duration
 	// probed says what the probes of all containers say; nil: there are none.
 	probed func(model.Container) model.Verdict
 	// refuse makes writes to the API fail, by the count of writes so far.
@@ -78,7 +80,13 @@ func (w *world) start() {
 	a, err := New(w.config(), Deps{
 		Store: s, Writer: writers.Runtime, Runtime: w.runtime.Runtime(cri.Deps{}), API: w, Events: w,
 		Node:        func() podplan.Node { return w.node },
-		EnsureImage: func(_ context.Context, r ImageRequest) { w.pull(writers, r) },
+		EnsureImage: func(_ context.Context, r ImageRequest) {
+			if w.pulling == 0 {
+				w.pull(writers, r)
+				return
+			}
+			time.AfterFunc(w.pulling, func() { w.pull(writers, r) })
+		},
 		RunHook:     w.hook,
 		Log:         slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
