@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -167,22 +166,24 @@ func (c *controlPlane) stop(why error) {
 // errDatabase marks the errors of the embedded database.
 var errDatabase = errors.New("database")
 
-// tellReady answers the one who waits for the start.
-func (c *controlPlane) tellReady() error {
-	if err := c.tell("ready"); err != nil || c.deps.Ready == nil {
-		return err
+// tell writes one line of progress to --ready-fd: "keys" once the keys and
+// kubeconfigs are there, "ready" once everything works. That nobody listens any
+// more, since whoever started us was killed, is no reason to end.
+func (c *controlPlane) tell(line string) {
+	if c.deps.Ready == nil {
+		return
 	}
-	return c.deps.Ready.Close()
+	_, err := c.deps.Ready.WriteString(line + "\n")
+	// Who waited may have been killed: nobody to tell is no reason to end.
+	if err != nil && !errors.Is(err, syscall.EPIPE) {
+		c.deps.Log.Warn("nobody reads --ready-fd", "line", line, "err", err)
+	}
 }
 
-// tell writes one line of progress to --ready-fd: "keys" once the keys and
-// kubeconfigs are there, "ready" once everything works.
-func (c *controlPlane) tell(line string) error {
-	if c.deps.Ready == nil {
-		return nil
+// tellReady is the last word.
+func (c *controlPlane) tellReady() {
+	c.tell("ready")
+	if c.deps.Ready != nil {
+		c.deps.Ready.Close()
 	}
-	if _, err := c.deps.Ready.WriteString(line + "\n"); err != nil {
-		return fmt.Errorf("write to --ready-fd: %w", err)
-	}
-	return nil
 }

@@ -43,7 +43,8 @@ func (c *controlPlane) start(ctx context.Context) error {
 		return err
 	}
 	c.progress("control plane ready", c.begun)
-	return c.tellReady()
+	c.tellReady()
+	return nil
 }
 
 // prepare starts the database, and meanwhile makes the keys and the API
@@ -73,9 +74,7 @@ func (c *controlPlane) prepare(ctx context.Context) (*apiserver.Server, error) {
 			return err
 		}
 		c.progress("keys ready", begin)
-		if err := c.tell("keys"); err != nil {
-			return err
-		}
+		c.tell("keys")
 		begin = c.deps.Now()
 		var err error
 		if server, err = c.configureServer(ctx); err != nil {
