@@ -173,9 +173,7 @@ func (c *controlPlane) tell(line string) {
 	if c.deps.Ready == nil {
 		return
 	}
-	_, err := c.deps.Ready.WriteString(line + "\n")
-	// Who waited may have been killed: nobody to tell is no reason to end.
-	if err != nil && !errors.Is(err, syscall.EPIPE) {
+	if _, err := c.deps.Ready.WriteString(line + "\n"); err != nil {
 		c.deps.Log.Warn("nobody reads --ready-fd", "line", line, "err", err)
 	}
 }
