@@ -16,6 +16,7 @@ import (
 	"nodelet/agent/volume"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
+	"nodelet/internal/reconcile"
 )
 
 // agentParts are the parts of the agent, built once the container runtime is up.
@@ -28,6 +29,7 @@ type agentParts struct {
 	// allocatable and memory of the node are those at the start.
 	allocatable corev1.ResourceList
 	memory      int64
+	podsHealth  *reconcile.Health
 
 	status   *nodestatus.NodeStatus
 	volumes  *volume.Volumes

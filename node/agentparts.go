@@ -102,6 +102,8 @@ func (p *agentParts) buildProbes() (err error) {
 
 func (p *agentParts) buildAgent() (err error) {
 	c := &p.n.cfg
+	p.podsHealth = p.n.watchHealth("pods")
+	thermal, _ := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle") // the pattern is well-formed
 	p.agent, err = agent.New(agent.Config{
 		Settings: podplan.Settings{
 			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
@@ -112,13 +114,13 @@ func (p *agentParts) buildAgent() (err error) {
 	}, agent.Deps{
 		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.n.client, Events: p.events,
 		Node: func() podplan.Node {
-			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory}
+			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, MaskedPaths: thermal}
 		},
 		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath,
 		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(cgroup.ForPod(pod, 0)); return err },
 		RemoveCgroup: p.cgroups.Remove, CgroupPods: p.cgroups.Pods,
 		Metrics: p.n.metrics.Pods(), Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
-		PodsHealth: p.n.watchHealth("pods"), ObserveHealth: p.n.watchHealth("observe runtime"), ReportHealth: p.n.watchHealth("report status"),
+		PodsHealth: p.podsHealth, ObserveHealth: p.n.watchHealth("observe runtime"), ReportHealth: p.n.watchHealth("report status"),
 	})
 	return err
 }
@@ -150,6 +152,11 @@ func containerSpec(pod *corev1.Pod, name string) *corev1.Container {
 				}
 			}
 		}
+		for i := range pod.Spec.EphemeralContainers {
+			if c := corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon); c.Name == name {
+				return &c
+			}
+		}
 	}
 	return &corev1.Container{Name: name}
 }
@@ -162,7 +169,17 @@ func (p *agentParts) buildServer() (err error) {
 		PodLogsRoot: c.Layout.PodLogs(), Configz: c,
 	}, server.Deps{
 		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Cgroups: p.cgroups, Log: p.n.deps.Log,
-		Metrics: server.Metrics{Process: p.n.metrics.Handler(), Request: p.n.metrics.HTTP().Request},
+		SyncLoop: p.syncLoop,
+		Metrics:  server.Metrics{Process: p.n.metrics.Handler(), Request: p.n.metrics.HTTP().Request},
 	})
 	return err
+}
+
+// syncLoop says what keeps pods from being looked after. One pod that fails is
+// that pod's own affair, so only a loop that waits for its tables counts.
+func (p *agentParts) syncLoop() error {
+	if p.podsHealth.Status().Waiting {
+		return errors.New("the pods of this node are not known yet")
+	}
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nodelet/internal/control"
 	"nodelet/internal/proc"
 	"nodelet/node"
 	"nodelet/node/allinone"
@@ -127,9 +128,12 @@ func (f *upFlags) runBackground(cmd *cobra.Command) error {
 	}
 	out := cmd.OutOrStdout()
 	layout := cfg.Node.Layout
-	if p, err := proc.Find(layout.PIDFile(), "nodelet"); err == nil && p != nil {
-		p.Close()
-		fmt.Fprintf(out, "nodelet runs already (pid %d); see: nodelet status\n", p.PID)
+	pid, err := answering(cmd.Context(), layout)
+	if err != nil {
+		return err
+	}
+	if pid != 0 {
+		fmt.Fprintf(out, "nodelet runs already (pid %d); see: nodelet status\n", pid)
 		return nil
 	}
 	if err := os.MkdirAll(layout.Logs(), 0o755); err != nil {
@@ -151,6 +155,31 @@ func (f *upFlags) runBackground(cmd *cobra.Command) error {
 	}
 	return fmt.Errorf("not up after %s: the daemon goes on trying if it still runs; see nodelet status, %s and %s",
 		f.timeout, layout.Log(), layout.ControlPlaneLog())
+}
+
+// answering gives the pid of a daemon that runs and answers; 0 when there is
+// none. A daemon that was killed a moment ago is waited for until it is gone.
+func answering(ctx context.Context, layout node.Layout) (pid int, err error) {
+	p, err := proc.Find(layout.PIDFile(), "nodelet")
+	if err != nil || p == nil {
+		return 0, err
+	}
+	defer p.Close()
+	client := control.NewClient(layout.Socket())
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		call, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		var status control.Status
+		if client.Get(call, "status", &status) == nil && status.PID == p.PID {
+			cancel()
+			return p.PID, nil
+		}
+		gone := p.Wait(call) == nil
+		cancel()
+		if gone {
+			return 0, nil
+		}
+	}
+	return 0, fmt.Errorf("nodelet (pid %d) runs but does not answer: see %s, or stop it with nodelet down", p.PID, layout.Log())
 }
 
 // spawn starts this program again as the daemon, with the same flags; the

@@ -21,10 +21,12 @@ import (
 	"nodelet/internal/store"
 )
 
-// retry is the wait between attempts to list or watch. It starts short,
-// because in the all-in-one the API server is seconds younger than the node.
+// retry is the wait between attempts to list or watch. It starts short and
+// grows slowly, because in the all-in-one the API server, and then its rules
+// of who may read what, are a second or two younger than the node: the wait
+// reaches half a second after three seconds, and its bound after thirty.
 func retry() *wait.Backoff {
-	return &wait.Backoff{Duration: 50 * time.Millisecond, Factor: 1.6, Jitter: 0.2, Steps: 20, Cap: 5 * time.Second}
+	return &wait.Backoff{Duration: 50 * time.Millisecond, Factor: 1.2, Jitter: 0.2, Steps: 40, Cap: 5 * time.Second}
 }
 
 // Reflector keeps the tables that come from the API in step with it.

@@ -17,7 +17,7 @@ func sameNode(a, b *model.Node) bool {
 // sameRuntime ignores the time of the observation.
 func sameRuntime(a, b *model.PodRuntime) bool {
 	x, y := *a, *b
-	x.Observed, y.Observed = x.Observed.UTC(), x.Observed.UTC()
+	y.Observed = x.Observed
 	return reflect.DeepEqual(x, y)
 }
 
