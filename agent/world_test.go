@@ -79,7 +79,7 @@ func (w *world) start() {
 	w.mu.Unlock()
 	a, err := New(w.config(), Deps{
 		Store: s, Writer: writers.Runtime, Runtime: w.runtime.Runtime(cri.Deps{}), API: w, Events: w,
-		Node:        func() podplan.Node { return w.node },
+		Node: func() podplan.Node { return w.node },
 		EnsureImage: func(_ context.Context, r ImageRequest) {
 			if w.pulling == 0 {
 				w.pull(writers, r)
@@ -87,8 +87,8 @@ func (w *world) start() {
 			}
 			time.AfterFunc(w.pulling, func() { w.pull(writers, r) })
 		},
-		RunHook:     w.hook,
-		Log:         slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		RunHook: w.hook,
+		Log:     slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -32,7 +32,7 @@ func (l Layout) NodeKubeconfig() string { return filepath.Join(l.Data, "node.kub
 // ControlPlane is the directory of the bundled control plane.
 func (l Layout) ControlPlane() string { return filepath.Join(l.Data, "controlplane") }
 
-// ServingCert, ServingKey and ClientCA belong to the kubelet API.
+// ServingCert is the certificate of the kubelet API.
 func (l Layout) ServingCert() string { return filepath.Join(l.Data, "pki", "kubelet-server.crt") }
 
 // ServingKey is the key of ServingCert.

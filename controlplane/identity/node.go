@@ -46,7 +46,7 @@ func (s Signer) Node(cfg NodeConfig) error {
 		DNSNames: []string{cfg.Name, "localhost"}, Server: true,
 		Addresses: append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, cfg.Addresses...),
 	}
-	err := pki.EnsurePair(s.CA, filepath.Join(dir, "kubelet-server.crt"), filepath.Join(dir, "kubelet-server.key"),
+	err := pki.EnsurePair(s.CA, pki.PairFiles{Cert: filepath.Join(dir, "kubelet-server.crt"), Key: filepath.Join(dir, "kubelet-server.key")},
 		serving, pki.Config{Now: s.Now, Log: s.Log})
 	if err != nil {
 		return err

@@ -162,10 +162,13 @@ func (l leaf) ensure(cfg Config) error {
 	return WritePair(l.cert, l.key, p)
 }
 
+// PairFiles are where a certificate and its key are kept.
+type PairFiles struct{ Cert, Key string }
+
 // EnsurePair keeps the pair in the two files if a signed it for r, else writes
 // a new one.
-func EnsurePair(a *Authority, certPath, keyPath string, r Request, cfg Config) error {
-	return leaf{a, certPath, keyPath, r}.ensure(cfg)
+func EnsurePair(a *Authority, at PairFiles, r Request, cfg Config) error {
+	return leaf{a, at.Cert, at.Key, r}.ensure(cfg)
 }
 
 // WritePair writes key and certificate, in that order.

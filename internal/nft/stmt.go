@@ -223,7 +223,7 @@ func match(f Field, op expr.CmpOp, v any) Stmt {
 	sign := map[expr.CmpOp]string{expr.CmpOpEq: "", expr.CmpOpNeq: "!= "}[op]
 	return Stmt{fmt.Sprintf("%s %s%v", f, sign, v), func(family Family) []any {
 		es := []any{f.load(family, 0)}
-		data := []byte(nil)
+		var data []byte
 		switch v := v.(type) {
 		case netip.Prefix:
 			mask := make([]byte, v.Addr().BitLen()/8)

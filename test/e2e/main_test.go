@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,8 +49,9 @@ func outside() int {
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL,
 	}
 	err := cmd.Run()
-	if e, ok := err.(*exec.ExitError); ok {
-		return e.ExitCode()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: start in namespaces:", err)
@@ -111,7 +113,7 @@ type place struct {
 func newPlace(t testing.TB) *place {
 	t.Helper()
 	// Not t.TempDir: its long names would overflow the limit of unix socket paths.
-	dir, err := os.MkdirTemp("", "nl")
+	dir, err := os.MkdirTemp("", "nl") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
