@@ -179,7 +179,6 @@ func config(cfg Config, fail func(error)) (*embed.Config, error) {
 	c.GRPCAdditionalServerOptions = []grpc.ServerOption{
 		grpc.ReadBufferSize(connectionBuffer),
 		grpc.WriteBufferSize(connectionBuffer),
-		grpc.SharedWriteBuffer(true),
 	}
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newLogger(cfg.Log, fail))
 	return c, nil

@@ -34,7 +34,7 @@ func start(t *testing.T, dir string) (*Server, *clientv3.Client) {
 }
 
 func TestKeepsData(t *testing.T) {
-	dir, err := os.MkdirTemp("", "etcd") // a short path: sockets have no more than 107 bytes
+	dir, err := os.MkdirTemp("", "etcd") //nolint:usetesting // a short path: sockets have no more than 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
