@@ -13,15 +13,21 @@ fail=0
 if [ "$(id -u)" -ne 0 ]; then
   echo "Not root: the tests of the kernel, the runtime and the whole product are skipped. For all: sudo make test"
 fi
+# run MODULE-DIRECTORY GO-TEST-ARGUMENTS: all output into the log, its results onto the screen.
+run() {
+  local dir=$1
+  shift
+  (cd "$dir" && go test -v "$@" ./... 2>&1) | tee -a "$log" |
+    grep -E '^(ok|FAIL|panic|--- FAIL|    --- FAIL)|^# |build failed'
+  [ "${PIPESTATUS[0]}" -eq 0 ] || fail=1
+}
 # -p 2: packages that start whole nodes share the machine with few others.
-go test -tags "$tags" -p 2 -timeout 20m -v ./... 2>&1 | tee "$log" | grep -E '^(ok|FAIL|panic|--- FAIL|    --- FAIL|\?.*FAIL)|^# |cannot|build failed' || true
-[ "${PIPESTATUS[0]}" -eq 0 ] || fail=1
-(cd controlplane && go test -timeout 15m -v ./... 2>&1) | tee -a "$log" | grep -E '^(ok|FAIL|panic|--- FAIL|    --- FAIL)|^# |build failed' || true
-[ "${PIPESTATUS[0]}" -eq 0 ] || fail=1
+run . -tags "$tags" -p 2 -timeout 20m
+run controlplane -timeout 15m
 if [ "$fail" -ne 0 ]; then
   echo
   echo "What failed, with its output:"
-  awk '/^=== (RUN|CONT|NAME|PAUSE)/ {next} /^--- FAIL|^    --- FAIL|^panic|^FAIL/ {p=200} /^--- PASS|^ok / {p=0} p-- > 0' "$log" | head -n 400
+  grep -B 80 -E '^--- FAIL|^panic:' "$log" | grep -v -E '^=== |^ *--- PASS' | tail -n 400
 fi
 passed=$(grep -c -E '^ *--- PASS' "$log")
 failed=$(grep -c -E '^ *--- FAIL' "$log")
@@ -29,7 +35,7 @@ skipped=$(grep -c -E '^ *--- SKIP' "$log")
 if [ "$skipped" -gt 0 ]; then
   echo
   echo "Skipped tests, by reason:"
-  grep -A1 -E '^ *--- SKIP' "$log" | grep -v -E '^ *--- |^--$' | sed -E 's/^ *[A-Za-z0-9_]+\.go:[0-9]+: //' | sort | uniq -c | sort -rn
+  awk '/^ +[A-Za-z0-9_]+\.go:[0-9]+: / {sub(/^ +[A-Za-z0-9_]+\.go:[0-9]+: /, ""); why = $0} /^ *--- SKIP/ {print "  " why}' "$log" | sort | uniq -c | sort -rn
 fi
 [ "$fail" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
 echo
