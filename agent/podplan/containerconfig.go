@@ -10,6 +10,7 @@ import (
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 )
 
 // createContainer makes the request for the next container of that name.
@@ -197,7 +198,7 @@ func subPath(mount *corev1.VolumeMount, env []*runtimev1.KeyValue) (string, erro
 	sub := mount.SubPath
 	if mount.SubPathExpr != "" {
 		missing := ""
-		sub = expand(mount.SubPathExpr, func(name string) (string, bool) {
+		sub = podref.Expand(mount.SubPathExpr, func(name string) (string, bool) {
 			for _, e := range env {
 				if e.Key == name {
 					return string(e.Value), true

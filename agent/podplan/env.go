@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 )
 
 type variable struct{ name, value string }
@@ -64,7 +65,7 @@ func (m *maker) environment(c ctr) (*environ, error) {
 	for i := range c.Env {
 		v := &c.Env[i]
 		if v.Value != "" || v.ValueFrom == nil {
-			e.set(v.Name, expand(v.Value, e.get))
+			e.set(v.Name, podref.Expand(v.Value, e.get))
 			continue
 		}
 		value, ok, err := m.valueFrom(c, v.ValueFrom)
@@ -198,49 +199,13 @@ func linkTo(links map[string]string, s *model.Service) {
 	}
 }
 
-// expand replaces $(NAME) by its value; $$ stands for $, and a reference to an
-// unknown name stays as it is.
-func expand(text string, get func(string) (string, bool)) string {
-	if !strings.Contains(text, "$") {
-		return text
-	}
-	var b strings.Builder
-	for i := 0; i < len(text); i++ {
-		if text[i] != '$' || i+1 == len(text) {
-			b.WriteByte(text[i])
-			continue
-		}
-		switch text[i+1] {
-		case '$':
-			b.WriteByte('$')
-			i++
-		case '(':
-			end := strings.IndexByte(text[i:], ')')
-			if end < 0 {
-				b.WriteString("$(")
-				i++
-				continue
-			}
-			if value, ok := get(text[i+2 : i+end]); ok {
-				b.WriteString(value)
-			} else {
-				b.WriteString(text[i : i+end+1])
-			}
-			i += end
-		default:
-			b.WriteByte('$')
-		}
-	}
-	return b.String()
-}
-
 func expandAll(texts []string, e *environ) []string {
 	if len(texts) == 0 {
 		return nil
 	}
 	out := make([]string, len(texts))
 	for i, t := range texts {
-		out[i] = expand(t, e.get)
+		out[i] = podref.Expand(t, e.get)
 	}
 	return out
 }

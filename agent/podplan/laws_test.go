@@ -263,14 +263,3 @@ func FuzzPod(f *testing.F) {
 		}
 	})
 }
-
-func FuzzExpand(f *testing.F) {
-	f.Add("$(A)$$(A)$(")
-	f.Fuzz(func(t *testing.T, text string) {
-		got := expand(text, func(name string) (string, bool) { return "$(" + name + ")", true })
-		// Replacing each reference by itself changes nothing but $$.
-		if again := expand(text, func(string) (string, bool) { return "", false }); got != again {
-			t.Errorf("expand(%q) = %q, and %q with unknown names", text, got, again)
-		}
-	})
-}

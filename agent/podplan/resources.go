@@ -1,6 +1,8 @@
 package podplan
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -88,7 +90,7 @@ func (m *maker) oomScore(c ctr) int64 {
 // hugepages turns hugepages-2Mi into the page size as cgroups write it: 2MB.
 func hugepages(limits corev1.ResourceList) []*runtimev1.HugepageLimit {
 	var all []*runtimev1.HugepageLimit
-	for _, name := range sortedNames(limits) {
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
 		size, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix)
 		if !ok {
 			continue

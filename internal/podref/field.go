@@ -107,5 +107,10 @@ func findContainer(pod *corev1.Pod, name string) *corev1.Container {
 			}
 		}
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		if common := &pod.Spec.EphemeralContainers[i].EphemeralContainerCommon; common.Name == name {
+			return (*corev1.Container)(common)
+		}
+	}
 	return nil
 }

@@ -95,3 +95,14 @@ func TestExpand(t *testing.T) {
 		}
 	}
 }
+
+func FuzzExpand(f *testing.F) {
+	f.Add("$(A)$$(A)$(")
+	f.Fuzz(func(t *testing.T, text string) {
+		got := Expand(text, func(name string) (string, bool) { return "$(" + name + ")", true })
+		// Replacing each reference by itself changes nothing but $$.
+		if again := Expand(text, func(string) (string, bool) { return "", false }); got != again {
+			t.Errorf("Expand(%q) = %q, and %q with unknown names", text, got, again)
+		}
+	})
+}
