@@ -3,7 +3,6 @@ package eval
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"nodelet/internal/model"
@@ -80,60 +79,10 @@ func (v Verdict) String() string {
 	return b.String()
 }
 
-// Eval gives what happens to p under s.
-func Eval(s *lb.State, p Packet) Verdict {
-	t, ok := find(s, p)
-	if !ok {
-		return Verdict{}
+// Chance is the probability with which a packet goes to each of the endpoints; 0 when there are none.
+func (v Verdict) Chance() float64 {
+	if len(v.Endpoints) == 0 {
+		return 0
 	}
-	v := Verdict{Target: t}
-	if !t.Admits(p.Src) {
-		v.Outcome, v.Why = Drop, "source outside loadBalancerSourceRanges"
-		return v
-	}
-	r := t.Route(s.Config(), p.From)
-	switch r.Action {
-	case lb.Reject:
-		v.Outcome, v.Why = Reject, "no usable endpoint"
-		if t.Kind == lb.AnyPort {
-			v.Why = "the ClusterIP has no such port"
-		}
-		return v
-	case lb.Drop:
-		v.Outcome, v.Why = Drop, "policy Local and no endpoint on this node"
-		return v
-	}
-	v.Outcome, v.Sticky = DNAT, t.Affinity > 0
-	for _, e := range r.Endpoints {
-		v.Endpoints = append(v.Endpoints, e.AddrPort)
-		hairpin := e.Here && e.Addr() == p.Src
-		// What ends on this node never leaves it, so its source stays.
-		arrived := p.From != lb.FromNode && s.LocalAddr(e.Addr())
-		v.Masquerade = append(v.Masquerade, (r.Masquerade || hairpin) && !arrived)
-	}
-	return v
-}
-
-// find gives whose the packet is: the exact address and port come first, then
-// the node port, then the rest of a ClusterIP.
-func find(s *lb.State, p Packet) (lb.Target, bool) {
-	f := lb.Frontend{Addr: p.Dst.Addr(), Proto: p.Proto, Port: p.Dst.Port()}
-	if t, ok := s.Lookup(f); ok {
-		return t, true
-	}
-	if p.ToNode && nodePortAddr(s, p.Dst.Addr()) {
-		f.Addr = netip.IPv4Unspecified()
-		if p.Dst.Addr().Is6() {
-			f.Addr = netip.IPv6Unspecified()
-		}
-		if t, ok := s.Lookup(f); ok {
-			return t, true
-		}
-	}
-	return s.Lookup(lb.Frontend{Addr: p.Dst.Addr()})
-}
-
-func nodePortAddr(s *lb.State, a netip.Addr) bool {
-	allowed := s.Config().NodePortAddresses
-	return !a.IsLoopback() && (len(allowed) == 0 || slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(a) }))
+	return 1 / float64(len(v.Endpoints))
 }

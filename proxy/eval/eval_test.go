@@ -62,6 +62,64 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestTrace holds the sentences of the same packets.
+func TestTrace(t *testing.T) {
+	files, err := filepath.Glob("../lb/testdata/services/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no golden files", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			w := lbtest.New()
+			for _, f := range archive.Files {
+				switch f.Name {
+				case "world":
+					if err := w.Apply(string(f.Data)); err != nil {
+						t.Fatal(err)
+					}
+				case "packets":
+					traces(t, &got, lb.Compile(config, w.Snapshot()), string(f.Data))
+				}
+			}
+			golden := filepath.Join("testdata", strings.TrimSuffix(filepath.Base(file), ".txtar")+".trace")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got.String()); diff != "" {
+				t.Errorf("traces (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func traces(t *testing.T, b *strings.Builder, s *lb.State, packets string) {
+	for line := range strings.Lines(packets) {
+		p, err := lbtest.ParsePacket(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, said := eval.Trace(s, p)
+		if diff := cmp.Diff(eval.Eval(s, p).String(), v.String()); diff != "" {
+			t.Errorf("%s: Trace and Eval differ:\n%s", p, diff)
+		}
+		b.WriteString(p.String() + " : " + v.String() + "\n")
+		for _, sentence := range said {
+			b.WriteString("  " + sentence + "\n")
+		}
+	}
+}
+
 func verdicts(t *testing.T, s *lb.State, packets string) string {
 	var b strings.Builder
 	for line := range strings.Lines(packets) {
