@@ -26,8 +26,9 @@ type agentParts struct {
 	cgroups *cgroup.Tree
 	events  *kube.Events
 
-	// allocatable and memory of the node are those at the start.
+	// allocatable, enforceable and memory of the node are those at the start.
 	allocatable corev1.ResourceList
+	enforceable corev1.ResourceList
 	memory      int64
 	podsHealth  *reconcile.Health
 
@@ -36,6 +37,7 @@ type agentParts struct {
 	images   *image.Images
 	handlers *handler.Handlers
 	probes   *probe.Probes
+	counted  *probeMetrics
 	agent    *agent.Agent
 	server   *server.Server
 }
@@ -57,6 +59,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 	for name, run := range map[string]func(context.Context) error{
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "images": p.images.Run,
 		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
+		"node allocatable": p.enforceAllocatable,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

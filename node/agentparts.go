@@ -70,7 +70,7 @@ func (p *agentParts) buildStatus() (err error) {
 	if err != nil {
 		return err
 	}
-	p.allocatable, p.memory = p.status.Allocatable(), p.status.Memory()
+	p.allocatable, p.enforceable, p.memory = p.status.Allocatable(), p.status.Enforceable(), p.status.Memory()
 	return nil
 }
 
@@ -92,10 +92,11 @@ func (p *agentParts) buildImages() (err error) {
 
 func (p *agentParts) buildProbes() (err error) {
 	p.handlers = handler.New(handler.Config{Version: "1.36"}, handler.Deps{Runtime: p.runtime})
+	p.counted = newProbeMetrics()
 	p.probes, err = probe.New(probe.Deps{
 		Store: p.n.store, Probes: p.n.writers.Probes, Handlers: p.handlers, Events: p.events,
-		NodeIP: func() netip.Addr { return p.n.cfg.NodeIPs[0] },
-		Log:    p.n.deps.Log, Health: p.n.watchHealth("probes"),
+		NodeIP: func() netip.Addr { return p.n.cfg.NodeIPs[0] }, Metrics: p.counted,
+		Log: p.n.deps.Log, Health: p.n.watchHealth("probes"),
 	})
 	return err
 }
@@ -170,7 +171,7 @@ func (p *agentParts) buildServer() (err error) {
 	}, server.Deps{
 		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Cgroups: p.cgroups, Log: p.n.deps.Log,
 		SyncLoop: p.syncLoop,
-		Metrics:  server.Metrics{Process: p.n.metrics.Handler(), Request: p.n.metrics.HTTP().Request},
+		Metrics:  server.Metrics{Process: p.n.metrics.Handler(), Probes: p.counted.handler(), Request: p.n.metrics.HTTP().Request},
 	})
 	return err
 }

@@ -177,5 +177,10 @@ func (n *NodeStatus) Allocatable() corev1.ResourceList {
 	return nodeplan.Allocatable(*n.machine, n.reserve(*n.machine))
 }
 
+// Enforceable is what all pods together may use, as the machine was at New; not for use after Run.
+func (n *NodeStatus) Enforceable() corev1.ResourceList {
+	return nodeplan.Enforceable(*n.machine, n.reserve(*n.machine))
+}
+
 // Memory is the machine's, in bytes; not for use after Run.
 func (n *NodeStatus) Memory() int64 { return int64(n.machine.Memory) }

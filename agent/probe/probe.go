@@ -31,6 +31,14 @@ type Events interface {
 	Event(ref corev1.ObjectReference, eventType, reason, message string)
 }
 
+// Metrics counts the probes that ran; metrics.Probes does, by wiring. It never blocks.
+type Metrics interface {
+	// Ran: one probe came to an outcome after that time.
+	Ran(pod *corev1.Pod, key model.ProbeKey, outcome handler.Outcome, took time.Duration)
+	// Forget: there is no such probe any more.
+	Forget(key model.ProbeKey)
+}
+
 // Deps are the seams.
 type Deps struct {
 	Store    *store.Store
@@ -39,8 +47,10 @@ type Deps struct {
 	Events   Events
 	// NodeIP is where pods with the host's network are reached; invalid while unknown.
 	NodeIP func() netip.Addr
-	Log    *slog.Logger
-	Health *reconcile.Health
+	// Metrics may be nil.
+	Metrics Metrics
+	Log     *slog.Logger
+	Health  *reconcile.Health
 }
 
 // Probes is the probe part of the agent.
@@ -57,8 +67,16 @@ func New(deps Deps) (*Probes, error) {
 	if deps.NodeIP == nil {
 		deps.NodeIP = func() netip.Addr { return netip.Addr{} }
 	}
+	if deps.Metrics == nil {
+		deps.Metrics = uncounted{}
+	}
 	return &Probes{deps: deps, states: map[model.ProbeKey]probeplan.State{}}, nil
 }
+
+type uncounted struct{}
+
+func (uncounted) Ran(*corev1.Pod, model.ProbeKey, handler.Outcome, time.Duration) {}
+func (uncounted) Forget(model.ProbeKey)                                           {}
 
 // Run blocks until ctx ends.
 func (p *Probes) Run(ctx context.Context) error {
@@ -123,13 +141,18 @@ func (p *Probes) run(ctx context.Context, facts probeplan.Facts, step probeplan.
 	target := handler.Target{ContainerID: step.ID, Container: step.Container, IP: p.address(facts, step.Sandbox)}
 	spec := probeplan.Of(step.Container, facts.Key.Type)
 	var result handler.Result
+	began := time.Now()
 	for range tries {
 		result = p.deps.Handlers.Probe(ctx, target, spec)
 		if result.Outcome != handler.Unknown || ctx.Err() != nil {
 			break
 		}
 	}
-	if result.Outcome != handler.Success && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return result // what was probed is no longer there: nobody counts or hears of it
+	}
+	p.deps.Metrics.Ran(facts.Pod, facts.Key, result.Outcome, time.Since(began))
+	if result.Outcome != handler.Success {
 		ran := result.Outcome == handler.Failure
 		p.deps.Events.Event(ref(facts.Pod, facts.Key.Container), corev1.EventTypeWarning, "Unhealthy",
 			probeplan.Unhealthy(facts.Key.Type, result.Message, ran))
@@ -168,6 +191,7 @@ func (p *Probes) remember(key model.ProbeKey, s probeplan.State) {
 
 func (p *Probes) forget(key model.ProbeKey) {
 	p.deps.Probes.Delete(key)
+	p.deps.Metrics.Forget(key)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.states, key)

@@ -41,6 +41,7 @@ type world struct {
 	hanging int
 	runs    []string
 	events  []string
+	counts  counts
 }
 
 func (w *world) Probe(ctx context.Context, t handler.Target, p *corev1.Probe) handler.Result {
@@ -90,7 +91,7 @@ func (w *world) ran(name string) string {
 
 func bubble(t *testing.T, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, begun: time.Now(), answers: map[string]handler.Result{}, hang: map[string]bool{}}
+		w := &world{t: t, begun: time.Now(), answers: map[string]handler.Result{}, hang: map[string]bool{}, counts: counts{ran: map[string]int{}}}
 		w.store, w.w = store.New()
 		w.boot()
 		test(t, w)
@@ -100,7 +101,7 @@ func bubble(t *testing.T, test func(*testing.T, *world)) {
 
 // boot starts the part; what the store holds stays.
 func (w *world) boot() {
-	p, err := New(Deps{Store: w.store, Probes: w.w.Probes, Handlers: w, Events: w, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	p, err := New(Deps{Store: w.store, Probes: w.w.Probes, Handlers: w, Events: w, Metrics: &w.counts, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		NodeIP: func() netip.Addr { return netip.MustParseAddr("192.0.2.1") }})
 	if err != nil {
 		w.t.Fatal(err)

@@ -342,7 +342,7 @@ func (w *world) runtimeOf(main model.ContainerState) *model.PodRuntime {
 func (w *world) start() {
 	w.t.Helper()
 	probes := metrics.New()
-	probes.Probes().Count(metrics.Probed{Type: "Liveness", Result: "successful"})
+	probes.Probes().Count(metrics.Probed{Type: "Liveness"}, "successful", time.Millisecond)
 	process := metrics.New()
 	process.NodeName("n1")
 	s, err := New(w.cfg, Deps{

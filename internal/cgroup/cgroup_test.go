@@ -395,6 +395,38 @@ func TestForPod(t *testing.T) {
 	}
 }
 
+func TestForNode(t *testing.T) {
+	l := list("3500m", "2Gi")
+	l["hugepages-2Mi"], l["pods"] = resource.MustParse("8Mi"), resource.MustParse("110")
+	want := Limits{CPUShares: 3584, Memory: 2 << 30, HugePages: map[string]int64{"2MB": 8 << 20}}
+	if got := ForNode(l); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	l["pid"] = resource.MustParse("1000")
+	if got := ForNode(l); got.PIDs != 1000 {
+		t.Errorf("pids %d", got.PIDs)
+	}
+}
+
+// The root of the tree holds all pods together, and its limits may be written again and again.
+func TestEnsureRoot(t *testing.T) {
+	tree := private(t)
+	for _, memory := range []int64{1 << 30, 2 << 30, 1 << 30} {
+		if err := tree.EnsureRoot(Limits{CPUShares: 1024, Memory: memory}); err != nil {
+			t.Fatal(err)
+		}
+		if got := file(t, tree, "memory", tree.root, "memory.limit_in_bytes", "memory.max"); got != fmt.Sprint(memory) {
+			t.Errorf("memory limit %s, want %d", got, memory)
+		}
+	}
+	if _, err := tree.Ensure(Pod{UID: "p", QoS: Guaranteed}); err != nil {
+		t.Fatal(err)
+	}
+	if got := file(t, tree, "memory", tree.root, "memory.limit_in_bytes", "memory.max"); got != fmt.Sprint(1<<30) {
+		t.Errorf("a pod changed the limit of the root: %s", got)
+	}
+}
+
 func TestHugePageNames(t *testing.T) {
 	got := hugePages(corev1.ResourceList{"hugepages-2Mi": resource.MustParse("4Mi"), "hugepages-1Gi": resource.MustParse("1Gi")})
 	if want := map[string]int64{"2MB": 4 << 20, "1GB": 1 << 30}; !reflect.DeepEqual(got, want) {

@@ -83,6 +83,20 @@ func ForPod(pod *corev1.Pod, pids int64) Pod {
 	return p
 }
 
+// ForNode turns what all pods together may use into the limits of the root of their tree. CPU is
+// shared out by weight, never capped: what the system does not need now, pods may have.
+func ForNode(allocatable corev1.ResourceList) Limits {
+	l := Limits{
+		CPUShares: shares(allocatable.Cpu().MilliValue()),
+		Memory:    allocatable.Memory().Value(),
+		HugePages: hugePages(allocatable),
+	}
+	if pids, ok := allocatable["pid"]; ok { // only where some are reserved
+		l.PIDs = pids.Value()
+	}
+	return l
+}
+
 // limitTotals is the sum of limits, and whether every container has one: only then the pod as a
 // whole has.
 type limitTotals struct {

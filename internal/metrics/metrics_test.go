@@ -83,13 +83,24 @@ func TestNames(t *testing.T) {
 func TestProbesAreForgotten(t *testing.T) {
 	r := New()
 	p := r.Probes()
-	p.Count(Probed{Type: "Liveness", Result: "failed", Namespace: "n", Pod: "a", UID: "u1", Container: "c"})
-	p.Count(Probed{Type: "Liveness", Result: "failed", Namespace: "n", Pod: "b", UID: "u2", Container: "c"})
-	p.Forget("u1")
+	a := Probed{Type: "Liveness", Namespace: "n", Pod: "a", UID: "u1", Container: "c"}
+	ready := a
+	ready.Type = "Readiness"
+	b := Probed{Type: "Liveness", Namespace: "n", Pod: "b", UID: "u2", Container: "c"}
+	for _, probed := range []Probed{a, ready, b} {
+		p.Count(probed, "failed", time.Second)
+		p.Count(probed, "successful", time.Second)
+	}
+	wants(t, text(t, r),
+		`prober_probe_total{container="c",namespace="n",pod="a",pod_uid="u1",probe_type="Liveness",result="failed"} 1`,
+		`prober_probe_duration_seconds_count{container="c",namespace="n",pod="a",probe_type="Liveness"} 1`)
+	p.Forget("Liveness", "u1", "c")
 	got := text(t, r)
-	wants(t, got, `pod_uid="u2"`)
-	if strings.Contains(got, `pod_uid="u1"`) {
-		t.Errorf("u1 is still there:\n%s", got)
+	wants(t, got, `pod_uid="u2"`, `pod_uid="u1",probe_type="Readiness"`)
+	for _, gone := range []string{`pod_uid="u1",probe_type="Liveness"`, `pod="a",probe_type="Liveness"`} {
+		if strings.Contains(got, gone) {
+			t.Errorf("%s is still there:\n%s", gone, got)
+		}
 	}
 }
 
