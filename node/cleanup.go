@@ -149,10 +149,12 @@ func (c *Config) leavers() []leaver {
 	add(
 		func(context.Context) error { return c.removeInstalled() },
 		func(context.Context) ([]string, error) { return c.installed(), nil })
-	// 0 is the process's own network namespace.
 	add(
-		func(ctx context.Context) error { return proxy.Cleanup(ctx, 0) },
-		func(ctx context.Context) ([]string, error) { return proxy.Residue(ctx, 0) })
+		func(ctx context.Context) error {
+			_, err := proxy.Cleanup(ctx, c.proxy())
+			return err
+		},
+		func(ctx context.Context) ([]string, error) { return proxy.Residue(ctx, c.proxy()) })
 	s, _ := store.New()
 	if d, err := dns.New(c.dns(), dns.Deps{Store: s, Log: log}); err == nil {
 		add(d.Cleanup, d.Residue)

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"nodelet/proxy"
 )
 
 // Component is a part of the daemon that can be left out.
@@ -62,6 +64,8 @@ type Config struct {
 	// ResolvConf is the host's resolver configuration.
 	ResolvConf string
 
+	// ProxyMode is one of proxy.Modes.
+	ProxyMode   string
 	KubeletPort uint16
 	// HealthzAddr, ProxyHealthAddr and MetricsAddr as on upstream: 10248, 10256, 10249.
 	HealthzAddr     netip.AddrPort
@@ -81,6 +85,7 @@ func Defaults() Config {
 		ClusterDomain:   "cluster.local",
 		ClusterDNS:      []netip.Addr{netip.MustParseAddr("10.96.0.10")},
 		ResolvConf:      "/etc/resolv.conf",
+		ProxyMode:       proxy.Auto,
 		KubeletPort:     10250,
 		HealthzAddr:     netip.MustParseAddrPort("127.0.0.1:10248"),
 		ProxyHealthAddr: netip.MustParseAddrPort("0.0.0.0:10256"),
@@ -149,6 +154,9 @@ func (c *Config) Validate() error {
 	}
 	if !filepath.IsAbs(c.CgroupRoot) {
 		bad("--cgroup-root %q: must start with /", c.CgroupRoot)
+	}
+	if err := proxy.CheckMode(c.ProxyMode); err != nil {
+		bad("--proxy-mode: %w", err)
 	}
 	if c.InCluster && c.APIServer == "" {
 		bad("--in-cluster needs --api-server: the API server by an address that works without a Service, e.g. https://192.168.1.10:6443")

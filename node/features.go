@@ -36,7 +36,7 @@ func (n *Node) buildProxy() error {
 }
 
 func (c *Config) proxy() proxy.Config {
-	return proxy.Config{NodeName: c.NodeName, PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String()}
+	return proxy.Config{NodeName: c.NodeName, Mode: c.ProxyMode, PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String()}
 }
 
 func (n *Node) buildDNS() error {

@@ -91,7 +91,9 @@ func (n *Node) registerMetrics() {
 func (n *Node) serveMetrics(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", n.metrics.Handler())
-	mux.HandleFunc("GET /proxyMode", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, proxy.Nftables) })
+	if n.proxy != nil {
+		mux.HandleFunc("GET /proxyMode", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, n.proxy.Choice().Mode) })
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "ok") })
 	srv := &http.Server{Addr: n.cfg.MetricsAddr.String(), Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
 	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })

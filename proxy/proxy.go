@@ -31,7 +31,7 @@ type Config struct {
 	// NodePortAddresses limits node ports to addresses of the node inside
 	// these; empty means all but loopback.
 	NodePortAddresses []netip.Prefix
-	// Mode is the back end: Auto or Nftables.
+	// Mode is the back end, one of Modes; empty is Auto.
 	Mode string
 	// HealthzAddr is where /healthz and /livez are served, ":10256" by custom; empty for nowhere.
 	HealthzAddr string
@@ -74,6 +74,7 @@ type Proxy struct {
 	deps    Deps
 	meaning *lb.Config
 	backend Backend
+	choice  Choice
 	flows   *conntrack.Conn
 	health  reconcile.Health
 	healthz net.Listener
@@ -92,9 +93,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 	}}
 	var err error
 	if p.backend == nil {
-		if p.backend, err = open(ctx, cfg.Mode, cfg.NetNS); err != nil {
+		if p.backend, p.choice, err = open(ctx, cfg, deps.Log); err != nil {
 			return nil, err
 		}
+		deps.Log.Info("service proxy mode", "mode", p.choice.Mode, "why", p.choice.Why, "ipv6", p.choice.IPv6)
 	}
 	if p.flows, err = conntrack.Open(cfg.NetNS); err != nil {
 		return nil, errors.Join(err, p.backend.Close())
@@ -171,7 +173,25 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 	}
 	p.state.Store(state)
 	p.report(before, result, prev, next)
+	if before == nil {
+		p.cleanupOthers(ctx)
+	}
 	return nil
+}
+
+// cleanupOthers removes what other modes have left, once this one does their
+// work. What cannot be removed is in nobody's way but to look at: the next start tries again.
+func (p *Proxy) cleanupOthers(ctx context.Context) {
+	if p.deps.Backend != nil {
+		return
+	}
+	removed, err := cleanup(ctx, p.cfg, p.choice.Mode)
+	for _, what := range removed {
+		p.deps.Log.Info("removed what another proxy mode had left", "what", what)
+	}
+	if err != nil {
+		p.deps.Log.Warn("remove what other proxy modes have left", "err", err)
+	}
 }
 
 // flush deletes UDP flows that are no longer right.
@@ -219,6 +239,9 @@ func (p *Proxy) report(before *lb.State, r lb.Result, prev, next *store.Snapshot
 		}
 	}
 }
+
+// Choice is the mode in use, and why.
+func (p *Proxy) Choice() Choice { return p.choice }
 
 // State is what the kernel holds; nil before the first success.
 func (p *Proxy) State() *lb.State { return p.state.Load() }

@@ -216,13 +216,13 @@ func TestInTheKernel(t *testing.T) {
 	}
 	stop()
 	ctx := context.Background()
-	if left, err := proxy.Residue(ctx, ns.Fd()); err != nil || len(left) == 0 {
+	if left, err := proxy.Residue(ctx, proxy.Config{NetNS: ns.Fd()}); err != nil || len(left) == 0 {
 		t.Errorf("the rules did not stay: %v %v", left, err)
 	}
-	if err := proxy.Cleanup(ctx, ns.Fd()); err != nil {
+	if _, err := proxy.Cleanup(ctx, proxy.Config{NetNS: ns.Fd()}); err != nil {
 		t.Error(err)
 	}
-	if left, err := proxy.Residue(ctx, ns.Fd()); err != nil || len(left) > 0 {
+	if left, err := proxy.Residue(ctx, proxy.Config{NetNS: ns.Fd()}); err != nil || len(left) > 0 {
 		t.Errorf("residue after Cleanup: %v %v", left, err)
 	}
 }

@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -11,6 +12,16 @@ import (
 
 // probeTable never becomes visible.
 const probeTable = tableName + "-probe"
+
+// Detect proves that nf_tables can do what this package needs, and tells
+// whether IPv6 works as well.
+func Detect(ctx context.Context, netns int) (ipv6 bool, err error) {
+	if err := Probe(ctx, netns, false); err != nil {
+		return false, fmt.Errorf("use nf_tables for the service proxy: %w "+
+			"(needs Linux 5.15 or later with CONFIG_NF_TABLES, NFT_NAT, NFT_FIB, NFT_NUMGEN, NFT_REJECT and conntrack, and root)", err)
+	}
+	return Probe(ctx, netns, true) == nil, nil
+}
 
 // Probe tells whether the kernel takes everything that this package writes, by
 // one transaction that makes it and removes it again.

@@ -409,14 +409,14 @@ func cleanup(t *testing.T, open Open) {
 	b.Command("nft", "add", "table", "ip", "foreign")
 	b.who("c", "10.96.0.1:80/TCP")
 	b.stop()
-	fd := b.Node.NS.Fd()
-	if left, err := proxy.Residue(context.Background(), fd); err != nil || len(left) == 0 {
+	cfg := proxy.Config{NetNS: b.Node.NS.Fd()}
+	if left, err := proxy.Residue(context.Background(), cfg); err != nil || len(left) == 0 {
 		t.Errorf("residue of a proxy that has stopped: %v, %v (tables %s)", left, err, before)
 	}
-	if err := proxy.Cleanup(context.Background(), fd); err != nil {
+	if _, err := proxy.Cleanup(context.Background(), cfg); err != nil {
 		t.Error(err)
 	}
-	if left, err := proxy.Residue(context.Background(), fd); err != nil || len(left) > 0 {
+	if left, err := proxy.Residue(context.Background(), cfg); err != nil || len(left) > 0 {
 		t.Errorf("residue after Cleanup: %v, %v", left, err)
 	}
 	if got := b.Command("nft", "list", "tables"); strings.TrimSpace(got) != "table ip foreign" {

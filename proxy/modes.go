@@ -1,0 +1,48 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+
+	"nodelet/proxy/nftables"
+)
+
+// The modes. Auto takes the first of modes that the kernel proves to have.
+const (
+	Auto     = "auto"
+	Nftables = "nftables"
+)
+
+// mode is one back end: how it proves itself and how it is made.
+type mode struct {
+	name string
+	// asked: auto does not take it, somebody has to ask for it by name.
+	asked bool
+	// probe proves by trial that the kernel can do what the back end needs,
+	// and leaves no trace. ipv6 tells whether that goes for IPv6 too. The
+	// error says what is missing and how to get it.
+	probe func(context.Context, Config) (ipv6 bool, err error)
+	// open makes the back end; it changes nothing. An error that wraps
+	// errors.ErrUnsupported says that nothing of it can be in this kernel.
+	open func(place) (Backend, error)
+}
+
+// place is what a back end may know.
+type place struct {
+	Config
+	IPv6 bool
+	Log  *slog.Logger
+}
+
+// modes are all back ends, the best first. A new one adds its line here, and nothing elsewhere.
+func modes() []mode {
+	return []mode{
+		{
+			name:  Nftables,
+			probe: func(ctx context.Context, c Config) (bool, error) { return nftables.Detect(ctx, c.NetNS) },
+			open: func(p place) (Backend, error) {
+				return nftables.New(nftables.Config{NetNS: p.NetNS, IPv6: p.IPv6})
+			},
+		},
+	}
+}
