@@ -92,6 +92,11 @@ test: build images ## Run all tests; as root also those of the kernel, the runti
 test-race: ## Run the unit tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -tags $(TAGS) $$($(GO) list -tags $(TAGS) ./... | grep -v /test/)
 
+.PHONY: test-vm
+test-vm: ## Run the kernel's tests in virtual machines: KERNELS=5.15,6.1,6.12 RUN=package-regexp TEST=test-regexp (root)
+	@hack/deps.sh vm
+	@$(GO) run -tags $(TAGS) ./test/vm -kernels $(or $(KERNELS),5.15,6.1,6.12) -run '$(or $(RUN),.)' -test '$(TEST)'
+
 .PHONY: e2e
 e2e: build images ## Run the end-to-end scripts only (root)
 	$(GO) test -tags $(TAGS) -count=1 -v ./test/e2e/...

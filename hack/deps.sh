@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # Installs the system packages that nodelet needs to run and to be tested.
+# deps.sh vm: also those of the test machines (make test-vm).
 set -euo pipefail
 # package:program that proves it is there
 need=(runc:runc nftables:nft iptables:iptables conntrack:conntrack iproute2:ip procps:sysctl kmod:modprobe
       busybox-static:busybox dnsutils:dig curl:curl)
+if [ "${1:-}" = vm ]; then
+  need+=(qemu-system-x86:qemu-system-x86_64 mmdebstrap:mmdebstrap e2fsprogs:mke2fs xz-utils:xz dpkg:dpkg netbase:/etc/protocols)
+fi
 missing=()
 for n in "${need[@]}"; do
-  PATH=$PATH:/usr/sbin:/sbin command -v "${n#*:}" >/dev/null 2>&1 || missing+=("${n%%:*}")
+  PATH=$PATH:/usr/sbin:/sbin command -v "${n#*:}" >/dev/null 2>&1 || [ -f "${n#*:}" ] || missing+=("${n%%:*}")
 done
 # The static busybox goes into an image, so any other busybox will not do.
 if ! printf '%s\n' "${missing[@]:-}" | grep -qx busybox-static && ! grep -qs -- . /usr/share/doc/busybox-static/copyright; then
@@ -19,7 +23,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
   exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then
-  echo "Missing packages: ${missing[*]}. Run 'sudo make deps', or: apt-get install ${missing[*]}" >&2
+  echo "Missing packages: ${missing[*]}. Run 'sudo hack/deps.sh${1:+ $1}', or: apt-get install ${missing[*]}" >&2
   exit 1
 fi
 echo "install ${missing[*]}"

@@ -195,6 +195,10 @@ func TestUsage(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(d, "c1"), 0o755); err != nil {
 			t.Fatal(err)
 		}
+		if tree.V2() {
+			// As runc does when it makes a container's cgroup.
+			write(t, d, "cgroup.subtree_control", "+memory +pids")
+		}
 	}
 	cmd := exec.Command("sh", "-c", "read x; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; read x")
 	in, _ := cmd.StdinPipe()
