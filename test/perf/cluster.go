@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -35,7 +37,15 @@ func newCluster(bin string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cluster{bin: bin, dir: dir, cgroup: "/nodelet-bench-" + filepath.Base(dir)}, nil
+	c := &cluster{bin: bin, dir: dir, cgroup: "/nodelet-bench-" + filepath.Base(dir)}
+	if err := os.Mkdir(c.run(), 0o755); err != nil {
+		return nil, err
+	}
+	// In memory, as /run is on every systemd machine: the runtime makes many small files there.
+	if err := unix.Mount("tmpfs", c.run(), "tmpfs", 0, ""); err != nil {
+		return nil, fmt.Errorf("mount tmpfs on %s: %w", c.run(), err)
+	}
+	return c, nil
 }
 
 func (c *cluster) data() string { return filepath.Join(c.dir, "data") }
@@ -68,7 +78,7 @@ func (c *cluster) remove() error {
 			err = errors.Join(err, rmErr)
 		}
 	}
-	return errors.Join(err, os.RemoveAll(c.dir))
+	return errors.Join(err, unix.Unmount(c.run(), unix.MNT_DETACH), os.RemoveAll(c.dir))
 }
 
 // startTimes are times from the start of `nodelet up`.
