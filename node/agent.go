@@ -10,6 +10,7 @@ import (
 	"nodelet/agent"
 	"nodelet/agent/handler"
 	"nodelet/agent/image"
+	"nodelet/agent/logs"
 	"nodelet/agent/nodestatus"
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
@@ -35,6 +36,7 @@ type agentParts struct {
 	status   *nodestatus.NodeStatus
 	volumes  *volume.Volumes
 	images   *image.Images
+	logs     *logs.Rotator
 	handlers *handler.Handlers
 	probes   *probe.Probes
 	counted  *probeMetrics
@@ -59,7 +61,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 	for name, run := range map[string]func(context.Context) error{
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "images": p.images.Run,
 		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
-		"node allocatable": p.enforceAllocatable,
+		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

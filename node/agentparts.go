@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.buildCgroups, p.buildStatus, p.buildVolumes, p.buildImages, p.buildProbes, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.buildCgroups, p.buildStatus, p.buildVolumes, p.buildImages, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}

@@ -52,6 +52,7 @@ type Config struct {
 	// CgroupRoot is the cgroup below which kubepods is made; "/" by default.
 	CgroupRoot string
 	MaxPods    int
+	Resources  Resources
 	Labels     map[string]string
 	// Taints are written key=value:effect.
 	Taints []string

@@ -10,11 +10,19 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// settle is how long a runtime may go on writing into the old file after it has made the new one:
-// it opens the new one first, then moves the streams over, one after the other.
-const settle = 100 * time.Millisecond
+// A runtime goes on writing into the old file for a moment after it has made the new one: it opens the
+// new one first, then moves the streams over, one after the other. The kernel tells whether a file is
+// open for writing; where it does not, settle has to be enough. patience bounds the wait for a runtime
+// that never closes it.
+const (
+	settle   = 100 * time.Millisecond
+	glance   = 5 * time.Millisecond
+	patience = 5 * time.Second
+)
 
 // look is how often a file is looked at when inotify has nothing to tell: a limit of the kernel may
 // be reached, or a file system may not tell.
@@ -200,7 +208,7 @@ func (s *session) drain(ctx context.Context) error {
 // change goes over to the next file.
 func (s *session) change(ctx context.Context, next successor) error {
 	if next.current && !s.over(ctx) {
-		if err := pause(ctx, settle); err != nil {
+		if err := awaitWriter(ctx, s.file.File); err != nil {
 			return err
 		}
 	}
@@ -268,6 +276,42 @@ func (s *session) wait(ctx context.Context) error {
 	case <-timer.C:
 	}
 	return nil
+}
+
+// awaitWriter waits until nobody has f open for writing.
+func awaitWriter(ctx context.Context, f *os.File) error {
+	for waited := time.Duration(0); waited < patience; waited += glance {
+		switch written, known := openForWriting(f); {
+		case !known:
+			return pause(ctx, settle)
+		case !written:
+			return nil
+		}
+		if err := pause(ctx, glance); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openForWriting asks the kernel whether anybody has f open for writing: only without a writer it
+// gives a read lease (fcntl(2)), which is given back at once. Not every file system has leases.
+func openForWriting(f *os.File) (written, known bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false, false
+	}
+	var leaseErr error
+	err = raw.Control(func(fd uintptr) {
+		if _, leaseErr = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_RDLCK); leaseErr == nil {
+			_, leaseErr = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK)
+		}
+	})
+	if err != nil {
+		return false, false
+	}
+	written = errors.Is(leaseErr, unix.EAGAIN)
+	return written, written || leaseErr == nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {
