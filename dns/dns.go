@@ -39,7 +39,10 @@ type Config struct {
 	// of systemd-resolved, ResolvedConf has the real servers.
 	ResolvConf   string
 	ResolvedConf string
-	Limits       Limits
+	// RoutedBy is the feature that routes what answers name; answers wait for it,
+	// see order. Empty: they do not.
+	RoutedBy store.Feature
+	Limits   Limits
 }
 
 // Limits bound all that waits or is kept.
@@ -62,6 +65,8 @@ type Limits struct {
 	TCPIdle        time.Duration
 	// Timeout is how long one resolver has for one question.
 	Timeout time.Duration
+	// RouteWait bounds how long a new zone waits for Config.RoutedBy.
+	RouteWait time.Duration
 }
 
 // DefaultConfig is the configuration for the given cluster domain and addresses.
@@ -74,7 +79,7 @@ func DefaultConfig(domain string, listen ...netip.Addr) Config {
 			// 30 s is the "cache 30" of kubeadm's Corefile.
 			CacheEntries: 10_000, CacheBytes: 4 << 20, MaxTTL: 30 * time.Second, MaxNegativeTTL: 30 * time.Second,
 			TCPConns: 500, TCPClientConns: 50, TCPPipeline: 100, TCPIdle: 10 * time.Second,
-			Timeout: 2 * time.Second,
+			Timeout: 2 * time.Second, RouteWait: time.Second,
 		},
 	}
 }
@@ -98,7 +103,10 @@ type DNS struct {
 	zone atomic.Pointer[zone.Zone]
 	// nil: not tried yet; pointing to nil: the sockets are open, the addresses there.
 	bound, hostErr atomic.Pointer[error]
+	// unreadySince is since when Ready has had an error, in unix nanoseconds.
+	unreadySince atomic.Int64
 
+	order   order
 	chain   []step
 	cache   *cache
 	forward *forwarder
@@ -126,6 +134,8 @@ func New(c Config, deps Deps) (*DNS, error) {
 		d.host = newKernelHost(c)
 	}
 	d.zone.Store(z)
+	d.unreadySince.Store(time.Now().UnixNano())
+	d.order = order{after: c.RoutedBy, limit: c.Limits.RouteWait, store: deps.Store}
 	d.cache = newCache(c.Limits)
 	d.forward = newForwarder(c, d)
 	d.chain = d.newChain()
@@ -136,33 +146,13 @@ func New(c Config, deps Deps) (*DNS, error) {
 // cannot be had is tried again, and said in Ready and the log, by whom it is taken.
 func (d *DNS) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.syncLoop().Run(ctx) })
+	g.Go(func() error { return d.syncLoop(ctx).Run(ctx) })
 	g.Go(func() error { return d.forward.run(ctx) })
 	if d.c.Link != "" {
 		g.Go(func() error { return d.keepHost(ctx) })
 	}
 	g.Go(func() error { return d.serve(ctx) })
 	return g.Wait()
-}
-
-func (d *DNS) syncLoop() *reconcile.Loop {
-	return &reconcile.Loop{
-		Name: "dns", Store: d.store, Log: d.log, Health: &d.health,
-		Ready: func(s *store.Snapshot) bool { return s.Services.Synced() && s.Slices.Synced() },
-		Relevant: func(prev, next *store.Snapshot) bool {
-			return prev.Services.Last() != next.Services.Last() || prev.Slices.Last() != next.Slices.Last()
-		},
-		Sync: func(_ context.Context, _, next *store.Snapshot) error {
-			d.zone.Store(d.zone.Load().Advance(zone.InputOf(next)))
-			return nil
-		},
-		Done: func(r store.Revision) {
-			if z := d.zone.Load(); z.Revision() < r {
-				d.zone.Store(z.At(r))
-			}
-			d.store.SetApplied(store.DNS, r)
-		},
-	}
 }
 
 // Ready is nil when cluster names are answered: the addresses are there, all
@@ -184,8 +174,16 @@ func (d *DNS) Ready() error {
 	return nil
 }
 
-// Health is the state of the loop that keeps the zone.
-func (d *DNS) Health() reconcile.Status { return d.health.Status() }
+// Health is the state of the loop that keeps the zone; what Ready says is its
+// error, so that a port that is taken shows where people look first.
+func (d *DNS) Health() reconcile.Status {
+	s := d.health.Status()
+	if err := d.Ready(); err != nil && !s.Waiting && s.FailingSince.IsZero() {
+		s.Error = err.Error()
+		s.FailingSince = time.Unix(0, d.unreadySince.Load())
+	}
+	return s
+}
 
 // Zone is the zone that is answered from.
 func (d *DNS) Zone() *zone.Zone { return d.zone.Load() }

@@ -186,6 +186,7 @@ func (d *DNS) keepHost(ctx context.Context) error {
 	for {
 		addrs, errAddrs := d.host.ApplyAddrs(ctx)
 		d.hostErr.Store(&errAddrs)
+		d.noteServing()
 		d.logNew(&lastAddrs, "apply dns addresses: pods get no answers without them", errAddrs)
 		rules, errRules := d.host.ApplyRules(ctx)
 		d.logNew(&lastRules, "apply dns rules: queries are answered, but tracked by the kernel", errRules)

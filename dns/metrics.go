@@ -138,6 +138,8 @@ type Stats struct {
 	Upstreams               []UpstreamStats
 	// Panics are queries that met a bug.
 	Panics uint64
+	// Early are zones that were used before they were routed.
+	Early uint64
 	// Services in the zone, and the zone's revision.
 	Services int
 	Revision uint64
@@ -193,7 +195,7 @@ func (d *DNS) Stats() Stats {
 		Server:    "dns://" + netip.AddrPortFrom(d.c.ListenAddrs[0], d.c.Port).String(),
 		Durations: map[string]Durations{}, CacheHits: map[string]uint64{}, CacheEntries: d.cache.entries(),
 		Forwards: d.forward.asked.Load(), ForwardErrors: d.forward.failed.Load(),
-		Upstreams: d.forward.resolvers.stats(), Panics: d.panics.count.Load(),
+		Upstreams: d.forward.resolvers.stats(), Panics: d.panics.count.Load(), Early: d.order.early.Load(),
 		Services: z.Len(), Revision: uint64(z.Revision()),
 	}
 	names := [scopes]string{outside: ".", cluster: d.c.ClusterDomain + "."}

@@ -58,6 +58,7 @@ func (d *DNS) watchOpening(ctx context.Context, opened <-chan error) {
 			}
 			if err != nil || missing == 0 {
 				d.bound.Store(&err)
+				d.noteServing()
 			}
 		}
 	}

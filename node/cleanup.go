@@ -156,8 +156,10 @@ func (c *Config) leavers() []leaver {
 		},
 		func(ctx context.Context) ([]string, error) { return proxy.Residue(ctx, c.proxy()) })
 	s, _ := store.New()
-	if d, err := dns.New(c.dns(), dns.Deps{Store: s, Log: log}); err == nil {
-		add(d.Cleanup, d.Residue)
+	if dc, err := c.dns(); err == nil {
+		if d, err := dns.New(dc, dns.Deps{Store: s, Log: log}); err == nil {
+			add(d.Cleanup, d.Residue)
+		}
 	}
 	return out
 }

@@ -64,6 +64,7 @@ type Config struct {
 	ClusterDNS    []netip.Addr
 	// ResolvConf is the host's resolver configuration.
 	ResolvConf string
+	DNS        DNSConfig
 
 	// ProxyMode is one of proxy.Modes.
 	ProxyMode   string
@@ -87,6 +88,7 @@ func Defaults() Config {
 		ClusterDNS:      []netip.Addr{netip.MustParseAddr("10.96.0.10")},
 		ResolvConf:      "/etc/resolv.conf",
 		ProxyMode:       proxy.Auto,
+		DNS:             DNSConfig{PodRecords: "insecure"},
 		KubeletPort:     10250,
 		HealthzAddr:     netip.MustParseAddrPort("127.0.0.1:10248"),
 		ProxyHealthAddr: netip.MustParseAddrPort("0.0.0.0:10256"),
@@ -158,6 +160,9 @@ func (c *Config) Validate() error {
 	}
 	if err := proxy.CheckMode(c.ProxyMode); err != nil {
 		bad("--proxy-mode: %w", err)
+	}
+	if _, err := c.dns(); err != nil {
+		bad("--dns-pod-records: %w", err)
 	}
 	if c.InCluster && c.APIServer == "" {
 		bad("--in-cluster needs --api-server: the API server by an address that works without a Service, e.g. https://192.168.1.10:6443")

@@ -46,7 +46,7 @@ func (n *Node) status() control.Status {
 		Loops: map[string]reconcile.Status{}, Revisions: revisions(snap),
 		Tables: map[string]int{
 			"pods": snap.Pods.Len(), "services": snap.Services.Len(), "slices": snap.Slices.Len(), "nodes": snap.Nodes.Len(),
-			"configs": snap.Configs.Len(), "runtime": snap.Runtime.Len(), "images": snap.Images.Len(),
+			"configs": snap.Configs.Len(), "namespaces": snap.Namespaces.Len(), "runtime": snap.Runtime.Len(), "images": snap.Images.Len(),
 			"volumes": snap.Volumes.Len(), "probes": snap.Probes.Len(),
 		},
 	}
@@ -79,6 +79,8 @@ func (n *Node) dump(table string) (any, error) {
 		return values(s.Slices), nil
 	case "nodes":
 		return values(s.Nodes), nil
+	case "namespaces":
+		return values(s.Namespaces), nil
 	case "runtime":
 		return values(s.Runtime), nil
 	case "images":
@@ -88,7 +90,7 @@ func (n *Node) dump(table string) (any, error) {
 	case "probes":
 		return values(s.Probes), nil
 	}
-	return nil, fmt.Errorf("no table %q: pods, services, slices, nodes, runtime, images, volumes or probes", table)
+	return nil, fmt.Errorf("no table %q: pods, services, slices, nodes, namespaces, runtime, images, volumes or probes", table)
 }
 
 func values[K store.Key, V any](t store.Table[K, V]) []V {

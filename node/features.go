@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"nodelet/cni"
-	"nodelet/dns"
 	"nodelet/internal/cgroup"
 	"nodelet/proxy"
 )
@@ -37,22 +36,6 @@ func (n *Node) buildProxy() error {
 
 func (c *Config) proxy() proxy.Config {
 	return proxy.Config{NodeName: c.NodeName, Mode: c.ProxyMode, PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String()}
-}
-
-func (n *Node) buildDNS() error {
-	f, err := dns.New(n.cfg.dns(), dns.Deps{Store: n.store, Log: n.deps.Log})
-	if err != nil {
-		return err
-	}
-	n.dns = f
-	n.watchStatus("cluster DNS", f.Health)
-	return nil
-}
-
-func (c *Config) dns() dns.Config {
-	d := dns.DefaultConfig(c.ClusterDomain, c.ClusterDNS...)
-	d.ResolvConf = c.ResolvConf
-	return d
 }
 
 // cgroups says where the pods' cgroups are.

@@ -34,7 +34,7 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 // dnsMetrics gives the DNS server's counters in CoreDNS's names.
 func dnsMetrics(s dns.Stats) metrics.DNSStats {
 	out := metrics.DNSStats{
-		Server: s.Server, CacheEntries: s.CacheEntries, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses, Panics: s.Panics,
+		Server: s.Server, CacheEntries: s.CacheEntries, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses, Panics: s.Panics, Early: s.Early,
 		Durations: map[string]metrics.Histogram{},
 	}
 	for _, c := range s.Requests {
@@ -45,6 +45,13 @@ func dnsMetrics(s dns.Stats) metrics.DNSStats {
 	}
 	for zone, d := range s.Durations {
 		out.Durations[zone] = metrics.Histogram(d)
+	}
+	for _, u := range s.Upstreams {
+		to := metrics.DNSUpstream{To: u.To, Failures: u.Failures, Durations: map[string]metrics.Histogram{}}
+		for rcode, d := range u.Durations {
+			to.Durations[rcode] = metrics.Histogram(d)
+		}
+		out.Upstreams = append(out.Upstreams, to)
 	}
 	return out
 }
@@ -95,6 +102,7 @@ func (n *Node) serveMetrics(ctx context.Context) error {
 		mux.HandleFunc("GET /proxyMode", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, n.proxy.Choice().Mode) })
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "ok") })
+	mux.HandleFunc("GET /ready", n.answerReady)
 	srv := &http.Server{Addr: n.cfg.MetricsAddr.String(), Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
 	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stopped()

@@ -56,6 +56,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	prefixesVar(fs, &c.ServiceCIDRs, "service-cidr", "range of service addresses")
 	fs.StringVar(&c.ClusterDomain, "cluster-domain", c.ClusterDomain, "DNS domain of the cluster")
 	addrsVar(fs, &c.ClusterDNS, "cluster-dns", "address of the cluster DNS; served on this node")
+	addDNSFlags(fs, &c.DNS)
 	fs.StringVar(&c.ResolvConf, "resolv-conf", c.ResolvConf, "resolver configuration of the host")
 	fs.StringVar(&c.ProxyMode, "proxy-mode", c.ProxyMode, "how Services are put into the kernel: "+strings.Join(proxy.Modes(), ", "))
 	fs.Uint16Var(&c.KubeletPort, "kubelet-port", c.KubeletPort, "port of the kubelet API")

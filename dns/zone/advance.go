@@ -14,24 +14,25 @@ import (
 // PodMode says how names like 10-244-0-5.<namespace>.pod.<domain> are answered.
 type PodMode uint8
 
-// The modes. PodsInsecure answers any address.
+// The modes. PodsInsecure answers any address; PodsVerified only those of a pod
+// of that namespace, which takes Input.Pods.
 const (
 	PodsInsecure PodMode = iota
 	PodsDisabled
+	PodsVerified
 )
 
 // String is the mode as a Corefile writes it.
-func (m PodMode) String() string { return [...]string{"insecure", "disabled"}[m] }
+func (m PodMode) String() string { return [...]string{"insecure", "disabled", "verified"}[m] }
 
 // ParsePodMode reads what String writes.
 func ParsePodMode(s string) (PodMode, error) {
-	switch s {
-	case "insecure":
-		return PodsInsecure, nil
-	case "disabled":
-		return PodsDisabled, nil
+	for m := PodsInsecure; m <= PodsVerified; m++ {
+		if s == m.String() {
+			return m, nil
+		}
 	}
-	return 0, fmt.Errorf("read pod record mode %q: want insecure or disabled", s)
+	return 0, fmt.Errorf("read pod record mode %q: want disabled, insecure or verified", s)
 }
 
 // Config is what the zone needs beside the tables.
@@ -56,13 +57,17 @@ type Input struct {
 	Revision store.Revision
 	Services store.Table[model.Key, *model.Service]
 	Slices   store.Table[model.Key, *model.Slice]
+	// Namespaces may stay unsynced: then a namespace is known by its Services.
+	Namespaces store.Table[model.Key, *model.Namespace]
+	// Pods is looked at with PodsVerified only.
+	Pods store.Table[model.Key, *model.PodAddr]
 }
 
 func (in Input) synced() bool { return in.Services.Synced() && in.Slices.Synced() }
 
 // InputOf picks the zone's tables out of a snapshot.
 func InputOf(s *store.Snapshot) Input {
-	return Input{Revision: s.Revision, Services: s.Services, Slices: s.Slices}
+	return Input{Revision: s.Revision, Services: s.Services, Slices: s.Slices, Namespaces: s.Namespaces, Pods: s.PodAddrs}
 }
 
 // Zone is the compiled zone at one revision. Immutable.
@@ -72,8 +77,9 @@ type Zone struct {
 	synced bool
 
 	services   index[*service]
-	namespaces index[int] // number of Services
+	namespaces index[int] // number of Services, and one for the namespace itself
 	reverse    index[[]ref]
+	pods       index[[]string] // namespaces of the pods with an address, sorted, one entry per pod
 }
 
 // ref is one name an address stands for.
@@ -133,15 +139,23 @@ func (z *Zone) Len() int { return z.in.Services.Len() }
 
 // String is one line: domain, revision, sizes.
 func (z *Zone) String() string {
-	return fmt.Sprintf("%s revision %d services %d namespaces %d addresses %d synced=%t",
-		z.c.Domain, z.in.Revision, z.services.size, z.namespaces.size, z.reverse.size, z.synced)
+	return fmt.Sprintf("%s revision %d services %d namespaces %d addresses %d pods %d synced=%t",
+		z.c.Domain, z.in.Revision, z.services.size, z.namespaces.size, z.reverse.size, z.pods.size, z.synced)
 }
 
 // Advance compiles what changed between the tables of z and in.
 func (z *Zone) Advance(in Input) *Zone {
 	a := &advance{
 		old: z, in: in, dirty: map[model.Key]struct{}{}, before: map[model.Key]*model.Service{},
-		services: z.services.edit(), namespaces: z.namespaces.edit(), reverse: z.reverse.edit(),
+		services: z.services.edit(), namespaces: z.namespaces.edit(), reverse: z.reverse.edit(), pods: z.pods.edit(),
+	}
+	for d := range in.Namespaces.Since(z.in.Namespaces) {
+		a.countNamespace(strings.ToLower(d.Key.Name), d.Was, d.Is)
+	}
+	if z.c.Pods == PodsVerified {
+		for d := range in.Pods.Since(z.in.Pods) {
+			a.movePod(d)
+		}
 	}
 	for d := range in.Slices.Since(z.in.Slices) {
 		if d.Was {
@@ -160,7 +174,7 @@ func (z *Zone) Advance(in Input) *Zone {
 	}
 	return &Zone{
 		c: z.c, in: in, synced: in.synced(),
-		services: a.services.x, namespaces: a.namespaces.x, reverse: a.reverse.x,
+		services: a.services.x, namespaces: a.namespaces.x, reverse: a.reverse.x, pods: a.pods.x,
 	}
 }
 
@@ -175,6 +189,7 @@ type advance struct {
 	services   *edit[*service]
 	namespaces *edit[int]
 	reverse    *edit[[]ref]
+	pods       *edit[[]string]
 }
 
 func bySliceKey(s *model.Slice, k model.Key) int { return s.Key.Compare(k) }
@@ -256,6 +271,28 @@ func (a *advance) countNamespace(ns string, was, is bool) {
 		a.namespaces.set(ns, n-1)
 	case was && !is:
 		a.namespaces.delete(ns)
+	}
+}
+
+// movePod brings the index of verified pod records in step with one pod.
+func (a *advance) movePod(d store.Delta[model.Key, *model.PodAddr]) {
+	ns := strings.ToLower(d.Key.Namespace)
+	if d.Was {
+		for _, ip := range d.Old.IPs {
+			list, _ := a.pods.get(addrKey(ip))
+			if i, found := slices.BinarySearch(list, ns); found && len(list) > 1 {
+				a.pods.set(addrKey(ip), slices.Concat(list[:i], list[i+1:]))
+			} else if found {
+				a.pods.delete(addrKey(ip))
+			}
+		}
+	}
+	if d.Is {
+		for _, ip := range d.New.IPs {
+			list, _ := a.pods.get(addrKey(ip))
+			i, _ := slices.BinarySearch(list, ns)
+			a.pods.set(addrKey(ip), slices.Concat(list[:i], []string{ns}, list[i:]))
+		}
 	}
 }
 

@@ -26,6 +26,11 @@ func (z *Zone) dump() []string {
 			out = append(out, fmt.Sprintf("namespace %s %d", key, n))
 		}
 	}
+	for _, shard := range shardsOf(z.pods) {
+		for key, n := range shard {
+			out = append(out, fmt.Sprintf("pod %x %q", key, n))
+		}
+	}
 	for _, shard := range shardsOf(z.reverse) {
 		for key, refs := range shard {
 			out = append(out, fmt.Sprintf("address %x %q", key, refs))
@@ -90,7 +95,7 @@ func genSlice(t *rapid.T, k model.Key) *model.Slice {
 
 // mutate makes one random change to the world.
 func (w *world) mutate(t *rapid.T) {
-	switch k := genKey(t); rapid.IntRange(0, 6).Draw(t, "change") {
+	switch k := genKey(t); rapid.IntRange(0, 9).Draw(t, "change") {
 	case 0, 1:
 		w.writers.Services.Set(k, genService(t, k))
 	case 2:
@@ -100,6 +105,21 @@ func (w *world) mutate(t *rapid.T) {
 	case 5:
 		w.writers.Slices.Delete(k)
 	case 6:
+		ns := model.Key{Name: k.Namespace}
+		if rapid.Bool().Draw(t, "gone") {
+			w.writers.Namespaces.Delete(ns)
+		} else {
+			w.writers.Namespaces.Set(ns, &model.Namespace{Name: k.Namespace})
+		}
+	case 7:
+		p := &model.PodAddr{Key: k}
+		for _, a := range rapid.SliceOfNDistinct(genAddr, 0, 2, rapid.ID).Draw(t, "ips") {
+			p.IPs = append(p.IPs, netip.MustParseAddr(a))
+		}
+		w.writers.PodAddrs.Set(k, p)
+	case 8:
+		w.writers.PodAddrs.Delete(k)
+	case 9:
 		keep := maps.Collect(w.store.Snapshot().Services.All())
 		delete(keep, k)
 		w.writers.Services.Replace(keep)
@@ -113,7 +133,9 @@ func (w *world) mutate(t *rapid.T) {
 func TestAdvanceEqualsBuild(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld()
-		z, err := New(testConfig())
+		c := testConfig()
+		c.Pods = PodsVerified
+		z, err := New(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +148,7 @@ func TestAdvanceEqualsBuild(t *testing.T) {
 			if diff := cmp.Diff(before, z.dump()); diff != "" {
 				t.Fatalf("Advance changed the zone it started from:\n%s", diff)
 			}
-			fresh, err := Build(testConfig(), w.input())
+			fresh, err := Build(c, w.input())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,9 +20,9 @@
 //   - dns-version.<domain> exists for every type: NODATA instead of NXDOMAIN.
 //   - The labels of an SRV name need their underscore, and an empty label after
 //     it matches nothing; CoreDNS takes "http.tcp" too, and "_._tcp" as wildcard.
-//   - A namespace is known by its Services, as there is no table of namespaces:
-//     one without Services is NXDOMAIN instead of NODATA, and pod records are
-//     answered in any namespace, where CoreDNS wants one that exists.
+//   - Where the API does not let us list namespaces, one is known by its
+//     Services, and insecure pod records are answered in any namespace.
+//   - The label of a verified pod record is compared as an address, not as text.
 //   - Names below a pod record do not exist; CoreDNS ignores the extra labels.
 //   - Endpoints of a Service that does not exist, or is an ExternalName, have no PTR.
 //   - Additional records that do not fit a reply are left out without TC.

@@ -86,7 +86,7 @@ func (z *Zone) Answer(dst []byte, q *wire.Query, o Options) Reply {
 	switch {
 	case q.Type == wire.TypeAXFR || q.Type == wire.TypeIXFR:
 		return Reply{Rcode: wire.Refused, Msg: wire.Status(dst, q, wire.Refused)}
-	case !z.synced:
+	case !z.synced || z.unverified(q, below):
 		return Reply{Rcode: wire.ServFail, Msg: wire.Status(dst, q, wire.ServFail)}
 	}
 	n := z.find(q, below)
@@ -102,6 +102,11 @@ func (z *Zone) Answer(dst []byte, q *wire.Query, o Options) Reply {
 		return z.negative(dst, q, wire.Success, o)
 	}
 	return Reply{Msg: wire.Finish(msg, q, counts, o.Limit)}
+}
+
+// unverified reports that a pod record is asked for before the pods are known.
+func (z *Zone) unverified(q *wire.Query, below int) bool {
+	return z.c.Pods == PodsVerified && !z.in.Pods.Synced() && below == 3 && string(q.Between(below-1, below)) == podLabel
 }
 
 // find gives what is at a name with that many labels above the domain.
@@ -175,14 +180,13 @@ func (z *Zone) findEndpoint(q *wire.Query, s *service) node {
 	return n
 }
 
-// hasNamespace reports whether a namespace is known: it has a Service.
+// hasNamespace reports whether a namespace is known: it is in the table or has a Service.
 func (z *Zone) hasNamespace(ns []byte) bool {
 	_, ok := z.namespaces.get(ns)
 	return ok
 }
 
-// findPod looks up what is n labels below "pod". The namespace of a pod need
-// not have a Service, so it is not checked.
+// findPod looks up what is n labels below "pod".
 func (z *Zone) findPod(q *wire.Query, n int) node {
 	switch {
 	case n == 0:
@@ -192,10 +196,27 @@ func (z *Zone) findPod(q *wire.Query, n int) node {
 	case n == 1:
 		return node{exists: z.hasNamespace(q.Label(0))}
 	case n == 2:
-		_, ok := podAddr(q.Label(0))
-		return node{exists: ok, dynamic: pod}
+		a, ok := podAddr(q.Label(0))
+		return node{exists: ok && z.hasPod(q.Label(1), a), dynamic: pod}
 	}
 	return node{}
+}
+
+// hasPod reports whether the record of an address below a namespace exists.
+// Where the namespaces cannot be listed, any will do for an insecure record: a
+// pod's namespace need not have a Service.
+func (z *Zone) hasPod(ns []byte, a netip.Addr) bool {
+	if z.c.Pods == PodsInsecure {
+		return !z.in.Namespaces.Synced() || z.hasNamespace(ns)
+	}
+	var buf [16]byte
+	list, _ := z.pods.get(appendAddrKey(buf[:0], a))
+	for _, have := range list {
+		if have == string(ns) {
+			return true
+		}
+	}
+	return false
 }
 
 // host gives the endpoint with that label. Comparing string(label) in place does

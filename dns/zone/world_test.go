@@ -13,6 +13,8 @@ import (
 // world is a store under test and the text it is made from, one object a line:
 //
 //	service NS/NAME ClusterIP|Headless|ExternalName ADDRESS,...|TARGET NAME:PORT/PROTO...
+//	namespace NAME
+//	pod NS/NAME ADDRESS,...
 //	slice NS/NAME SERVICE NAME:PORT/PROTO... ADDRESS[host=H,not-ready]...
 type world struct {
 	store   *store.Store
@@ -28,10 +30,19 @@ func parseWorld(t testing.TB, text string) *world {
 	t.Helper()
 	w := newWorld()
 	services, list := map[model.Key]*model.Service{}, map[model.Key]*model.Slice{}
+	namespaces, pods := map[model.Key]*model.Namespace{}, map[model.Key]*model.PodAddr{}
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		switch {
 		case len(f) == 0 || f[0] == "#":
+		case f[0] == "namespace" && len(f) == 2:
+			namespaces[model.Key{Name: f[1]}] = &model.Namespace{Name: f[1]}
+		case f[0] == "pod" && len(f) == 3:
+			p := &model.PodAddr{Key: model.ParseKey(f[1])}
+			for a := range strings.SplitSeq(f[2], ",") {
+				p.IPs = append(p.IPs, netip.MustParseAddr(a))
+			}
+			pods[p.Key] = p
 		case f[0] == "service" && len(f) >= 3:
 			svc, err := parseService(f[1:])
 			if err != nil {
@@ -50,6 +61,13 @@ func parseWorld(t testing.TB, text string) *world {
 	}
 	w.writers.Services.Replace(services)
 	w.writers.Slices.Replace(list)
+	// As with an API server that does not let us list them, unless the test has some.
+	if len(namespaces) > 0 {
+		w.writers.Namespaces.Replace(namespaces)
+	}
+	if len(pods) > 0 {
+		w.writers.PodAddrs.Replace(pods)
+	}
 	return w
 }
 

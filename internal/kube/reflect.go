@@ -39,6 +39,8 @@ type Reflector struct {
 	Store   *store.Store
 	Writers *store.Writers
 	Agent   bool
+	// PodAddrs: the addresses of all pods of the cluster are reflected too.
+	PodAddrs bool
 	// Contact tells about the connection; may be nil.
 	Contact *Contact
 }
@@ -56,6 +58,7 @@ func (r *Reflector) Run(ctx context.Context) error {
 	wg.Go(func() {
 		reflect(ctx, r, source{core, "nodes", "", nil}, &corev1.Node{}, sink(r.Writers.Nodes, nodeOf))
 	})
+	r.reflectNamespaces(ctx, &wg)
 	if r.Agent {
 		mine := fields.OneTermEqualSelector("spec.nodeName", r.Node)
 		wg.Go(func() { reflect(ctx, r, source{core, "pods", "", mine}, &corev1.Pod{}, sink(r.Writers.Pods, podOf)) })

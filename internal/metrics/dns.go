@@ -12,7 +12,9 @@ type DNSStats struct {
 	CacheEntries, CacheHits map[string]uint64
 	CacheMisses             uint64
 	Panics                  uint64
-	Upstreams               []DNSUpstream
+	// Early counts zones that were used before the proxy had routed them.
+	Early     uint64
+	Upstreams []DNSUpstream
 }
 
 // DNSRequests counts queries.
@@ -45,6 +47,7 @@ func (r *Registry) DNS(read func() DNSStats) {
 	hits := &Desc{Name: "coredns_cache_hits_total", Help: "Answers from the cache.", Counter: true, Labels: []string{"server", "type", "zones", "view"}}
 	misses := &Desc{Name: "coredns_cache_misses_total", Help: "Queries that the cache could not answer.", Counter: true, Labels: []string{"server", "zones", "view"}}
 	panics := &Desc{Name: "coredns_panics_total", Help: "Queries that ended in a bug.", Counter: true}
+	early := &Desc{Name: "nodelet_dns_early_zones_total", Help: "Zones answered from before the service proxy had programmed their revision.", Counter: true}
 	forwarded := &Desc{Name: "coredns_proxy_request_duration_seconds", Help: "How long upstream resolvers took.", Labels: []string{"proxy_name", "to", "rcode"}}
 	failures := &Desc{Name: "coredns_proxy_healthcheck_failures_total", Help: "Upstream resolvers that did not answer.", Counter: true, Labels: []string{"proxy_name", "to"}}
 	r.OnScrape(func(e *Emitter) {
@@ -66,11 +69,12 @@ func (r *Registry) DNS(read func() DNSStats) {
 		}
 		e.Value(misses, float64(s.CacheMisses), s.Server, ".", "")
 		e.Value(panics, float64(s.Panics))
+		e.Value(early, float64(s.Early))
 		for _, u := range s.Upstreams {
 			for rcode, h := range u.Durations {
 				e.Histogram(forwarded, h, "forward", u.To, rcode)
 			}
 			e.Value(failures, float64(u.Failures), "forward", u.To)
 		}
-	}, requests, responses, durations, entries, hits, misses, panics, forwarded, failures)
+	}, requests, responses, durations, entries, hits, misses, panics, early, forwarded, failures)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"maps"
 	"reflect"
 
 	"nodelet/internal/model"
@@ -22,3 +23,8 @@ func sameRuntime(a, b *model.PodRuntime) bool {
 }
 
 func sameVolumes(a, b *model.PodVolumes) bool { return reflect.DeepEqual(*a, *b) }
+
+// sameNamespace ignores the resource version: most writes of a namespace change nothing that is kept.
+func sameNamespace(a, b *model.Namespace) bool {
+	return maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations)
+}

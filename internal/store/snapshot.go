@@ -2,6 +2,7 @@ package store
 
 import (
 	"reflect"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -18,6 +19,9 @@ type Snapshot struct {
 	Slices   Table[model.Key, *model.Slice]
 	Nodes    Table[model.Key, *model.Node]         // all nodes, keyed by name
 	Configs  Table[model.ConfigKey, *model.Config] // those that pods of this node refer to
+	// Namespaces stays unsynced where the API does not let us list them.
+	Namespaces Table[model.Key, *model.Namespace] // keyed by name
+	PodAddrs   Table[model.Key, *model.PodAddr]   // all pods of the cluster, only when something asks for them
 
 	// Observed on this node.
 	Runtime Table[model.UID, *model.PodRuntime]
@@ -48,15 +52,17 @@ func (s *Snapshot) Changed() <-chan struct{} { return s.changed }
 // Writers are the write ends of all tables. Wiring hands each to the one part
 // that observes those facts.
 type Writers struct {
-	Pods     *Writer[model.UID, *corev1.Pod]
-	Services *Writer[model.Key, *model.Service]
-	Slices   *Writer[model.Key, *model.Slice]
-	Nodes    *Writer[model.Key, *model.Node]
-	Configs  *Writer[model.ConfigKey, *model.Config]
-	Runtime  *Writer[model.UID, *model.PodRuntime]
-	Images   *Writer[model.ImageRef, *model.Image]
-	Volumes  *Writer[model.UID, *model.PodVolumes]
-	Probes   *Writer[model.ProbeKey, *model.Probe]
+	Pods       *Writer[model.UID, *corev1.Pod]
+	Services   *Writer[model.Key, *model.Service]
+	Slices     *Writer[model.Key, *model.Slice]
+	Nodes      *Writer[model.Key, *model.Node]
+	Configs    *Writer[model.ConfigKey, *model.Config]
+	Namespaces *Writer[model.Key, *model.Namespace]
+	PodAddrs   *Writer[model.Key, *model.PodAddr]
+	Runtime    *Writer[model.UID, *model.PodRuntime]
+	Images     *Writer[model.ImageRef, *model.Image]
+	Volumes    *Writer[model.UID, *model.PodVolumes]
+	Probes     *Writer[model.ProbeKey, *model.Probe]
 }
 
 func empty() *Snapshot {
@@ -75,25 +81,29 @@ func empty() *Snapshot {
 		Configs: newTable[model.ConfigKey](func(a, b *model.Config) bool {
 			return a.Missing == b.Missing && a.ResourceVersion == b.ResourceVersion && (a.Missing || a.ResourceVersion != "")
 		}),
-		Runtime: newTable[model.UID](sameRuntime),
-		Images:  newTable[model.ImageRef](func(a, b *model.Image) bool { return reflect.DeepEqual(a, b) }),
-		Volumes: newTable[model.UID](sameVolumes),
-		Probes:  newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
-		Applied: map[Feature]Revision{},
-		changed: make(chan struct{}),
+		Namespaces: newTable[model.Key](sameNamespace),
+		PodAddrs:   newTable[model.Key](func(a, b *model.PodAddr) bool { return slices.Equal(a.IPs, b.IPs) }),
+		Runtime:    newTable[model.UID](sameRuntime),
+		Images:     newTable[model.ImageRef](func(a, b *model.Image) bool { return reflect.DeepEqual(a, b) }),
+		Volumes:    newTable[model.UID](sameVolumes),
+		Probes:     newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
+		Applied:    map[Feature]Revision{},
+		changed:    make(chan struct{}),
 	}
 }
 
 func writers(s *Store) *Writers {
 	return &Writers{
-		Pods:     newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Pods }),
-		Services: newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Service] { return &n.Services }),
-		Slices:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
-		Nodes:    newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),
-		Configs:  newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
-		Runtime:  newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),
-		Images:   newWriter(s, func(n *Snapshot) *Table[model.ImageRef, *model.Image] { return &n.Images }),
-		Volumes:  newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
-		Probes:   newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
+		Pods:       newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Pods }),
+		Services:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Service] { return &n.Services }),
+		Slices:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
+		Nodes:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),
+		Configs:    newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
+		Namespaces: newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Namespace] { return &n.Namespaces }),
+		PodAddrs:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.PodAddr] { return &n.PodAddrs }),
+		Runtime:    newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),
+		Images:     newWriter(s, func(n *Snapshot) *Table[model.ImageRef, *model.Image] { return &n.Images }),
+		Volumes:    newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
+		Probes:     newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
 	}
 }
