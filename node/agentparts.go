@@ -75,7 +75,7 @@ func (p *agentParts) buildStatus() (err error) {
 }
 
 func (p *agentParts) buildVolumes() (err error) {
-	p.volumes, err = volume.New(volume.Config{Root: p.n.cfg.Layout.KubeletRoot()}, volume.Deps{
+	p.volumes, err = volume.New(volume.Config{Root: p.n.cfg.Layout.KubeletRoot(), NodeName: p.n.cfg.NodeName}, volume.Deps{
 		Store: p.n.store, Volumes: p.n.writers.Volumes, Tokens: p.n.client, Events: p.events,
 		Allocatable: func() corev1.ResourceList { return p.allocatable }, Log: p.n.deps.Log, Health: p.n.watchHealth("volumes"),
 	})

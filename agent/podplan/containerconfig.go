@@ -32,6 +32,9 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, images
 	if config.Mounts, a.SubPaths, err = m.mounts(c, config.Envs, images.volumes); err != nil {
 		return CreateContainer{}, err
 	}
+	if config.Devices, err = m.devices(c); err != nil {
+		return CreateContainer{}, err
+	}
 	m.addHosts(c, sb, &a)
 	m.addTerminationLog(c, attempt, &a)
 	return a, m.joinTarget(c, config)
@@ -178,7 +181,7 @@ func (m *maker) mounts(c ctr, env []*runtimev1.KeyValue, images map[string]*runt
 func (m *maker) readOnlyVolume(name string) bool {
 	v := m.volume(name)
 	return v != nil && (v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil ||
-		v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly)
+		v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly || v.CSI != nil && v.CSI.ReadOnly != nil && *v.CSI.ReadOnly)
 }
 
 func (m *maker) recursive(mount *corev1.VolumeMount) (bool, error) {

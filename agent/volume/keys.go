@@ -4,6 +4,7 @@ import (
 	"iter"
 	"maps"
 	"reflect"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -50,22 +51,65 @@ func matters(old, pod *corev1.Pod) bool {
 		!reflect.DeepEqual(&old.Spec, &pod.Spec)
 }
 
-// referring yields the pods that refer to a ConfigMap or Secret that changed.
+// referring yields the pods that refer to a ConfigMap, Secret or claim that
+// changed, and those with claims when what they can be used for may have
+// changed: CSI drivers, the node, what other pods hold.
 func referring(prev, next *store.Snapshot) iter.Seq[model.UID] {
 	return func(yield func(model.UID) bool) {
 		changed := map[model.ConfigKey]bool{}
 		for d := range next.Configs.Since(prev.Configs) {
 			changed[d.Key] = true
 		}
-		if len(changed) == 0 {
+		claims := map[model.Key]bool{}
+		for d := range next.Claims.Since(prev.Claims) {
+			claims[d.Key] = true
+		}
+		for d := range next.Volumes.Since(prev.Volumes) {
+			for _, key := range released(d) {
+				claims[key] = true
+			}
+		}
+		around := next.Drivers.Last() != prev.Drivers.Last() || nodesMatter(prev, next)
+		if len(changed) == 0 && len(claims) == 0 && !around {
 			return
 		}
 		for uid, pod := range next.Pods.All() {
-			if refersTo(pod, changed) && !yield(uid) {
+			if (refersTo(pod, changed) || wantsClaim(pod, claims, around)) && !yield(uid) {
 				return
 			}
 		}
 	}
+}
+
+// released gives the claims that a pod no longer has.
+func released(d store.Delta[model.UID, *model.PodVolumes]) []model.Key {
+	var out []model.Key
+	if !d.Was {
+		return nil
+	}
+	for _, key := range d.Old.Claims {
+		if !d.Is || !slices.Contains(d.New.Claims, key) {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// nodesMatter: the first list of the nodes has come, so that this one's labels are known.
+func nodesMatter(prev, next *store.Snapshot) bool {
+	return next.Nodes.Synced() && !prev.Nodes.Synced()
+}
+
+// wantsClaim reports whether a pod has a volume behind one of these claims, or, with any, of a kind that a claim may have.
+func wantsClaim(pod *corev1.Pod, claims map[model.Key]bool, any bool) bool {
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		name, ok := podref.ClaimName(pod, v)
+		if any && (ok || v.CSI != nil) || ok && claims[model.Key{Namespace: pod.Namespace, Name: name}] {
+			return true
+		}
+	}
+	return false
 }
 
 func refersTo(pod *corev1.Pod, changed map[model.ConfigKey]bool) bool {

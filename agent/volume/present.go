@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,11 +13,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"nodelet/agent/volume/atomic"
 	"nodelet/agent/volume/mount"
+	"nodelet/agent/volume/owner"
 	"nodelet/agent/volume/volumeplan"
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 	"nodelet/internal/store"
 )
 
@@ -32,9 +36,13 @@ const (
 // maker makes the volumes of one pod present and gathers what came of it.
 type maker struct {
 	*Volumes
-	pod   *corev1.Pod
-	uid   model.UID
-	paths map[string]string
+	pod *corev1.Pod
+	uid model.UID
+	// paths and devices are the volumes that are there, claims those behind them or behind what may be half made.
+	paths, devices map[string]string
+	claims         []model.Key
+	// old is the row of the last look, nil at the first.
+	old *model.PodVolumes
 	// failed and waiting name volumes that are not there, stale those that are
 	// but could not be brought up to date.
 	failed, waiting, stale []string
@@ -45,13 +53,14 @@ type maker struct {
 
 // present makes the volumes of a pod present and up to date, and says so in the store.
 func (v *Volumes) present(ctx context.Context, pod *corev1.Pod, snap *store.Snapshot) (time.Duration, error) {
-	facts := volumeplan.Facts{Pod: pod, Root: v.cfg.Root, Config: snap.Configs.Get, Allocatable: v.deps.Allocatable()}
+	facts := v.facts(pod, snap)
 	plan, err := volumeplan.Make(facts)
 	if err != nil {
 		return 0, err
 	}
 	v.deps.Log.Debug("volumes", "plan", plan)
-	m := &maker{Volumes: v, pod: pod, uid: plan.UID, paths: map[string]string{}}
+	m := &maker{Volumes: v, pod: pod, uid: plan.UID, paths: map[string]string{}, devices: map[string]string{}}
+	m.old, _ = snap.Volumes.Get(m.uid)
 	if err := os.MkdirAll(plan.Dir, dirMode); err != nil {
 		return 0, fmt.Errorf("create directory of pod %s: %w", plan.UID, err)
 	}
@@ -64,8 +73,55 @@ func (v *Volumes) present(ctx context.Context, pod *corev1.Pod, snap *store.Snap
 	if len(m.waiting) > 0 && facts.Allocatable == nil {
 		m.wait(factsWait)
 	}
-	m.commit(snap)
+	m.commit()
 	return m.again, errors.Join(m.errs...)
+}
+
+// facts gathers what a plan for the pod is made from.
+func (v *Volumes) facts(pod *corev1.Pod, snap *store.Snapshot) volumeplan.Facts {
+	f := volumeplan.Facts{
+		Pod: pod, Root: v.cfg.Root, NodeName: v.cfg.NodeName, Allocatable: v.deps.Allocatable(),
+		Config: snap.Configs.Get, Claim: snap.Claims.Get,
+		Taken: func(claim model.Key) string { return takenBy(snap, pod, claim) },
+		Driver: func(name string) (*storagev1.CSIDriver, bool) {
+			d, _ := snap.Drivers.Get(model.Key{Name: name})
+			return d, snap.Drivers.Synced()
+		},
+	}
+	if node, ok := snap.Nodes.Get(model.Key{Name: v.cfg.NodeName}); ok {
+		f.NodeLabels = node.Labels
+	}
+	return f
+}
+
+// takenBy names the pod that a claim is held by, which one pod only may have:
+// the one that has its volume, or else the eldest that wants it.
+func takenBy(snap *store.Snapshot, pod *corev1.Pod, claim model.Key) string {
+	if row, ok := snap.Volumes.Get(model.UID(pod.UID)); ok && slices.Contains(row.Claims, claim) {
+		return ""
+	}
+	for uid, row := range snap.Volumes.All() {
+		if uid != model.UID(pod.UID) && slices.Contains(row.Claims, claim) {
+			if other, ok := snap.Pods.Get(uid); ok {
+				return other.Namespace + "/" + other.Name
+			}
+			return "pod " + string(uid)
+		}
+	}
+	for _, other := range snap.Pods.All() {
+		if other.Namespace == pod.Namespace && !over(other) && elder(other, pod) && slices.Contains(podref.Claims(other), claim) {
+			return other.Namespace + "/" + other.Name
+		}
+	}
+	return ""
+}
+
+// elder orders pods by creation, those of the same second by UID.
+func elder(a, b *corev1.Pod) bool {
+	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	return a.UID < b.UID
 }
 
 // volume makes one volume present and notes what came of it.
@@ -74,17 +130,25 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 	if problem == "" {
 		if err := m.make(ctx, vol); err != nil {
 			problem = err.Error()
-			if vol.Kind == volumeplan.HostPath {
+			if vol.Kind == volumeplan.HostPath || vol.Kind == volumeplan.Device {
 				m.wait(hostRetry)
 			} else {
 				m.errs = append(m.errs, fmt.Errorf("volume %q of pod %s: %w", vol.Name, m.uid, err))
 			}
 		}
 	}
-	text := fmt.Sprintf("MountVolume.SetUp failed for volume %q : %s", vol.Name, problem)
+	text := explain(vol, problem)
+	if vol.Claim.Name != "" && (problem == "" || vol.Kind == volumeplan.Driver && vol.Problem.Text == "") ||
+		m.old != nil && slices.Contains(m.old.Claims, vol.Claim) {
+		m.claims = append(m.claims, vol.Claim)
+	}
 	switch {
+	case problem == "" && vol.Block():
+		m.devices[vol.Name] = vol.Path
 	case problem == "":
 		m.paths[vol.Name] = vol.Path
+	case vol.Problem.Claim && m.had(vol.Name):
+		// What the pod has it keeps: a claim that changes is of no concern to containers that run.
 	case complete(vol):
 		m.paths[vol.Name] = vol.Path
 		m.stale = append(m.stale, text)
@@ -93,6 +157,33 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 	default:
 		m.failed = append(m.failed, text)
 	}
+}
+
+// had takes over a volume that was there when the pod was last looked at.
+func (m *maker) had(name string) bool {
+	if m.old == nil || m.old.State != model.VolumesReady {
+		return false
+	}
+	if place, ok := m.old.HostPaths[name]; ok {
+		m.paths[name] = place
+		return true
+	}
+	place, ok := m.old.Devices[name]
+	if ok {
+		m.devices[name] = place
+	}
+	return ok
+}
+
+// explain is what users read when a volume is not there.
+func explain(vol *volumeplan.Volume, problem string) string {
+	switch {
+	case vol.Problem.Claim:
+		return fmt.Sprintf("Unable to attach or mount volumes: unmounted volumes=[%s], failed to process volumes=[%s]: %s", vol.Name, vol.Name, problem)
+	case vol.Block():
+		return fmt.Sprintf("MapVolume.SetUpDevice failed for volume %q : %s", cmp.Or(vol.Spec, vol.Name), problem)
+	}
+	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %s", cmp.Or(vol.Spec, vol.Name), problem)
 }
 
 // wait asks for another look after d at the latest.
@@ -117,8 +208,8 @@ func complete(vol *volumeplan.Volume) bool {
 }
 
 // commit says in the store how far the pod is, and tells the user what is wrong.
-func (m *maker) commit(snap *store.Snapshot) {
-	row := &model.PodVolumes{UID: m.uid}
+func (m *maker) commit() {
+	row := &model.PodVolumes{UID: m.uid, Claims: m.claims}
 	switch {
 	case len(m.failed) > 0:
 		row.State = model.VolumesFailed
@@ -126,12 +217,11 @@ func (m *maker) commit(snap *store.Snapshot) {
 	case len(m.waiting) > 0:
 		row.Message = strings.Join(m.waiting, "; ")
 	default:
-		row.State, row.HostPaths = model.VolumesReady, m.paths
+		row.State, row.HostPaths, row.Devices = model.VolumesReady, m.paths, m.devices
 		row.Message = strings.Join(m.stale, "; ")
 	}
-	old, _ := snap.Volumes.Get(m.uid)
 	m.deps.Volumes.Set(m.uid, row)
-	if old != nil && old.Message == row.Message {
+	if m.old != nil && m.old.Message == row.Message {
 		return // told before
 	}
 	ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: m.pod.Namespace, Name: m.pod.Name, UID: m.pod.UID}
@@ -142,8 +232,11 @@ func (m *maker) commit(snap *store.Snapshot) {
 
 // make makes one volume present; what is right already is left as it is.
 func (m *maker) make(ctx context.Context, vol *volumeplan.Volume) error {
-	if vol.Kind == volumeplan.HostPath {
-		return m.hosts.check(ctx, vol)
+	switch vol.Kind {
+	case volumeplan.HostPath, volumeplan.Device:
+		return m.host(ctx, vol)
+	case volumeplan.Driver:
+		return fmt.Errorf("volumes of CSI driver %s are not supported by this node", vol.CSI.Driver)
 	}
 	if err := os.MkdirAll(filepath.Dir(vol.Path), dirMode); err != nil {
 		return err
@@ -156,6 +249,18 @@ func (m *maker) make(ctx context.Context, vol *volumeplan.Volume) error {
 		return err
 	}
 	return m.write(ctx, vol)
+}
+
+// host checks a place of the host, and gives it to the pod's group where that is asked for.
+func (m *maker) host(ctx context.Context, vol *volumeplan.Volume) error {
+	if err := m.hosts.check(ctx, vol); err != nil || vol.Own == nil {
+		return err
+	}
+	// Once is enough for a pod: containers may change what is theirs afterwards.
+	if m.old != nil && slices.Contains(m.old.Claims, vol.Claim) {
+		return nil
+	}
+	return owner.Apply(ctx, vol.Path, int(vol.Own.GID), vol.Own.OnlyOnMismatch)
 }
 
 // makeTmpfs mounts the volume's tmpfs unless it is mounted already.

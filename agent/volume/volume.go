@@ -30,6 +30,8 @@ const dirMode = 0o750
 type Config struct {
 	// Root is the kubelet root directory, absolute.
 	Root string
+	// NodeName is this node's.
+	NodeName string
 }
 
 // Tokens issues service account tokens.

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -35,7 +36,7 @@ type Reflector struct {
 	Log    *slog.Logger
 	// Node is the name of this node: only its pods are watched.
 	Node string
-	// Store and Writers: Pods and Configs are reflected only when Agent is set.
+	// Store and Writers: Pods, Configs, Claims and Drivers are reflected only when Agent is set.
 	Store   *store.Store
 	Writers *store.Writers
 	Agent   bool
@@ -63,6 +64,10 @@ func (r *Reflector) Run(ctx context.Context) error {
 		mine := fields.OneTermEqualSelector("spec.nodeName", r.Node)
 		wg.Go(func() { reflect(ctx, r, source{core, "pods", "", mine}, &corev1.Pod{}, sink(r.Writers.Pods, podOf)) })
 		wg.Go(func() { r.reflectConfigs(ctx) })
+		wg.Go(func() { r.reflectClaims(ctx) })
+		wg.Go(func() {
+			reflect(ctx, r, source{r.Client.storage(), "csidrivers", "", nil}, &storagev1.CSIDriver{}, sink(r.Writers.Drivers, driverOf))
+		})
 	}
 	wg.Wait()
 	return nil

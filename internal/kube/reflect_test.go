@@ -65,6 +65,9 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "endpointslices") {
 		end.APIVersion = "discovery.k8s.io/v1"
 	}
+	if strings.HasSuffix(r.URL.Path, "csidrivers") {
+		end.APIVersion = "storage.k8s.io/v1"
+	}
 	_ = enc.Encode(metav1.WatchEvent{Type: "BOOKMARK", Object: runtime.RawExtension{Object: end}})
 	w.(http.Flusher).Flush()
 	for {
@@ -79,7 +82,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func kindOf(path string) string {
-	for suffix, kind := range map[string]string{"services": "Service", "endpointslices": "EndpointSlice", "nodes": "Node", "pods": "Pod", "configmaps": "ConfigMap", "secrets": "Secret"} {
+	for suffix, kind := range map[string]string{"services": "Service", "endpointslices": "EndpointSlice", "nodes": "Node", "pods": "Pod", "configmaps": "ConfigMap", "secrets": "Secret", "csidrivers": "CSIDriver"} {
 		if strings.HasSuffix(path, suffix) {
 			return kind
 		}

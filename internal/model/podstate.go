@@ -110,6 +110,10 @@ type PodVolumes struct {
 	// pod by its name, when State is VolumesReady. Volumes that no container
 	// mounts, and image volumes, which the runtime mounts itself, are left out.
 	HostPaths map[string]string
+	// Devices gives the device on the host for each volume of mode Block likewise.
+	Devices map[string]string
+	// Claims are the claims whose volumes this pod has, or may have, on this node.
+	Claims []Key
 	// Message says what is missing or wrong when State is VolumesFailed, what
 	// is awaited when it is VolumesAbsent, and what could not be brought up to
 	// date when it is VolumesReady; empty when all is well.

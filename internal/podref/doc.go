@@ -1,5 +1,5 @@
 // Package podref resolves what a pod's spec refers to: the names of ConfigMaps
-// and Secrets (References), fields of its own metadata (Field), resources of
+// and Secrets (References) and of PersistentVolumeClaims (Claims), fields of its own metadata (Field), resources of
 // its containers (Resource) and variables in strings (Expand). It does not
 // look anything up (internal/kube does) and does not say what becomes of a
 // missing object (agent/volume and agent/podplan do). Part of the flow

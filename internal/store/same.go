@@ -28,3 +28,18 @@ func sameVolumes(a, b *model.PodVolumes) bool { return reflect.DeepEqual(*a, *b)
 func sameNamespace(a, b *model.Namespace) bool {
 	return maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations)
 }
+
+func sameClaim(a, b *model.Claim) bool {
+	return a.Missing == b.Missing && a.Problem == b.Problem && version(a.Claim) == version(b.Claim) && version(a.Volume) == version(b.Volume)
+}
+
+// version of an object, empty for none.
+func version[T any, P interface {
+	*T
+	GetResourceVersion() string
+}](o P) string {
+	if o == nil {
+		return ""
+	}
+	return o.GetResourceVersion()
+}

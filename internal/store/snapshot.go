@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"nodelet/internal/model"
 )
@@ -17,8 +18,10 @@ type Snapshot struct {
 	Pods     Table[model.UID, *corev1.Pod] // the pods assigned to this node
 	Services Table[model.Key, *model.Service]
 	Slices   Table[model.Key, *model.Slice]
-	Nodes    Table[model.Key, *model.Node]         // all nodes, keyed by name
-	Configs  Table[model.ConfigKey, *model.Config] // those that pods of this node refer to
+	Nodes    Table[model.Key, *model.Node]          // all nodes, keyed by name
+	Configs  Table[model.ConfigKey, *model.Config]  // those that pods of this node refer to
+	Claims   Table[model.Key, *model.Claim]         // likewise
+	Drivers  Table[model.Key, *storagev1.CSIDriver] // keyed by name
 	// Namespaces stays unsynced where the API does not let us list them.
 	Namespaces Table[model.Key, *model.Namespace] // keyed by name
 	PodAddrs   Table[model.Key, *model.PodAddr]   // all pods of the cluster, only when something asks for them
@@ -57,6 +60,8 @@ type Writers struct {
 	Slices     *Writer[model.Key, *model.Slice]
 	Nodes      *Writer[model.Key, *model.Node]
 	Configs    *Writer[model.ConfigKey, *model.Config]
+	Claims     *Writer[model.Key, *model.Claim]
+	Drivers    *Writer[model.Key, *storagev1.CSIDriver]
 	Namespaces *Writer[model.Key, *model.Namespace]
 	PodAddrs   *Writer[model.Key, *model.PodAddr]
 	Runtime    *Writer[model.UID, *model.PodRuntime]
@@ -81,6 +86,8 @@ func empty() *Snapshot {
 		Configs: newTable[model.ConfigKey](func(a, b *model.Config) bool {
 			return a.Missing == b.Missing && a.ResourceVersion == b.ResourceVersion && (a.Missing || a.ResourceVersion != "")
 		}),
+		Claims:     newTable[model.Key](sameClaim),
+		Drivers:    newTable[model.Key](func(a, b *storagev1.CSIDriver) bool { return version(a) == version(b) }),
 		Namespaces: newTable[model.Key](sameNamespace),
 		PodAddrs:   newTable[model.Key](func(a, b *model.PodAddr) bool { return slices.Equal(a.IPs, b.IPs) }),
 		Runtime:    newTable[model.UID](sameRuntime),
@@ -99,6 +106,8 @@ func writers(s *Store) *Writers {
 		Slices:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
 		Nodes:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),
 		Configs:    newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
+		Claims:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Claim] { return &n.Claims }),
+		Drivers:    newWriter(s, func(n *Snapshot) *Table[model.Key, *storagev1.CSIDriver] { return &n.Drivers }),
 		Namespaces: newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Namespace] { return &n.Namespaces }),
 		PodAddrs:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.PodAddr] { return &n.PodAddrs }),
 		Runtime:    newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"nodelet/internal/model"
 )
@@ -19,6 +20,15 @@ type Facts struct {
 	Root string
 	// Config gives what is known of a ConfigMap or Secret; false when it has not been looked up yet.
 	Config func(model.ConfigKey) (*model.Config, bool)
+	// Claim gives what is known of a claim; false when it has not been looked up yet.
+	Claim func(model.Key) (*model.Claim, bool)
+	// Taken names another pod that holds a volume that only one may have, empty for none.
+	Taken func(claim model.Key) string
+	// Driver gives what the cluster says of a CSI driver, nil for nothing; false while that is unknown.
+	Driver func(name string) (*storagev1.CSIDriver, bool)
+	// NodeName and NodeLabels are this node's, for volumes that can be used on some nodes only.
+	NodeName   string
+	NodeLabels map[string]string
 	// Allocatable of the node; nil while unknown.
 	Allocatable corev1.ResourceList
 }
@@ -42,6 +52,10 @@ const (
 	Memory
 	// HostPath is something of the host, checked and perhaps created, never removed.
 	HostPath
+	// Device is a block device of the host.
+	Device
+	// Driver is what a CSI driver makes.
+	Driver
 )
 
 // Volume is the wanted state of one volume. With a Problem, only what is
@@ -61,8 +75,27 @@ type Volume struct {
 	Type corev1.HostPathType
 	// Payload is what the volume holds; nil for an emptyDir and a hostPath.
 	Payload *Payload
+	// Spec names the volume where several pods share it: the PersistentVolume, or the volume itself. Only behind a Claim and for a Driver.
+	Spec  string
+	Claim model.Key
+	// ReadOnly: the pod may only read it.
+	ReadOnly bool
+	// Own, if not nil, gives all that is in the volume to a group.
+	Own *Ownership
+	// CSI says how the Driver makes it.
+	CSI     *CSI
 	Problem Problem
 }
+
+// Ownership gives a volume with all that is in it to a group, as fsGroup says.
+type Ownership struct {
+	GID int64
+	// OnlyOnMismatch: not when the volume's root has the right group and mode already.
+	OnlyOnMismatch bool
+}
+
+// Block reports whether containers get a device and not a directory.
+func (v *Volume) Block() bool { return v.Kind == Device || v.CSI != nil && v.CSI.Block }
 
 // Payload is what the daemon writes into a volume and keeps up to date.
 type Payload struct {
@@ -87,7 +120,9 @@ type File struct {
 type Problem struct {
 	// Wait: something is not known yet and will come by itself; nothing for people to mend.
 	Wait bool
-	Text string
+	// Claim: the claim behind the volume is the problem, not the volume.
+	Claim bool
+	Text  string
 }
 
 // Make decides on the volumes of a pod.
@@ -125,14 +160,15 @@ func element(name string) bool {
 // volume plans one volume.
 func (f Facts) volume(dir string, v *corev1.Volume) Volume {
 	out := Volume{Name: v.Name, GID: -1}
-	if v.HostPath != nil {
-		out.Kind, out.Path = HostPath, v.HostPath.Path
-		if v.HostPath.Type != nil {
-			out.Type = *v.HostPath.Type
-		}
-		if !path.IsAbs(out.Path) || slices.Contains(strings.Split(out.Path, "/"), "..") {
-			out.Problem.Text = fmt.Sprintf("hostPath %q is not an absolute path without ..", out.Path)
-		}
+	switch {
+	case v.HostPath != nil:
+		f.hostPath(&out, v.HostPath)
+		return out
+	case v.PersistentVolumeClaim != nil || v.Ephemeral != nil:
+		f.claimed(&out, v)
+		return out
+	case v.CSI != nil:
+		f.inlineCSI(&out, v)
 		return out
 	}
 	kind := typeName(&v.VolumeSource)

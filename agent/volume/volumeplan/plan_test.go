@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"sigs.k8s.io/yaml"
 
 	"nodelet/internal/model"
@@ -20,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // Each file of testdata has pod.yaml, perhaps configs.yaml (objects separated
 // by ---, "missing: true" for one that was looked up in vain) and
-// allocatable.yaml, and the wanted plan with the content of the files.
+// allocatable.yaml, claims.yaml and drivers.yaml, and the wanted plan with the content of the files.
 func TestMakeGolden(t *testing.T) {
 	names, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(names) == 0 {
@@ -56,6 +57,18 @@ func golden(t *testing.T, ar *txtar.Archive) string {
 	}
 	configs := readConfigs(t, section(ar, "configs.yaml"))
 	f.Config = func(k model.ConfigKey) (*model.Config, bool) { c, ok := configs[k]; return c, ok }
+	claims := readClaims(t, section(ar, "claims.yaml"))
+	f.Claim = func(k model.Key) (*model.Claim, bool) { c, ok := claims[k]; return c, ok }
+	drivers := map[string]*storagev1.CSIDriver{}
+	each(t, section(ar, "drivers.yaml"), func(d *storagev1.CSIDriver) { drivers[d.Name] = d })
+	f.Driver = func(name string) (*storagev1.CSIDriver, bool) { return drivers[name], true }
+	f.NodeName, f.NodeLabels = "node-1", map[string]string{"kubernetes.io/hostname": "node-1", "rack": "7"}
+	f.Taken = func(k model.Key) string {
+		if k.Name == "taken" {
+			return "ns/other"
+		}
+		return ""
+	}
 	p, err := Make(f)
 	if err != nil {
 		return "error: " + err.Error() + "\n"
@@ -89,6 +102,31 @@ func parse(t *testing.T, text string, into any) {
 	if err := yaml.UnmarshalStrict([]byte(text), into); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// each reads objects separated by ---.
+func each[T any](t *testing.T, text string, fn func(*T)) {
+	for doc := range strings.SplitSeq(text, "---\n") {
+		if strings.TrimSpace(doc) != "" {
+			o := new(T)
+			parse(t, doc, o)
+			fn(o)
+		}
+	}
+}
+
+func readClaims(t *testing.T, text string) map[model.Key]*model.Claim {
+	out := map[model.Key]*model.Claim{}
+	each(t, text, func(c *struct {
+		Name, Problem string
+		Missing       bool
+		Claim         *corev1.PersistentVolumeClaim
+		Volume        *corev1.PersistentVolume
+	}) {
+		key := model.Key{Namespace: "ns", Name: c.Name}
+		out[key] = &model.Claim{Key: key, Missing: c.Missing, Problem: c.Problem, Claim: c.Claim, Volume: c.Volume}
+	})
+	return out
 }
 
 func readConfigs(t *testing.T, text string) map[model.ConfigKey]*model.Config {

@@ -2,7 +2,11 @@ package volumeplan
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+
+	"nodelet/internal/model"
 )
 
 // String prints the plan: one line for the pod, for each volume and for each
@@ -35,7 +39,19 @@ func (v *Volume) String() string {
 	if v.Size != 0 {
 		fmt.Fprintf(&b, " size %d", v.Size)
 	}
+	if v.ReadOnly {
+		b.WriteString(" read-only")
+	}
+	if o := v.Own; o != nil {
+		fmt.Fprintf(&b, " owned by group %d", o.GID)
+		if o.OnlyOnMismatch {
+			b.WriteString(" unless the root is")
+		}
+	}
 	b.WriteByte('\n')
+	if v.CSI != nil {
+		b.WriteString(v.CSI.String())
+	}
 	if v.Payload != nil {
 		b.WriteString(v.Payload.String())
 	}
@@ -71,4 +87,40 @@ func owner(uid int64) string {
 }
 
 // String is the kind in a few letters.
-func (k Kind) String() string { return [...]string{"dir", "tmpfs", "host"}[k] }
+func (k Kind) String() string { return [...]string{"dir", "tmpfs", "host", "device", "csi"}[k] }
+
+// String is one line.
+func (c *CSI) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "    driver %s handle %q %s", c.Driver, c.Handle, c.AccessMode)
+	for _, flag := range []struct {
+		on   bool
+		name string
+	}{{c.Ephemeral, "ephemeral"}, {c.Block, "block"}, {c.Attach, "attach"}, {c.Republish, "republish"}} {
+		if flag.on {
+			b.WriteString(" " + flag.name)
+		}
+	}
+	if c.FSType != "" {
+		b.WriteString(" fs " + c.FSType)
+	}
+	if len(c.Options) > 0 {
+		fmt.Fprintf(&b, " options %q", c.Options)
+	}
+	for _, k := range slices.Sorted(maps.Keys(c.Attributes)) {
+		fmt.Fprintf(&b, " %s=%s", k, c.Attributes[k])
+	}
+	for _, t := range c.Tokens {
+		fmt.Fprintf(&b, " token %q", t.Audience)
+	}
+	for _, s := range []struct {
+		use string
+		key model.Key
+	}{{"stage", c.StageSecret}, {"publish", c.PublishSecret}, {"expand", c.ExpandSecret}} {
+		if s.key.Name != "" {
+			fmt.Fprintf(&b, " %s secret %s", s.use, s.key)
+		}
+	}
+	b.WriteByte('\n')
+	return b.String()
+}

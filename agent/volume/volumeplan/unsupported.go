@@ -21,3 +21,16 @@ func unsupported(v *corev1.Volume) string {
 	}
 	return "volume without a type"
 }
+
+// unsupportedPV names the type of a PersistentVolume as its manifest does.
+func unsupportedPV(pv *corev1.PersistentVolume, block bool) string {
+	var types map[string]any
+	what := "of no type"
+	if raw, err := json.Marshal(pv.Spec.PersistentVolumeSource); err == nil && json.Unmarshal(raw, &types) == nil && len(types) > 0 {
+		what = "of type " + strings.Join(slices.Sorted(maps.Keys(types)), ", ")
+	}
+	if block {
+		what += " with volumeMode Block"
+	}
+	return fmt.Sprintf("persistent volume %s is %s, which is not supported by this node: use hostPath, local or a CSI driver", pv.Name, what)
+}
