@@ -50,6 +50,10 @@ deps: ## Install the system packages nodelet needs (Debian: apt; elsewhere: says
 lab: build images ## Start a lab of NODES=2 nodes on this machine, each in its own namespaces (root)
 	@$(GO) run -tags $(TAGS) ./test/netlab up --nodes $(or $(NODES),2)
 
+.PHONY: lab-shell
+lab-shell: ## Run CMD=bash inside node NODE=1 of the lab (root)
+	@$(GO) run -tags $(TAGS) ./test/netlab exec --id $(or $(LAB),lab) $(or $(NODE),1) $(or $(CMD),bash)
+
 .PHONY: lab-down
 lab-down: ## Stop the lab and remove every trace of it (root)
 	@$(GO) run -tags $(TAGS) ./test/netlab down

@@ -23,6 +23,9 @@ const usage = `usage: netlab up [--nodes N] [--id ID] [--empty] [--bin DIR] [--i
        netlab show [--id ID]
        netlab down [--id ID]`
 
+// usualID names the lab when nobody does.
+const usualID = "lab"
+
 func main() {
 	lab.Hold()
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -43,7 +46,7 @@ func run(ctx context.Context, args []string) error {
 		return errors.New(usage)
 	}
 	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
-	id := fs.String("id", "lab", "name of the lab")
+	id := fs.String("id", usualID, "name of the lab")
 	switch args[0] {
 	case "up":
 		return up(ctx, fs, id, args[1:])
@@ -95,6 +98,7 @@ func up(ctx context.Context, fs *flag.FlagSet, id *string, args []string) error 
 		return fmt.Errorf("%w\nThe lab stays for you to look at; `make lab-down` removes it", err)
 	}
 	fmt.Printf("kubeconfig (for use inside a node): %s\n", c.Kubeconfig())
+	fmt.Println("try: make lab-shell NODE=1 CMD='bin/nodelet kubectl get nodes -o wide'")
 	return show(l)
 }
 
@@ -115,9 +119,17 @@ func show(l *lab.Lab) error {
 		if !n.Running() {
 			state = "gone"
 		}
-		fmt.Printf("%s %s %s %s, files in %s\n  enter: go run ./test/netlab exec --id %s %d bash\n", n.Name, n.IP, n.IP6, state, n.Dir, l.ID, i+1)
+		fmt.Printf("%s %s %s %s, files in %s\n  enter: make lab-shell NODE=%d%s\n", n.Name, n.IP, n.IP6, state, n.Dir, i+1, labArg(l.ID))
 	}
 	return nil
+}
+
+// labArg is what names another lab than the usual one to make.
+func labArg(id string) string {
+	if id == usualID {
+		return ""
+	}
+	return " LAB=" + id
 }
 
 func enter(ctx context.Context, fs *flag.FlagSet, id *string, args []string) error {
@@ -133,7 +145,12 @@ func enter(ctx context.Context, fs *flag.FlagSet, id *string, args []string) err
 		if err != nil {
 			return err
 		}
-		cmd := n.Command(ctx, fs.Arg(1), fs.Args()[2:]...)
+		wd, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		// The files of the machine are the node's, too, but for those it has of its own.
+		cmd := n.Command(ctx, "sh", append([]string{"-c", `cd "$0" && exec "$@"`, wd}, fs.Args()[1:]...)...)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 		return cmd.Run()
 	})
