@@ -56,7 +56,7 @@ lab-shell: ## Run CMD=bash inside node NODE=1 of the lab (root)
 
 .PHONY: lab-down
 lab-down: ## Stop the lab and remove every trace of it (root)
-	@$(GO) run -tags $(TAGS) ./test/netlab down
+	@$(GO) run -tags $(TAGS) ./test/netlab down --id $(or $(LAB),lab)
 
 ##@ Build
 

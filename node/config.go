@@ -46,6 +46,9 @@ type Config struct {
 
 	// RuntimeEndpoint is a CRI socket; empty means the embedded containerd.
 	RuntimeEndpoint string
+	// RegistryConfigDir is where the embedded containerd reads mirrors and
+	// certificates of registries: one hosts.toml per registry.
+	RegistryConfigDir string
 	// CNIConfDir and CNIBinDir are where the runtime looks for networks and
 	// plugins; empty means by custom of the runtime.
 	CNIConfDir, CNIBinDir string

@@ -46,6 +46,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	addrsVar(fs, &c.NodeIPs, "node-ip", "address of this node, one per family (default: that of the default route)")
 	fs.StringSliceVar(&f.components, "components", []string{"agent", "proxy", "dns", "cni"}, "what to run")
 	fs.StringVar(&c.RuntimeEndpoint, "container-runtime-endpoint", "", "CRI socket, e.g. unix:///run/containerd/containerd.sock (default: the embedded containerd)")
+	fs.StringVar(&c.RegistryConfigDir, "registry-config-dir", "", "where the embedded containerd reads hosts.toml of registries (default: /etc/containerd/certs.d)")
 	fs.StringVar(&c.CNIConfDir, "cni-conf-dir", "", "where the container runtime reads networks (default for a foreign runtime: /etc/cni/net.d)")
 	fs.StringVar(&c.CNIBinDir, "cni-bin-dir", "", "where the container runtime finds CNI plugins; nodelet-cni is installed there (default for a foreign runtime: /opt/cni/bin)")
 	fs.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "cgroup below which the pods' cgroups are made")

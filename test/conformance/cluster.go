@@ -39,17 +39,14 @@ func openCluster(ctx context.Context, o options, archive string) (*cluster, erro
 	}
 	down := sync.OnceFunc(func() {
 		if o.keep {
-			fmt.Printf("the lab stays: go run ./test/netlab exec --id %s 1 bash; and down --id %s\n", o.lab, o.lab)
+			fmt.Printf("the lab stays: make lab-shell LAB=%s; make lab-down LAB=%s\n", o.lab, o.lab)
 			return
 		}
 		if err := lab.Down(o.lab); err != nil {
 			fmt.Fprintln(os.Stderr, "conformance: end lab:", err)
 		}
 	})
-	c := lab.Cluster{Lab: l, Bin: o.bin, Images: filepath.Dir(archive), Out: os.Stdout}
-	startCtx, cancel := context.WithTimeout(ctx, startPatience)
-	defer cancel()
-	if err := c.Start(startCtx); err != nil {
+	if err := startLab(ctx, l, o.bin, archive); err != nil {
 		keepLogs(l, o.reports)
 		down()
 		return nil, fmt.Errorf("start cluster: %w (logs are in %s)", err, o.reports)
@@ -61,6 +58,21 @@ func openCluster(ctx context.Context, o options, archive string) (*cluster, erro
 			down()
 		}),
 	}, nil
+}
+
+// startLab brings the registry and the nodes up.
+func startLab(ctx context.Context, l *lab.Lab, bin, archive string) error {
+	registries, err := startRegistry(ctx, l, archive)
+	if err != nil {
+		return err
+	}
+	c := lab.Cluster{
+		Lab: l, Bin: bin, Images: filepath.Dir(archive), Out: os.Stdout,
+		Flags: []string{"--registry-config-dir", registries},
+	}
+	startCtx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	return c.Start(startCtx)
 }
 
 // keepLogs copies the daemons' logs beside the reports: the lab's go with it.

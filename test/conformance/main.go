@@ -31,6 +31,7 @@ type options struct {
 
 func main() {
 	lab.Hold()
+	holdRegistry()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	o, err := parse(os.Args[1:])

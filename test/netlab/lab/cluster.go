@@ -18,6 +18,8 @@ type Cluster struct {
 	*Lab
 	// Bin is the directory of the programs, Images that of archives to import; may be empty.
 	Bin, Images string
+	// Flags are added to those of every node's nodelet.
+	Flags []string
 	// Out is told what happens.
 	Out io.Writer
 }
@@ -54,7 +56,7 @@ func (c Cluster) Start(ctx context.Context) error {
 }
 
 func (c Cluster) nodeFlags(n *Node) []string {
-	return []string{"--hostname-override", n.Name, "--node-ip", n.IP.String(), "--cgroup-root", n.Cgroup, "--bin-dir", c.Bin}
+	return append([]string{"--hostname-override", n.Name, "--node-ip", n.IP.String(), "--cgroup-root", n.Cgroup, "--bin-dir", c.Bin}, c.Flags...)
 }
 
 func (c Cluster) startFirst(ctx context.Context, n *Node) error {
