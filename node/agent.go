@@ -14,6 +14,7 @@ import (
 	"nodelet/agent/nodestatus"
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
+	"nodelet/agent/stats"
 	"nodelet/agent/volume"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
@@ -37,6 +38,7 @@ type agentParts struct {
 	volumes  *volume.Volumes
 	images   *image.Images
 	logs     *logs.Rotator
+	stats    *stats.Stats
 	handlers *handler.Handlers
 	probes   *probe.Probes
 	counted  *probeMetrics
@@ -61,7 +63,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 	for name, run := range map[string]func(context.Context) error{
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "images": p.images.Run,
 		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
-		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run,
+		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.buildCgroups, p.buildStatus, p.buildVolumes, p.buildImages, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.buildCgroups, p.buildStatus, p.buildVolumes, p.buildImages, p.buildStats, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -169,7 +169,7 @@ func (p *agentParts) buildServer() (err error) {
 		CertFile: c.Layout.ServingCert(), KeyFile: c.Layout.ServingKey(), ClientCAFile: c.Layout.ClientCA(),
 		PodLogsRoot: c.Layout.PodLogs(), Configz: c,
 	}, server.Deps{
-		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Cgroups: p.cgroups, Log: p.n.deps.Log,
+		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Stats: p.stats, Log: p.n.deps.Log,
 		SyncLoop: p.syncLoop,
 		Metrics:  server.Metrics{Process: p.n.metrics.Handler(), Probes: p.counted.handler(), Request: p.n.metrics.HTTP().Request},
 	})

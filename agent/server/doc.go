@@ -3,10 +3,10 @@
 // knows from the store's snapshot, never from the API server.
 //
 // Flow: client -> Server.ServeHTTP -> parse (one normalised request) -> authenticate -> authorize
-// -> one handler -> cri, crilog, internal/cgroup.
+// -> one handler -> cri, crilog, agent/stats.
 //
-// Touches: two listening sockets, the certificate files, log files (through crilog), cgroup files
-// (through internal/cgroup), the container runtime and its streaming server, TokenReview and
+// Touches: two listening sockets, the certificate files, log files (through crilog), what agent/stats
+// measures, the container runtime and its streaming server, TokenReview and
 // SubjectAccessReview at the API server.
 //
 // Invariants:

@@ -18,8 +18,7 @@ import (
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/agent/server/crilog"
-	"nodelet/internal/cgroup"
-	"nodelet/internal/model"
+	"nodelet/agent/stats"
 	"nodelet/internal/store"
 )
 
@@ -56,7 +55,6 @@ type Runtime interface {
 	ExecSync(context.Context, *runtimev1.ExecSyncRequest) (*runtimev1.ExecSyncResponse, error)
 	Attach(context.Context, *runtimev1.AttachRequest) (*runtimev1.AttachResponse, error)
 	PortForward(context.Context, *runtimev1.PortForwardRequest) (*runtimev1.PortForwardResponse, error)
-	ListContainerStats(context.Context, *runtimev1.ListContainerStatsRequest) (*runtimev1.ListContainerStatsResponse, error)
 }
 
 // Reviews is what the package asks of the API server.
@@ -65,10 +63,9 @@ type Reviews interface {
 	SubjectAccessReview(context.Context, *authorizationv1.SubjectAccessReview) (*authorizationv1.SubjectAccessReview, error)
 }
 
-// Cgroups is what the package asks of the cgroup tree.
-type Cgroups interface {
-	Path(q cgroup.QoS, uid model.UID) string
-	Usage(cgroup string, now time.Time) (cgroup.Usage, error)
+// Stats measures; *stats.Stats does.
+type Stats interface {
+	Read(ctx context.Context, depth stats.Depth) stats.All
 }
 
 // Metrics are the sets served below /metrics. Nil ones are not served.
@@ -83,8 +80,7 @@ type Deps struct {
 	Store   *store.Store
 	Runtime Runtime
 	Reviews Reviews
-	// Cgroups may be nil: then usage is asked of the runtime.
-	Cgroups Cgroups
+	Stats   Stats
 	Metrics Metrics
 	Log     *slog.Logger
 	// SyncLoop says what keeps pods from being looked after, nil when nothing does; may be nil.

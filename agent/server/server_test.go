@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
+	"nodelet/agent/stats"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/model"
 )
@@ -43,7 +44,14 @@ func TestEndpoints(t *testing.T) {
 		{"/metrics", 200, `kubelet_node_name{node="n1"} 1`},
 		{"/metrics/probes", 200, `prober_probe_total`},
 		{"/metrics/resource", 200, `container_memory_working_set_bytes{container="main",namespace="ns",pod="web-0"} 4096`},
+		{"/metrics/resource", 200, `pod_swap_usage_bytes{namespace="ns",pod="web-0"} 7`},
+		{"/metrics/resource", 200, `node_swap_usage_bytes 10`},
 		{"/metrics/cadvisor", 200, `machine_cpu_cores`},
+		{"/metrics/cadvisor", 200, `container_network_receive_bytes_total{container="",id="/kubepods/podx/s1",image="",interface="eth0",name="s1",namespace="ns",pod="web-0"} 9`},
+		{"/metrics/cadvisor", 200, `container_fs_usage_bytes{container="main",device="",id="/kubepods/podx/c1",image="",name="c1",namespace="ns",pod="web-0"} 40`},
+		{"/metrics/cadvisor", 200, `container_pressure_io_waiting_seconds_total{container="main",id="/kubepods/podx/c1",image="",name="c1",namespace="ns",pod="web-0"} 1`},
+		{"/metrics/cadvisor", 200, `container_oom_events_total{container="main",id="/kubepods/podx/c1",image="",name="c1",namespace="ns",pod="web-0"} 2`},
+		{"/metrics/cadvisor", 200, `container_cpu_usage_seconds_total{container="",cpu="total",id="/",image="",name="",namespace="",pod=""} 5`},
 		{"/stats/summary", 200, `"nodeName":"n1"`},
 		{"/logs/", 405, "disabled"},
 		{"/debug/pprof/", 405, "disabled"},
@@ -66,8 +74,24 @@ func TestEndpoints(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &sum); err != nil || len(sum.Pods) != 1 || len(sum.Pods[0].Containers) != 2 {
 		t.Fatalf("summary %s: %v", body, err)
 	}
-	if c := sum.Pods[0].Containers[0]; *c.CPU.UsageCoreNanoSeconds != 5e9 || *c.Memory.WorkingSetBytes != 4096 {
-		t.Errorf("usage of a container asked of the runtime: %s", body)
+	pod, node := sum.Pods[0], sum.Node
+	if c := pod.Containers[0]; *c.CPU.UsageCoreNanoSeconds != 5e9 || *c.Memory.WorkingSetBytes != 4096 || *c.Rootfs.UsedBytes != 40 || *c.Logs.InodesUsed != 4 || c.IO.PSI.Some.Total != 1e9 {
+		t.Errorf("container: %s", body)
+	}
+	if *pod.Network.RxBytes != 9 || *pod.EphemeralStorage.UsedBytes != 40 || *pod.ProcessStats.ProcessCount != 3 || *pod.Swap.SwapUsageBytes != 7 ||
+		len(pod.VolumeStats) != 2 || *pod.VolumeStats[0].PVCRef != (statsapi.PVCReference{Name: "claim", Namespace: "ns"}) || pod.VolumeStats[1].PVCRef != nil {
+		t.Errorf("pod: %s", body)
+	}
+	if *node.Fs.AvailableBytes != 60 || *node.Runtime.ImageFs.CapacityBytes != 100 || *node.Rlimit.MaxPID != 1000 || *node.Swap.SwapUsageBytes != 10 ||
+		len(node.SystemContainers) != 2 || *node.Memory.AvailableBytes != 1<<20-4096 || node.Network.Name != "" || len(node.Network.Interfaces) != 1 {
+		t.Errorf("node: %s", body)
+	}
+	m := w.server.deps.Stats.(*measured)
+	if m.depth != stats.Full {
+		t.Error("a summary without file systems")
+	}
+	if w.get("/stats/summary?only_cpu_and_memory=true"); m.depth != stats.Cheap {
+		t.Error("only_cpu_and_memory asks for everything")
 	}
 }
 

@@ -34,6 +34,8 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming"
 	remotecommandserver "k8s.io/cri-streaming/pkg/streaming/remotecommand"
 
+	"nodelet/agent/stats"
+	"nodelet/internal/cgroup"
 	"nodelet/internal/metrics"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
@@ -228,12 +230,38 @@ func (s *scripted) PortForward(_ context.Context, r *runtimev1.PortForwardReques
 	return s.GetPortForward(r)
 }
 
-func (s *scripted) ListContainerStats(context.Context, *runtimev1.ListContainerStatsRequest) (*runtimev1.ListContainerStatsResponse, error) {
-	return &runtimev1.ListContainerStatsResponse{Stats: []*runtimev1.ContainerStats{{
-		Attributes: &runtimev1.ContainerAttributes{Id: "c1"},
-		Cpu:        &runtimev1.CpuUsage{Timestamp: time.Now().UnixNano(), UsageCoreNanoSeconds: &runtimev1.UInt64Value{Value: 5e9}},
-		Memory:     &runtimev1.MemoryUsage{WorkingSetBytes: &runtimev1.UInt64Value{Value: 4096}},
-	}}}, nil
+// measured is what the world's Stats gives.
+type measured struct {
+	all   stats.All
+	depth stats.Depth
+}
+
+func (m *measured) Read(_ context.Context, depth stats.Depth) stats.All {
+	m.depth = depth
+	return m.all
+}
+
+func usage(w *world) *measured {
+	snap := w.store.Snapshot()
+	p, _ := snap.Pods.Get(podUIDText)
+	rt, _ := snap.Runtime.Get(podUIDText)
+	at := time.Now()
+	u := &cgroup.Usage{At: at, CPU: 5 * time.Second, CPUUser: 3 * time.Second, Memory: 8192, WorkingSet: 4096, MemoryLimit: 1 << 20, PIDs: 3, OOMKills: 2,
+		Swap: 7, Pressure: &cgroup.Pressure{IO: cgroup.Stall{Some: cgroup.StallTime{Total: time.Second}}}, IO: cgroup.IO{ReadBytes: 11}}
+	fs := &stats.Space{At: at, Available: 60, Capacity: 100, Used: 40, InodesFree: 6, InodesAll: 10, InodesUsed: 4}
+	pod := stats.Pod{Pod: p, Cgroup: "/kubepods/podx", Usage: u, Interfaces: []stats.Interface{{Name: "eth0", RxBytes: 9}}, Ephemeral: fs,
+		Volumes: []stats.Volume{{Name: "data", Claim: "claim", Space: *fs}, {Name: "tmp", Local: true, Space: *fs}}}
+	if rt != nil {
+		pod.Sandbox = &rt.Sandboxes[0]
+		for i := range rt.Containers {
+			if c := &rt.Containers[i]; c.State == model.ContainerRunning {
+				pod.Containers = append(pod.Containers, stats.Container{Container: c, Cgroup: "/kubepods/podx/" + c.ID, Usage: u, Rootfs: fs, Logs: fs})
+			}
+		}
+	}
+	node := stats.Node{At: at, Usage: u, Memory: 1 << 20, Swap: 100, SwapFree: 90, Boot: at, Fs: fs, ImageFs: fs, ContainerFs: fs, Processes: 8, MaxProcesses: 1000,
+		Interfaces: []stats.Interface{{Name: "uplink", TxBytes: 5}}, System: map[string]*cgroup.Usage{"pods": u, "kubelet": u}}
+	return &measured{all: stats.All{Node: node, Pods: []stats.Pod{pod}}}
 }
 
 // world is a server and all around it.
@@ -346,7 +374,7 @@ func (w *world) start() {
 	process := metrics.New()
 	process.NodeName("n1")
 	s, err := New(w.cfg, Deps{
-		Store: w.store, Runtime: w.runtime, Reviews: w.reviews, Log: slog.New(slog.DiscardHandler),
+		Store: w.store, Runtime: w.runtime, Reviews: w.reviews, Stats: usage(w), Log: slog.New(slog.DiscardHandler),
 		Metrics: Metrics{Process: process.Handler(), Probes: probes.Handler(), Request: process.HTTP().Request},
 	})
 	if err != nil {

@@ -291,10 +291,15 @@ func TestV2Files(t *testing.T) {
 			t.Errorf("%s is %q %v, want %q", f, b, err, want)
 		}
 	}
-	write(t, dir, "cpu.stat", "usage_usec 1500\nnr_periods 10\nnr_throttled 3\nthrottled_usec 20\n")
+	write(t, dir, "cpu.stat", "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\nnr_periods 10\nnr_throttled 3\nthrottled_usec 20\n")
 	write(t, dir, "memory.current", "10000\n")
-	write(t, dir, "memory.stat", "anon 4000\nfile 6000\ninactive_file 2500\npgfault 7\npgmajfault 1\n")
+	write(t, dir, "memory.stat", "anon 4000\nfile 6000\nfile_mapped 300\nkernel 200\ninactive_file 2500\npgfault 7\npgmajfault 1\n")
 	write(t, dir, "memory.events", "low 0\noom 1\noom_kill 2\n")
+	write(t, dir, "memory.peak", "20000\n")
+	write(t, dir, "memory.swap.current", "4096\n")
+	write(t, dir, "memory.swap.max", "0\n")
+	write(t, dir, "io.stat", "8:0 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=0 dios=0\n8:16 rbytes=1 wbytes=2 rios=3 wios=4\n")
+	write(t, dir, "cgroup.procs", "42\n43\n")
 	write(t, dir, "pids.current", "5\n")
 	write(t, dir, "cpu.pressure", "some avg10=1.50 avg60=0.20 avg300=0.10 total=4000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
 	u, err := tree.Usage(tree.Path(Guaranteed, "u"), time.Time{})
@@ -302,12 +307,27 @@ func TestV2Files(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Usage{
-		CPU: 1500 * time.Microsecond, Memory: 10000, WorkingSet: 7500, RSS: 4000, MemoryLimit: 1 << 30, PageFaults: 7, MajorPageFaults: 1,
+		CPU: 1500 * time.Microsecond, CPUUser: time.Millisecond, CPUSystem: 500 * time.Microsecond,
+		Spec:  CPUSpec{Quota: 100_000, Period: 100_000, Shares: 998},
+		Cache: 6000, Mapped: 300, Kernel: 200, Peak: 20000, Swap: 4096, SwapLimit: new(uint64),
+		IO:     IO{ReadBytes: 4097, WriteBytes: 8194, Reads: 4, Writes: 6},
+		Memory: 10000, WorkingSet: 7500, RSS: 4000, MemoryLimit: 1 << 30, PageFaults: 7, MajorPageFaults: 1,
 		PIDs: 5, OOMKills: 2, Throttled: Throttled{Periods: 10, ThrottledPeriods: 3, Time: 20 * time.Microsecond},
 		Pressure: &Pressure{CPU: Stall{Some: StallTime{Avg10: 1.5, Avg60: .2, Avg300: .1, Total: 4 * time.Millisecond}}},
 	}
 	if !reflect.DeepEqual(u, want) {
 		t.Errorf("usage\n%+v\nwant\n%+v", u, want)
+	}
+}
+
+func TestProcess(t *testing.T) {
+	tree := fakeV2(t)
+	if got := tree.Process("/none"); got != 0 {
+		t.Errorf("process of a cgroup that is not there: %d", got)
+	}
+	write(t, filepath.Join(tree.h.unified, "some"), "cgroup.procs", "42\n43\n")
+	if got := tree.Process("/some"); got != 42 {
+		t.Errorf("process %d", got)
 	}
 }
 

@@ -181,6 +181,9 @@ func override(to, list corev1.ResourceList) {
 	}
 }
 
+// Class gives the class of a pod.
+func Class(pod *corev1.Pod) QoS { return qos(pod) }
+
 // qos gives the class: as the API server wrote it in status, else by the rules of the API.
 func qos(pod *corev1.Pod) QoS {
 	switch pod.Status.QOSClass {

@@ -56,8 +56,8 @@ func New(cfg Config, deps Deps) (*Tree, error) {
 	return &Tree{root: root, h: h, log: deps.Log, warned: map[string]bool{}}, nil
 }
 
-// V2 tells whether the limits are those of cgroup v2.
-func (t *Tree) V2() bool { return len(t.h.v2) > 0 }
+// V2 tells whether memory and CPU are limited by cgroup v2. A hybrid may have other controllers there.
+func (t *Tree) V2() bool { return slices.Contains(t.h.v2, "memory") }
 
 // Controllers names the controllers that are there, sorted.
 func (t *Tree) Controllers() []string {

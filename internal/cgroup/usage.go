@@ -16,19 +16,41 @@ import (
 type Usage struct {
 	// At is when it was read.
 	At time.Time
-	// CPU is the time used since the cgroup was made.
-	CPU time.Duration
+	// CPU is the time used since the cgroup was made; CPUUser and CPUSystem are its parts as far as the
+	// kernel tells them apart.
+	CPU, CPUUser, CPUSystem time.Duration
 	// Memory in bytes; WorkingSet is what cannot be reclaimed at once: all but inactive file pages.
 	Memory, WorkingSet, RSS uint64
+	// Cache, Mapped and Kernel are parts of Memory; Peak is the most it ever was, 0 before Linux 5.19.
+	Cache, Mapped, Kernel, Peak uint64
+	// Swap is 0 where swap is not accounted; SwapLimit is nil without a limit.
+	Swap      uint64
+	SwapLimit *uint64
 	// MemoryLimit is 0 when there is none.
 	MemoryLimit                 uint64
 	PageFaults, MajorPageFaults uint64
 	PIDs                        uint64
-	Throttled                   Throttled
+	IO                          IO
+	// Spec are the CPU limits as written.
+	Spec      CPUSpec
+	Throttled Throttled
 	// OOMKills counts processes the kernel killed for the memory limit.
 	OOMKills uint64
 	// Pressure is nil without PSI.
 	Pressure *Pressure
+}
+
+// IO counts what went to and came from block devices, all of them together.
+type IO struct {
+	ReadBytes, WriteBytes, Reads, Writes uint64
+}
+
+// CPUSpec is how the CPU is limited: Quota microseconds in each Period, 0 for no limit, and the weight
+// in shares of v1.
+type CPUSpec struct {
+	Quota  int64
+	Period uint64
+	Shares uint64
 }
 
 // Throttled says how often a CPU limit stopped the cgroup.
@@ -65,6 +87,7 @@ func (t *Tree) Usage(cgroup string, now time.Time) (Usage, error) {
 	if tree, _, ok := t.h.tree("pids"); ok {
 		u.PIDs = readUint(filepath.Join(tree, cgroup, "pids.current"))
 	}
+	t.readIO(cgroup, &u)
 	if t.h.unified != "" {
 		u.Pressure = readPressure(filepath.Join(t.h.unified, cgroup))
 	}
@@ -76,16 +99,27 @@ func (t *Tree) readCPU(cgroup string, u *Usage) {
 	if !ok {
 		return
 	}
-	stat := readFlat(filepath.Join(tree, cgroup, "cpu.stat"))
+	dir := filepath.Join(tree, cgroup)
+	stat := readFlat(filepath.Join(dir, "cpu.stat"))
+	u.Spec.Shares = readShares(dir, v2)
 	u.Throttled = Throttled{Periods: stat["nr_periods"], ThrottledPeriods: stat["nr_throttled"]}
 	if v2 {
 		u.CPU = time.Duration(stat["usage_usec"]) * time.Microsecond
+		u.CPUUser, u.CPUSystem = time.Duration(stat["user_usec"])*time.Microsecond, time.Duration(stat["system_usec"])*time.Microsecond
+		if f := readFields(filepath.Join(dir, "cpu.max")); len(f) == 2 {
+			u.Spec.Quota, u.Spec.Period = parseInt(f[0]), uint64(parseInt(f[1]))
+		}
 		u.Throttled.Time = time.Duration(stat["throttled_usec"]) * time.Microsecond
 		return
 	}
 	u.Throttled.Time = time.Duration(stat["throttled_time"])
 	if acct, _, ok := t.h.tree("cpuacct"); ok {
 		u.CPU = time.Duration(readUint(filepath.Join(acct, cgroup, "cpuacct.usage")))
+		u.CPUUser = time.Duration(readUint(filepath.Join(acct, cgroup, "cpuacct.usage_user")))
+		u.CPUSystem = time.Duration(readUint(filepath.Join(acct, cgroup, "cpuacct.usage_sys")))
+	}
+	if f := readFields(filepath.Join(dir, "cpu.cfs_quota_us")); len(f) == 1 {
+		u.Spec.Quota, u.Spec.Period = max(parseInt(f[0]), 0), readUint(filepath.Join(dir, "cpu.cfs_period_us"))
 	}
 }
 
@@ -105,18 +139,88 @@ func (t *Tree) readMemory(cgroup string, u *Usage) {
 		u.MemoryLimit = readUint(filepath.Join(dir, "memory.max"))
 		u.OOMKills = readFlat(filepath.Join(dir, "memory.events"))["oom_kill"]
 		u.RSS, inactive = stat["anon"], stat["inactive_file"]
+		u.Cache, u.Mapped, u.Kernel, u.Peak = stat["file"], stat["file_mapped"], stat["kernel"], readUint(filepath.Join(dir, "memory.peak"))
+		u.Swap = readUint(filepath.Join(dir, "memory.swap.current"))
+		if f := readFields(filepath.Join(dir, "memory.swap.max")); len(f) == 1 && f[0] != "max" {
+			limit := uint64(parseInt(f[0]))
+			u.SwapLimit = &limit
+		}
 		u.PageFaults, u.MajorPageFaults = stat["pgfault"], stat["pgmajfault"]
 	} else {
 		u.Memory = readUint(filepath.Join(dir, "memory.usage_in_bytes"))
 		u.MemoryLimit = readUint(filepath.Join(dir, "memory.limit_in_bytes"))
 		u.OOMKills = readFlat(filepath.Join(dir, "memory.oom_control"))["oom_kill"]
 		u.RSS, inactive = stat["total_rss"], stat["total_inactive_file"]
+		u.Cache, u.Mapped, u.Swap = stat["total_cache"], stat["total_mapped_file"], stat["total_swap"]
+		u.Kernel, u.Peak = readUint(filepath.Join(dir, "memory.kmem.usage_in_bytes")), readUint(filepath.Join(dir, "memory.max_usage_in_bytes"))
 		u.PageFaults, u.MajorPageFaults = stat["total_pgfault"], stat["total_pgmajfault"]
 	}
 	if u.MemoryLimit >= unlimited {
 		u.MemoryLimit = 0
 	}
 	u.WorkingSet = u.Memory - min(u.Memory, inactive)
+}
+
+// readIO adds up the devices.
+func (t *Tree) readIO(cgroup string, u *Usage) {
+	if tree, v2, ok := t.h.tree("io"); ok && v2 {
+		b, err := os.ReadFile(filepath.Join(tree, cgroup, "io.stat"))
+		if err != nil {
+			return // the root has none
+		}
+		// "8:0 rbytes=180224 wbytes=0 rios=3 wios=0 dbytes=0 dios=0"
+		for _, f := range strings.Fields(string(b)) {
+			name, value, _ := strings.Cut(f, "=")
+			n := uint64(parseInt(value))
+			switch name {
+			case "rbytes":
+				u.IO.ReadBytes += n
+			case "wbytes":
+				u.IO.WriteBytes += n
+			case "rios":
+				u.IO.Reads += n
+			case "wios":
+				u.IO.Writes += n
+			}
+		}
+		return
+	}
+	tree, _, ok := t.h.tree("blkio")
+	if !ok {
+		return
+	}
+	for file, to := range map[string][2]*uint64{
+		"blkio.throttle.io_service_bytes_recursive": {&u.IO.ReadBytes, &u.IO.WriteBytes},
+		"blkio.throttle.io_serviced_recursive":      {&u.IO.Reads, &u.IO.Writes},
+	} {
+		b, err := os.ReadFile(filepath.Join(tree, cgroup, file))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) { // "8:0 Read 180224"
+			f := strings.Fields(line)
+			switch {
+			case len(f) == 3 && f[1] == "Read":
+				*to[0] += uint64(parseInt(f[2]))
+			case len(f) == 3 && f[1] == "Write":
+				*to[1] += uint64(parseInt(f[2]))
+			}
+		}
+	}
+}
+
+// Process is the id of any process in a cgroup itself, 0 when there is none.
+func (t *Tree) Process(cgroup string) int {
+	for _, controller := range []string{"pids", "memory", "cpu"} {
+		tree, _, ok := t.h.tree(controller)
+		if !ok {
+			continue
+		}
+		if f := readFields(filepath.Join(tree, cgroup, "cgroup.procs")); len(f) > 0 {
+			return int(parseInt(f[0]))
+		}
+	}
+	return 0
 }
 
 // unlimited: cgroup v1 writes "no limit" as the greatest multiple of a page in an int64.
@@ -129,6 +233,24 @@ func readUint(file string) uint64 {
 		return 0
 	}
 	n, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// readFields reads the words of a small file.
+func readFields(file string) []string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b))
+}
+
+// parseInt reads a number; 0 when it is none ("max").
+func parseInt(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return 0
 	}
