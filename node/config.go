@@ -70,7 +70,10 @@ type Config struct {
 	DNS        DNSConfig
 
 	// ProxyMode is one of proxy.Modes.
-	ProxyMode   string
+	ProxyMode string
+	// ProxyOptions are what else the service proxy is told.
+	ProxyOptions ProxyOptions
+
 	KubeletPort uint16
 	// HealthzAddr, ProxyHealthAddr and MetricsAddr as on upstream: 10248, 10256, 10249.
 	HealthzAddr     netip.AddrPort
@@ -92,6 +95,7 @@ func Defaults() Config {
 		ResolvConf:      "/etc/resolv.conf",
 		ProxyMode:       proxy.Auto,
 		DNS:             DNSConfig{PodRecords: "insecure"},
+		ProxyOptions:    DefaultProxyOptions(),
 		KubeletPort:     10250,
 		HealthzAddr:     netip.MustParseAddrPort("127.0.0.1:10248"),
 		ProxyHealthAddr: netip.MustParseAddrPort("0.0.0.0:10256"),
@@ -166,6 +170,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.dns(); err != nil {
 		bad("--dns-pod-records: %w", err)
+	}
+	if err := c.ProxyOptions.check(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.InCluster && c.APIServer == "" {
 		bad("--in-cluster needs --api-server: the API server by an address that works without a Service, e.g. https://192.168.1.10:6443")

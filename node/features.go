@@ -1,13 +1,11 @@
 package node
 
 import (
-	"context"
 	"path"
 	"strings"
 
 	"nodelet/cni"
 	"nodelet/internal/cgroup"
-	"nodelet/proxy"
 )
 
 func (n *Node) buildCNI() error {
@@ -22,20 +20,6 @@ func (c *Config) cni() cni.Config {
 		ConfDir: c.cniConf(), StateDir: c.Layout.CNIState(),
 		ClusterCIDRs: c.ClusterCIDRs, ServiceCIDRs: c.ServiceCIDRs,
 	}
-}
-
-func (n *Node) buildProxy() error {
-	f, err := proxy.New(context.Background(), n.cfg.proxy(), proxy.Deps{Store: n.store, Log: n.deps.Log, Metrics: n.proxyMetrics()})
-	if err != nil {
-		return err
-	}
-	n.proxy = f
-	n.watchStatus("service proxy", f.Health)
-	return nil
-}
-
-func (c *Config) proxy() proxy.Config {
-	return proxy.Config{NodeName: c.NodeName, Mode: c.ProxyMode, PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String()}
 }
 
 // cgroups says where the pods' cgroups are.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"nodelet/internal/conntrack"
+	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
 	"nodelet/proxy/lb"
@@ -29,8 +30,15 @@ type Config struct {
 	PodCIDRs      []netip.Prefix
 	MasqueradeAll bool
 	// NodePortAddresses limits node ports to addresses of the node inside
-	// these; empty means all but loopback.
+	// these. A family without any has them on all addresses but loopback.
 	NodePortAddresses []netip.Prefix
+	// LocalhostNodePorts serves IPv4 node ports on 127.0.0.1 too, and sets
+	// the sysctl route_localnet for it.
+	LocalhostNodePorts bool
+	// MasqueradeBit is the bit of the packet mark in use, 0 to 31; nil is 14.
+	MasqueradeBit *int
+	// Conntrack are settings of connection tracking, made at start.
+	Conntrack Conntrack
 	// Mode is the back end, one of Modes; empty is Auto.
 	Mode string
 	// HealthzAddr is where /healthz and /livez are served, ":10256" by custom; empty for nowhere.
@@ -64,6 +72,9 @@ type Deps struct {
 	Metrics Metrics
 	// Backend replaces the one that Config.Mode names; for tests.
 	Backend Backend
+	// Event tells people of trouble with a Service, or with the node when the
+	// key is empty; may be nil.
+	Event func(about model.Key, reason, message string)
 	// Drift asks for a look at the kernel at once; may be nil.
 	Drift <-chan struct{}
 }
@@ -78,6 +89,7 @@ type Proxy struct {
 	flows   *conntrack.Conn
 	health  reconcile.Health
 	healthz net.Listener
+	checks  *checks
 	started time.Time
 	// state is what the kernel holds; nil before the first success.
 	state atomic.Pointer[lb.State]
@@ -88,10 +100,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 	if cfg.NodeName == "" {
 		return nil, errors.New("make proxy: the node's name is missing")
 	}
-	p := &Proxy{cfg: cfg, deps: deps, backend: deps.Backend, started: time.Now(), meaning: &lb.Config{
-		NodeName: cfg.NodeName, PodCIDRs: cfg.PodCIDRs, MasqueradeAll: cfg.MasqueradeAll, NodePortAddresses: cfg.NodePortAddresses,
+	meaning, err := cfg.meaning()
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{cfg: cfg, deps: deps, backend: deps.Backend, started: time.Now(), meaning: meaning, choice: Choice{Mode: cfg.Mode, IPv6: true}}
+	p.checks = &checks{healthy: p.healthy, answers: func(a netip.Addr) bool {
+		return len(meaning.NodePortRanges(a.Is6())) == 0 || meaning.NodePortsOn(a)
 	}}
-	var err error
 	if p.backend == nil {
 		if p.backend, p.choice, err = open(ctx, cfg, deps.Log); err != nil {
 			return nil, err
@@ -110,12 +126,29 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 	return p, nil
 }
 
+// meaning is the part of the configuration that decides what Services mean.
+func (c *Config) meaning() (*lb.Config, error) {
+	m := &lb.Config{
+		NodeName: c.NodeName, PodCIDRs: c.PodCIDRs, MasqueradeAll: c.MasqueradeAll,
+		NodePortAddresses: c.NodePortAddresses, LocalhostNodePorts: c.LocalhostNodePorts,
+	}
+	if c.MasqueradeBit != nil {
+		if *c.MasqueradeBit < 0 || *c.MasqueradeBit > 31 {
+			return nil, fmt.Errorf("make proxy: masquerade bit %d is none of 0 to 31", *c.MasqueradeBit)
+		}
+		m.MasqueradeMark = 1 << *c.MasqueradeBit
+	}
+	return m, nil
+}
+
 // Run keeps the kernel in step with the store until ctx ends. The rules stay.
 func (p *Proxy) Run(ctx context.Context) error {
 	defer func() {
+		p.checks.close()
 		p.flows.Close()
 		_ = p.backend.Close()
 	}()
+	p.cfg.setSysctls(p.deps.Log)
 	if p.healthz != nil {
 		server := &http.Server{Handler: p.healthHandler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
 		done := make(chan struct{})
@@ -173,10 +206,26 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 	}
 	p.state.Store(state)
 	p.report(before, result, prev, next)
+	p.listen(state)
 	if before == nil {
 		p.cleanupOthers(ctx)
 	}
 	return nil
+}
+
+// listen opens and closes health check ports. A port that somebody else has is
+// no reason to program the kernel again: people are told, and the next round tries again.
+func (p *Proxy) listen(state *lb.State) {
+	for about, err := range p.checks.apply(state) {
+		p.deps.Log.Warn("health check node port", "service", about, "err", err)
+		p.event(about, "FailedToStartServiceHealthcheck", err.Error())
+	}
+}
+
+func (p *Proxy) event(about model.Key, reason, message string) {
+	if p.deps.Event != nil {
+		p.deps.Event(about, reason, message)
+	}
 }
 
 // cleanupOthers removes what other modes have left, once this one does their

@@ -64,6 +64,11 @@ slice a/x of a/x p:80/TCP 10.244.0.1=ready`
 // start runs a proxy in a namespace of its own and gives the way to stop it.
 func start(t *testing.T, w *lbtest.World, b proxy.Backend, change func(*proxy.Config)) (*proxy.Proxy, func()) {
 	t.Helper()
+	return startWith(t, w, proxy.Deps{Backend: b}, change)
+}
+
+func startWith(t *testing.T, w *lbtest.World, deps proxy.Deps, change func(*proxy.Config)) (*proxy.Proxy, func()) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces")
 	}
@@ -76,7 +81,8 @@ func start(t *testing.T, w *lbtest.World, b proxy.Backend, change func(*proxy.Co
 		change(&cfg)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p, err := proxy.New(ctx, cfg, proxy.Deps{Store: w.Store, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Backend: b})
+	deps.Store, deps.Log = w.Store, slog.New(slog.DiscardHandler)
+	p, err := proxy.New(ctx, cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +144,10 @@ func TestNothingBeforeSynced(t *testing.T) {
 	if n := b.count(); n > 0 {
 		t.Errorf("wrote %d times before Nodes were synced", n)
 	}
-	await(t, w.Store, w.Nodes.Replace(map[model.Key]*model.Node{}))
+	if code, body := get(t, p, "/livez"); code != http.StatusServiceUnavailable {
+		t.Errorf("livez before the first sync is %d: %s", code, body)
+	}
+	await(t, w.Store, w.Nodes.Replace(map[model.Key]*model.Node{{Name: "n1"}: {Name: "n1"}}))
 	if b.count() == 0 {
 		t.Error("wrote nothing when all were synced")
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"nodelet/node"
-	"nodelet/proxy"
 )
 
 // placeFlags are the directories that tell one nodelet from another on the same machine.
@@ -59,7 +58,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	addrsVar(fs, &c.ClusterDNS, "cluster-dns", "address of the cluster DNS; served on this node")
 	addDNSFlags(fs, &c.DNS)
 	fs.StringVar(&c.ResolvConf, "resolv-conf", c.ResolvConf, "resolver configuration of the host")
-	fs.StringVar(&c.ProxyMode, "proxy-mode", c.ProxyMode, "how Services are put into the kernel: "+strings.Join(proxy.Modes(), ", "))
+	addProxyFlags(fs, c)
 	fs.Uint16Var(&c.KubeletPort, "kubelet-port", c.KubeletPort, "port of the kubelet API")
 	addrPortVar(fs, &c.HealthzAddr, "healthz-address", "where the node's /healthz answers")
 	addrPortVar(fs, &c.ProxyHealthAddr, "proxy-healthz-address", "where the proxy's /healthz and /livez answer")

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,11 +59,7 @@ func serviceOf(o any) (model.Key, *model.Service, bool) {
 	if d := s.Spec.TrafficDistribution; d != nil {
 		out.TrafficDistribution = *d
 	}
-	for _, cidr := range s.Spec.LoadBalancerSourceRanges {
-		if p, err := netip.ParsePrefix(cidr); err == nil {
-			out.SourceRanges = append(out.SourceRanges, p.Masked())
-		}
-	}
+	out.SourceRanges = sourceRanges(s.Spec.LoadBalancerSourceRanges)
 	for _, in := range s.Status.LoadBalancer.Ingress {
 		if a, err := netip.ParseAddr(in.IP); err == nil {
 			proxy := in.IPMode != nil && *in.IPMode == corev1.LoadBalancerIPModeProxy
@@ -71,6 +68,24 @@ func serviceOf(o any) (model.Key, *model.Service, bool) {
 	}
 	out.Ports = servicePorts(s.Spec.Ports)
 	return out.Key, out, true
+}
+
+// sourceRanges reads spec.loadBalancerSourceRanges. The API server lets blanks
+// around them pass. One that cannot be read becomes one that no packet comes
+// from: it must not open the Service to everyone.
+func sourceRanges(texts []string) (out []netip.Prefix) {
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			out = append(out, netip.PrefixFrom(netip.IPv4Unspecified(), 32), netip.PrefixFrom(netip.IPv6Unspecified(), 128))
+			continue
+		}
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		out = append(out, p.Masked())
+	}
+	return out
 }
 
 func servicePorts(ports []corev1.ServicePort) []model.ServicePort {

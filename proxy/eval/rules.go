@@ -3,7 +3,6 @@ package eval
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"nodelet/proxy/lb"
 )
@@ -97,16 +96,16 @@ func unspecified(like netip.Addr) netip.Addr {
 	return netip.IPv4Unspecified()
 }
 
-// answersNodePorts: on this node's addresses inside nodePortAddresses, never on loopback.
+// answersNodePorts: on this node's addresses inside nodePortAddresses, and not on loopback unless asked for.
 func answersNodePorts(s *lb.State, p Packet, n notes) bool {
-	a, allowed := p.Dst.Addr(), s.Config().NodePortAddresses
+	a, cfg := p.Dst.Addr(), s.Config()
 	switch {
 	case !p.ToNode:
 		say(n, "%s is not an address of this node, so its node ports are not asked", a)
-	case a.IsLoopback():
+	case a.IsLoopback() && !cfg.LoopbackNodePorts(a.Is6()):
 		say(n, "node ports do not answer on loopback addresses")
-	case len(allowed) > 0 && !slices.ContainsFunc(allowed, func(r netip.Prefix) bool { return r.Contains(a) }):
-		say(n, "%s is outside nodePortAddresses %v", a, allowed)
+	case !cfg.NodePortsOn(a):
+		say(n, "%s is outside nodePortAddresses %v", a, cfg.NodePortRanges(a.Is6()))
 	default:
 		return true
 	}

@@ -112,6 +112,12 @@ func (s *State) String() string {
 	for _, p := range ports {
 		b.WriteString(p.String())
 	}
+	var lines []string
+	for k, c := range s.checks.all() {
+		lines = append(lines, fmt.Sprintf("health check %s port %d: %d ready here\n", k, c.Port, c.Local))
+	}
+	slices.Sort(lines)
+	b.WriteString(strings.Join(lines, ""))
 	var disputes []string
 	for f, claims := range s.frontends.all() {
 		if claims[0].Kind == AnyPort {

@@ -22,6 +22,8 @@ type State struct {
 	frontends tree[Frontend, []Target]
 	// here-endpoints' addresses by the number of their uses.
 	loops tree[netip.Addr, int]
+	// checks are the health check node ports.
+	checks tree[model.Key, HealthCheck]
 }
 
 // local is what matters of the local node.
@@ -49,6 +51,7 @@ func Empty(cfg *Config) *State {
 		services:  tree[model.Key, *service]{hash: hashKey},
 		frontends: tree[Frontend, []Target]{hash: hashFrontend},
 		loops:     tree[netip.Addr, int]{hash: hashAddr},
+		checks:    tree[model.Key, HealthCheck]{hash: hashKey},
 	}
 }
 
@@ -128,7 +131,9 @@ func (s *State) disown(ed *editor, sl *model.Slice) {
 // update compiles one Service anew and moves its claims.
 func (s *State) update(ed *editor, k model.Key, reuse *State) {
 	var fresh *service
-	if m, ok := s.snapshot.Services.Get(k); ok {
+	m, ok := s.snapshot.Services.Get(k)
+	s.updateCheck(ed, k, m)
+	if ok {
 		owned, _ := s.owned.get(k)
 		fresh = compile(s.here, m, owned)
 	}

@@ -21,8 +21,45 @@ type Config struct {
 	// MasqueradeAll masquerades all traffic to ClusterIPs.
 	MasqueradeAll bool
 	// NodePortAddresses limits node ports to addresses of the node inside
-	// these; empty means all but loopback.
+	// these. A family without any has them on all addresses.
 	NodePortAddresses []netip.Prefix
+	// LocalhostNodePorts serves IPv4 node ports on loopback addresses too. It
+	// needs the sysctl route_localnet (CVE-2020-8558), hence not by default.
+	LocalhostNodePorts bool
+	// MasqueradeMark is the bit of the packet mark by which the choice of an
+	// endpoint tells postrouting to masquerade; 0 is DefaultMasqueradeMark.
+	MasqueradeMark uint32
+}
+
+// DefaultMasqueradeMark is bit 14, as in kube-proxy.
+const DefaultMasqueradeMark = 1 << 14
+
+// Mark is the masquerade bit in use.
+func (c *Config) Mark() uint32 { return cmp.Or(c.MasqueradeMark, DefaultMasqueradeMark) }
+
+// NodePortRanges gives the ranges that node ports of a family are limited to;
+// none means that they are not.
+func (c *Config) NodePortRanges(ipv6 bool) (out []netip.Prefix) {
+	for _, p := range c.NodePortAddresses {
+		if p.Addr().Is6() != ipv6 {
+			continue
+		}
+		if p.Bits() == 0 {
+			return nil
+		}
+		out = append(out, p.Masked())
+	}
+	return out
+}
+
+// LoopbackNodePorts tells whether node ports of a family answer on loopback addresses.
+func (c *Config) LoopbackNodePorts(ipv6 bool) bool { return c.LocalhostNodePorts && !ipv6 }
+
+// NodePortsOn tells whether node ports answer on an address of the node.
+func (c *Config) NodePortsOn(a netip.Addr) bool {
+	ranges := c.NodePortRanges(a.Is6())
+	return (!a.IsLoopback() || c.LoopbackNodePorts(a.Is6())) &&
+		(len(ranges) == 0 || slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a) }))
 }
 
 // KnowsPods tells whether pods of that family can be told from other sources.

@@ -15,11 +15,6 @@ import (
 // tableName is the same in both families.
 const tableName = "nodelet-proxy"
 
-// masqueradeBit is the bit of the packet mark by which kube-proxy, and
-// therefore everybody, knows packets to be masqueraded. It lives from the
-// choice of an endpoint to the postrouting hook, on first packets only.
-const masqueradeBit = 0x4000
-
 // localSlots is where the slots of local endpoints begin, behind all others.
 const localSlots = 1 << 16
 
@@ -173,7 +168,7 @@ func (f *family) chains(cfg *lb.Config) []nft.Chain {
 		{Name: chainFirst, Rules: f.firstPackets(cfg)},
 		base("nat-prerouting", nat(nft.Prerouting, nft.PriorityDNAT), do(nft.Jump(chainServices))),
 		base("nat-output", nat(nft.Output, nft.PriorityDNAT), do(nft.Jump(chainServices))),
-		base("nat-postrouting", nat(nft.Postrouting, nft.PrioritySNAT), f.postrouting()...),
+		base("nat-postrouting", nat(nft.Postrouting, nft.PrioritySNAT), f.postrouting(cfg)...),
 		base("filter-input", filter(nft.Input), first),
 		base("filter-forward", filter(nft.Forward), first),
 		base("filter-output", filter(nft.Output), first),
@@ -192,15 +187,19 @@ func (f *family) services(cfg *lb.Config) []nft.Rule {
 	return rules
 }
 
-// toNode matches packets to this node's addresses, loopback excepted: one
-// alternative for each range that node ports are limited to.
+// toNode matches packets to this node's addresses, loopback excepted unless
+// asked for: one alternative for each range that node ports are limited to.
 func (f *family) toNode(cfg *lb.Config) [][]nft.Stmt {
-	local := []nft.Stmt{nft.ToLocal(), nft.IsNot(nft.DstAddr, f.loopback)}
-	if len(cfg.NodePortAddresses) == 0 {
+	local := []nft.Stmt{nft.ToLocal()}
+	if !cfg.LoopbackNodePorts(f.ipv6) {
+		local = append(local, nft.IsNot(nft.DstAddr, f.loopback))
+	}
+	ranges := cfg.NodePortRanges(f.ipv6)
+	if len(ranges) == 0 {
 		return [][]nft.Stmt{local}
 	}
 	var out [][]nft.Stmt
-	for _, p := range f.own(cfg.NodePortAddresses) {
+	for _, p := range ranges {
 		out = append(out, append([]nft.Stmt{nft.Is(nft.DstAddr, p)}, local...))
 	}
 	return out
@@ -213,6 +212,12 @@ func (f *family) toNode(cfg *lb.Config) [][]nft.Stmt {
 func (f *family) firstPackets(cfg *lb.Config) []nft.Rule {
 	answer := []nft.Stmt{nft.Goto(chainReject)}
 	rules := []nft.Rule{do(nft.HasBits(nft.CtStatus, nft.StatusDNAT), nft.Goto(chainRemember))}
+	if cfg.LoopbackNodePorts(f.ipv6) {
+		// route_localnet lets neighbours send here (CVE-2020-8558).
+		rules = append(rules, nft.Rule{Comment: "loopback is not for others", Do: []nft.Stmt{
+			nft.Is(nft.DstAddr, f.loopback), nft.IsNot(nft.SrcAddr, f.loopback), nft.Drop(),
+		}})
+	}
 	for _, p := range rejects() {
 		if !p.nodePort {
 			rules = append(rules, rule("no endpoints", f.frontend(p.name(), false), answer))
@@ -228,11 +233,12 @@ func (f *family) firstPackets(cfg *lb.Config) []nft.Rule {
 }
 
 // postrouting masquerades what was marked, and endpoints that reach themselves.
-func (f *family) postrouting() []nft.Rule {
+// The mark lives from the choice of an endpoint to here, on first packets only.
+func (f *family) postrouting(cfg *lb.Config) []nft.Rule {
 	ours := nft.HasBits(nft.CtStatus, nft.StatusDNAT)
 	return []nft.Rule{
 		{Comment: "marked", Do: []nft.Stmt{
-			ours, nft.HasBits(nft.PacketMark, masqueradeBit), nft.ClearBits(masqueradeBit), nft.Masquerade(),
+			ours, nft.HasBits(nft.PacketMark, cfg.Mark()), nft.ClearBits(cfg.Mark()), nft.Masquerade(),
 		}},
 		{Comment: "an endpoint to itself", Do: []nft.Stmt{
 			ours, nft.Load(0, nft.SrcAddr), nft.Load(f.words, nft.DstAddr), nft.Member(setLoops, 0), nft.Masquerade(),
@@ -245,7 +251,7 @@ func (f *family) markUnlessPod(cfg *lb.Config) []nft.Rule {
 	for _, p := range f.own(cfg.PodCIDRs) {
 		rules = append(rules, do(nft.Is(nft.SrcAddr, p), nft.Return()))
 	}
-	return append(rules, do(nft.SetBits(masqueradeBit)))
+	return append(rules, do(nft.SetBits(cfg.Mark())))
 }
 
 // own gives the prefixes of this family.
@@ -292,7 +298,7 @@ func (f *family) chainOf(cfg *lb.Config, p plan) (c nft.Chain, more []plan) {
 	}
 	switch p.masq {
 	case always:
-		add("", nft.SetBits(masqueradeBit))
+		add("", nft.SetBits(cfg.Mark()))
 	case unlessPod:
 		add("", nft.Jump(chainMasquerade))
 	}

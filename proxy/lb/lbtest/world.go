@@ -15,7 +15,7 @@
 // An ENDPOINT is ADDR=STATE[@NODE][;zones=Z,Z][;nodes=N,N] with the states
 // ready, serving (terminating but serving), terminating and not-ready.
 // OPTIONs: internal=local external=local affinity=DURATION lb=IP lbproxy=IP
-// extip=IP ranges=CIDR,CIDR proxy=NAME headless.
+// extip=IP ranges=CIDR,CIDR proxy=NAME check=PORT headless.
 package lbtest
 
 import (
@@ -193,6 +193,10 @@ func option(s *model.Service, key, value string) (err error) {
 		}
 	case "proxy":
 		s.ProxyName = value
+	case "check":
+		var n uint64
+		n, err = strconv.ParseUint(value, 10, 16)
+		s.HealthCheckNodePort = uint16(n)
 	case "headless":
 		s.Headless, s.ClusterIPs = true, nil
 	default:

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"nodelet/node"
+	"nodelet/proxy"
+)
+
+// addProxyFlags adds those of the service proxy, named as kube-proxy's.
+func addProxyFlags(fs *pflag.FlagSet, c *node.Config) {
+	o := &c.ProxyOptions
+	fs.StringVar(&c.ProxyMode, "proxy-mode", c.ProxyMode, "how Services are put into the kernel: "+strings.Join(proxy.Modes(), ", "))
+	fs.StringSliceVar(&o.NodePortAddresses, "nodeport-addresses", nil, "ranges of the node's addresses that serve node ports, or primary for --node-ip (default: all but loopback)")
+	fs.BoolVar(&o.MasqueradeAll, "masquerade-all", o.MasqueradeAll, "masquerade all traffic to cluster IPs")
+	fs.IntVar(&o.MasqueradeBit, "iptables-masquerade-bit", o.MasqueradeBit, "bit of the packet mark that marks packets to be masqueraded")
+	fs.BoolVar(&o.LocalhostNodePorts, "iptables-localhost-nodeports", o.LocalhostNodePorts, "serve IPv4 node ports on 127.0.0.1 too, in every mode that can; sets the sysctl route_localnet")
+	ct := &o.Conntrack
+	fs.IntVar(&ct.MaxPerCore, "conntrack-max-per-core", ct.MaxPerCore, "least size of the connection tracking table per CPU; it is never made smaller (0: leave it)")
+	fs.IntVar(&ct.Min, "conntrack-min", ct.Min, "least size of the connection tracking table")
+	fs.DurationVar(&ct.TCPEstablished, "conntrack-tcp-timeout-established", ct.TCPEstablished, "how long an idle TCP connection is remembered (0: leave it)")
+	fs.DurationVar(&ct.TCPCloseWait, "conntrack-tcp-timeout-close-wait", ct.TCPCloseWait, "how long a TCP connection in CLOSE_WAIT is remembered (0: leave it)")
+	fs.BoolVar(&ct.TCPBeLiberal, "conntrack-tcp-be-liberal", ct.TCPBeLiberal, "take TCP packets outside of the window for valid")
+	fs.DurationVar(&ct.UDP, "conntrack-udp-timeout", ct.UDP, "how long a UDP flow without answers is remembered (0: leave it)")
+	fs.DurationVar(&ct.UDPStream, "conntrack-udp-timeout-stream", ct.UDPStream, "how long a UDP flow with answers is remembered (0: leave it)")
+}

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"nodelet/internal/kube"
+	"nodelet/internal/model"
+	"nodelet/proxy"
+)
+
+// ProxyOptions are settings of the service proxy, with kube-proxy's meaning.
+type ProxyOptions struct {
+	// NodePortAddresses are ranges, or NodePortsPrimary; empty is all addresses but loopback.
+	NodePortAddresses  []string
+	MasqueradeAll      bool
+	MasqueradeBit      int
+	LocalhostNodePorts bool
+	Conntrack          proxy.Conntrack
+}
+
+// NodePortsPrimary stands for the node's own addresses (--node-ip).
+const NodePortsPrimary = "primary"
+
+// DefaultProxyOptions is kube-proxy's, but for node ports on localhost, which
+// are a risk and have to be asked for.
+func DefaultProxyOptions() ProxyOptions {
+	return ProxyOptions{MasqueradeBit: 14, Conntrack: proxy.DefaultConntrack()}
+}
+
+func (o *ProxyOptions) check() error {
+	if o.MasqueradeBit < 0 || o.MasqueradeBit > 31 {
+		return fmt.Errorf("--iptables-masquerade-bit %d: must be 0 to 31", o.MasqueradeBit)
+	}
+	for _, t := range o.NodePortAddresses {
+		if _, err := netip.ParsePrefix(t); err != nil && (t != NodePortsPrimary || len(o.NodePortAddresses) > 1) {
+			return fmt.Errorf("--nodeport-addresses %q: must be ranges such as 192.168.0.0/16, or %q alone", t, NodePortsPrimary)
+		}
+	}
+	return nil
+}
+
+// nodePorts gives the ranges that node ports are limited to.
+func (c *Config) nodePorts() (out []netip.Prefix) {
+	for _, t := range c.ProxyOptions.NodePortAddresses {
+		if t == NodePortsPrimary {
+			for _, a := range c.NodeIPs {
+				out = append(out, netip.PrefixFrom(a, a.BitLen()))
+			}
+			continue
+		}
+		if p, err := netip.ParsePrefix(t); err == nil { // checked by Validate
+			out = append(out, p.Masked())
+		}
+	}
+	return out
+}
+
+func (c *Config) proxy() proxy.Config {
+	o := c.ProxyOptions
+	return proxy.Config{
+		NodeName: c.NodeName, Mode: c.ProxyMode, PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String(),
+		MasqueradeAll: o.MasqueradeAll, MasqueradeBit: &o.MasqueradeBit, LocalhostNodePorts: o.LocalhostNodePorts,
+		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack,
+	}
+}
+
+func (n *Node) buildProxy() error {
+	f, err := proxy.New(context.Background(), n.cfg.proxy(), proxy.Deps{
+		Store: n.store, Log: n.deps.Log, Metrics: n.proxyMetrics(), Event: n.proxyEvents(),
+	})
+	if err != nil {
+		return err
+	}
+	n.proxy = f
+	n.watchStatus("service proxy", f.Health)
+	return nil
+}
+
+// proxyEvents writes the proxy's events; the recorder starts with the first.
+func (n *Node) proxyEvents() func(model.Key, string, string) {
+	recorder := sync.OnceValue(func() *kube.Events {
+		return n.client.NewEvents(context.Background(), "kube-proxy", n.cfg.NodeName)
+	})
+	return func(about model.Key, reason, message string) {
+		ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: about.Namespace, Name: about.Name}
+		if about.Name == "" {
+			ref = corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: n.cfg.NodeName, UID: types.UID(n.cfg.NodeName)}
+		}
+		recorder().Event(ref, corev1.EventTypeWarning, reason, message)
+	}
+}
