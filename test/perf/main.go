@@ -141,7 +141,13 @@ func run(ctx context.Context, o options, rep *report) (err error) {
 		}
 	}
 	if o.wants("pods") {
-		return startPods(ctx, api, o.pods, rep)
+		if err := startPods(ctx, api, o.pods, rep); err != nil {
+			return err
+		}
+		if err := floor(ctx, c, o.pods, rep); err != nil {
+			return err
+		}
+		rep.addRatio("one pod, API write to Ready, to the floor", "one pod, API write to Ready", "one pod, raw CRI calls: the floor")
 	}
 	return nil
 }

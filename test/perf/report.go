@@ -33,6 +33,8 @@ func figures() []*figure {
 		{Name: "start, later, to Ready", Unit: "s", Goal: 2, Quantile: .5},
 		{Name: "start, later, to the first DNS answer", Unit: "s", Quantile: .5},
 		{Name: "one pod, API write to Ready", Unit: "s", Goal: .16, Quantile: .5},
+		{Name: "one pod, raw CRI calls: the floor", Unit: "s", Quantile: .5},
+		{Name: "one pod, API write to Ready, to the floor", Unit: "ratio", Goal: 1.15, Quantile: .5},
 		{Name: "idle, node daemon, memory", Unit: "MB PSS", Goal: 110, Quantile: .5},
 		{Name: "idle, control plane, memory", Unit: "MB PSS", Goal: 260, Quantile: .5},
 		{Name: "idle, node daemon, CPU", Unit: "% of a core", Goal: 1, Quantile: .5},
@@ -52,6 +54,15 @@ func (r *report) add(name string, d time.Duration) { r.addValue(name, d.Seconds(
 func (r *report) addValue(name string, v float64) {
 	i := slices.IndexFunc(r.Figures, func(f *figure) bool { return f.Name == name })
 	r.Figures[i].Values = append(r.Figures[i].Values, v)
+}
+
+// addRatio adds the ratio of two figures' medians.
+func (r *report) addRatio(name, over, under string) {
+	median := func(name string) float64 {
+		i := slices.IndexFunc(r.Figures, func(f *figure) bool { return f.Name == name })
+		return quantile(r.Figures[i].Values, .5)
+	}
+	r.addValue(name, median(over)/median(under))
 }
 
 // quantile gives the value that a share q of all values does not exceed.
