@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,11 @@ import (
 
 // parallelReports bounds the status writes under way at a time.
 const parallelReports = 16
+
+// calm is how long the status of a pod that is just starting may wait: mostly
+// the pod runs by then, and one write says all. Disk and API server meanwhile
+// work for what the pod waits for.
+const calm = 200 * time.Millisecond
 
 // reporter writes the status of pods to the API where it differs.
 type reporter struct {
@@ -90,9 +96,13 @@ func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot
 		again = max(time.Until(plan.Wake), time.Millisecond)
 	}
 	if alikeStatus(&pod.Status, plan.Status) || r.isSent(pod, plan.Status) {
+		r.settled(uid)
 		return again, nil
 	}
 	due := r.due(uid, now)
+	if wait := calm - now.Sub(due); wait > 0 && starting(plan.Status) {
+		return sooner(wait, again), nil
+	}
 	patch, err := statusPatch(pod, plan.Status)
 	if err != nil {
 		return 0, err
@@ -108,6 +118,27 @@ func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot
 	r.agent.deps.Metrics.StatusWritten(time.Since(due))
 	r.note(uid, report{version: pod.ResourceVersion, status: *plan.Status})
 	return again, nil
+}
+
+// starting reports whether a status says only that things take their course
+// until the pod runs.
+func starting(s *corev1.PodStatus) bool {
+	return s.Phase == corev1.PodPending && s.Reason == "" &&
+		!slices.ContainsFunc(s.InitContainerStatuses, begun) && !slices.ContainsFunc(s.ContainerStatuses, begun)
+}
+
+// begun: there is more to say of a container than that it is being made.
+func begun(c corev1.ContainerStatus) bool {
+	w := c.State.Waiting
+	return w == nil || w.Reason != podplan.ReasonContainerCreating && w.Reason != podplan.ReasonPodInitializing
+}
+
+// sooner is the shorter of two waits, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if b == 0 || a < b {
+		return a
+	}
+	return b
 }
 
 func absent(err error) bool { return apierrors.IsNotFound(err) }
@@ -129,6 +160,16 @@ func (r *reporter) due(uid model.UID, now time.Time) time.Time {
 		r.sent[uid] = last
 	}
 	return last.due
+}
+
+// settled: nothing is due.
+func (r *reporter) settled(uid model.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last, ok := r.sent[uid]; ok && !last.due.IsZero() {
+		last.due = time.Time{}
+		r.sent[uid] = last
+	}
 }
 
 func (r *reporter) note(uid model.UID, sent report) {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -36,7 +37,15 @@ type eventSink struct {
 	client *Client
 }
 
+// eventCalm is how long an event waits before it is written: what it tells of
+// mostly goes on, and the API server and its disk first serve that.
+const eventCalm = 250 * time.Millisecond
+
 func (s eventSink) Create(e *corev1.Event) (*corev1.Event, error) {
+	select {
+	case <-time.After(time.Until(e.FirstTimestamp.Add(eventCalm))):
+	case <-s.ctx.Done():
+	}
 	return into[corev1.Event](s.ctx, s.client.core().Post().Namespace(namespaceOf(e)).Resource("events").Body(e))
 }
 
