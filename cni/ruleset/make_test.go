@@ -2,53 +2,26 @@ package ruleset
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
-
 	"nodelet/cni/ipam"
+	"nodelet/internal/golden"
 	"nodelet/internal/nft"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			ar, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var in struct {
-				Network Network
-				Leases  []ipam.Lease
-			}
-			if err := json.Unmarshal(ar.Files[0].Data, &in); err != nil {
-				t.Fatal(err)
-			}
-			got := text(Make(in.Network, in.Leases))
-			if *update {
-				ar.Files = []txtar.File{ar.Files[0], {Name: "table", Data: []byte(got)}}
-				if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(string(ar.Files[1].Data), got); d != "" {
-				t.Fatalf("table differs (-want +got), see -update:\n%s", d)
-			}
-		})
-	}
+	golden.Run(t, "testdata/*.txtar", func(c *golden.Case) {
+		var in struct {
+			Network Network
+			Leases  []ipam.Lease
+		}
+		if err := json.Unmarshal([]byte(c.Section("in.json")), &in); err != nil {
+			c.Fatal(err)
+		}
+		c.Want("table", text(Make(in.Network, in.Leases)))
+	})
 }
 
 func text(rs nft.Ruleset) string {
