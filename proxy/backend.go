@@ -24,3 +24,9 @@ type Backend interface {
 	// Close lets go of the kernel; what was written stays.
 	Close() error
 }
+
+// runner is a Backend that has to follow the kernel between two calls of Apply.
+type runner interface {
+	// Run returns when ctx ends, or when it cannot go on.
+	Run(ctx context.Context) error
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"nodelet/proxy/ebpf"
 	"nodelet/proxy/nftables"
 )
 
@@ -11,6 +12,7 @@ import (
 const (
 	Auto     = "auto"
 	Nftables = "nftables"
+	EBPF     = "ebpf"
 )
 
 // mode is one back end: how it proves itself and how it is made.
@@ -43,6 +45,12 @@ func modes() []mode {
 			open: func(p place) (Backend, error) {
 				return nftables.New(nftables.Config{NetNS: p.NetNS, IPv6: p.IPv6})
 			},
+		},
+		{
+			name:  EBPF,
+			asked: true,
+			probe: func(ctx context.Context, c Config) (bool, error) { return ebpf.Detect(ctx, c.NetNS) },
+			open:  func(p place) (Backend, error) { return ebpf.New(ebpf.Config{NetNS: p.NetNS}) },
 		},
 	}
 }

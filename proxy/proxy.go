@@ -161,6 +161,20 @@ func (p *Proxy) Run(ctx context.Context) error {
 			<-done
 		}()
 	}
+	if r, ok := p.backend.(runner); ok {
+		done := make(chan struct{})
+		ctx, cancel := context.WithCancel(ctx)
+		go func() {
+			defer close(done)
+			if err := r.Run(ctx); err != nil {
+				p.deps.Log.Error("watch the node's links for the service proxy", "err", err)
+			}
+		}()
+		defer func() {
+			cancel()
+			<-done
+		}()
+	}
 	loop := &reconcile.Loop{
 		Name: "proxy", Store: p.deps.Store, Log: p.deps.Log,
 		Ready: func(s *store.Snapshot) bool {

@@ -30,15 +30,16 @@ const nodes = "node n1 192.168.7.1 192.168.8.1 fd07::1 fd08::1\nnode n2 192.168.
 type bench struct {
 	*Lab
 	t     *testing.T
-	open  Open
+	subj  subject
 	world *lbtest.World
 	proxy *proxy.Proxy
 	stop  func()
 }
 
-func newBench(t *testing.T, open Open, world string) *bench {
+func newBench(t *testing.T, s subject, world string) *bench {
 	t.Helper()
-	b := &bench{Lab: NewLab(t), t: t, open: open, world: lbtest.MustParse(nodes + world)}
+	b := &bench{Lab: NewLab(t), t: t, subj: s, world: lbtest.MustParse(nodes + world)}
+	b.sockets = s.sockets
 	for _, name := range []string{"a", "b", "c", "r"} {
 		b.Serve(b.Host(name), 8080)
 	}
@@ -55,7 +56,7 @@ func newBench(t *testing.T, open Open, world string) *bench {
 // start runs the proxy until stop, which leaves the kernel as it is.
 func (b *bench) start() {
 	b.t.Helper()
-	back, err := b.open(b.Node.NS.Fd())
+	back, err := b.subj.open(b.Node.NS.Fd())
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -16,6 +16,8 @@ type Lab struct {
 	t     testing.TB
 	Node  *Host
 	hosts map[string]*Host
+	// sockets wraps the making of clients' sockets (see Sockets); may be nil.
+	sockets func(open func() error) error
 }
 
 // Host is one namespace. IP4 and IP6 are what it is known by.

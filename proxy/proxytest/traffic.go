@@ -144,11 +144,17 @@ type Conn struct {
 // Dial connects from a host.
 func (l *Lab) Dial(from *Host, proto model.Protocol, to netip.AddrPort, wait time.Duration) (*Conn, error) {
 	var c net.Conn
-	err := from.NS.Do(func() (err error) {
+	dial := func() (err error) {
 		d := net.Dialer{Timeout: wait}
 		d.SetMultipathTCP(false)
 		c, err = d.Dial(strings.ToLower(proto.String()), to.String())
 		return err
+	}
+	err := from.NS.Do(func() error {
+		if l.sockets != nil && from.ofNode() {
+			return l.sockets(dial)
+		}
+		return dial()
 	})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,155 @@
+/* The service proxy's programs: see ../doc.go for what they are for. */
+#include "about.h"
+#include "refuse.h"
+#include "socket.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	return sock_connect(ctx, false);
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	return sock_connect(ctx, true);
+}
+
+SEC("cgroup/sendmsg4")
+int sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return sock_send(ctx, false);
+}
+
+SEC("cgroup/sendmsg6")
+int sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return sock_send(ctx, true);
+}
+
+SEC("cgroup/recvmsg4")
+int recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return sock_name(ctx, false);
+}
+
+SEC("cgroup/recvmsg6")
+int recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return sock_name(ctx, true);
+}
+
+SEC("cgroup/getpeername4")
+int getpeername4(struct bpf_sock_addr *ctx)
+{
+	return sock_name(ctx, false);
+}
+
+SEC("cgroup/getpeername6")
+int getpeername6(struct bpf_sock_addr *ctx)
+{
+	return sock_name(ctx, true);
+}
+
+/* The first packet of a connection to a frontend. */
+static __always_inline int first(struct __sk_buff *skb, struct packet *p, struct frontend *f)
+{
+	__u8 how = f->how[in_range(0, &p->t.src) ? FROM_POD : FROM_OUTSIDE];
+	struct endpoint e;
+	bool masquerade;
+
+	if (f->flags & FRONTEND_GUARDED && !in_range(f->port, &p->t.src))
+		return drop(DROP_SOURCE_RANGE);
+	switch (how & HOW_ACTION) {
+	case HOW_REJECT:
+		return send_refusal(skb, p);
+	case HOW_DROP:
+		return drop(DROP_NO_LOCAL_ENDPOINT);
+	}
+	if (!choose(f->port, &p->t.src, how & HOW_LOCAL, bpf_get_hash_recalc(skb), &e))
+		return send_refusal(skb, p); /* the last one left between two looks */
+	masquerade = how & HOW_MASQUERADE || same(&e.addr, &p->t.src);
+	if (!begin(p, f->port, &e, masquerade))
+		return drop(DROP_COLLISION);
+	count(f->port, 1, skb->len);
+	return rewrite(skb, p, &e.addr, e.port);
+}
+
+SEC("tc/ingress")
+int ingress(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct frontend *to = NULL;
+	bool looked = false;
+	struct flow *f;
+
+	if (read_packet(skb, &p, false))
+		return NEXT;
+	if (p.icmp_error)
+		return translate_error(skb, &p);
+	f = bpf_map_lookup_elem(&flows, &p.t);
+	if (p.t.proto != TCP || is_syn(&p)) {
+		if (!f || !(f->flags & FLOW_REPLY)) {
+			to = find(&p.t.dst, p.t.dport, p.t.proto, true);
+			looked = true;
+		}
+	}
+	if (f && (f->flags & FLOW_REPLY || still_right(&p, f, to))) {
+		touch(f, &p);
+		if (!(f->flags & FLOW_REPLY))
+			keep_answer(&p, f, false);
+		count(f->port, 0, skb->len);
+		return rewrite(skb, &p, &f->addr, f->number);
+	}
+	if (!looked || !to)
+		return is_syn(&p) && !f ? direct(&p) : NEXT;
+	if (f)
+		bpf_map_delete_elem(&flows, &p.t);
+	return first(skb, &p, to);
+}
+
+/* What a socket of the node sends to a frontend by itself: the hooks let it
+ * pass only because it must not get anywhere. */
+static __always_inline int own(struct packet *p)
+{
+	struct frontend *f = find(&p->t.dst, p->t.dport, p->t.proto, false);
+
+	if (!f)
+		return NEXT;
+	if (f->flags & FRONTEND_GUARDED && !in_range(f->port, &p->t.src))
+		return drop(DROP_SOURCE_RANGE);
+	if ((f->how[FROM_NODE] & HOW_ACTION) == HOW_DROP)
+		return drop(DROP_NO_LOCAL_ENDPOINT);
+	return NEXT;
+}
+
+SEC("tc/egress")
+int egress(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct flow *f;
+
+	if (read_packet(skb, &p, true))
+		return NEXT;
+	if (p.icmp_error)
+		return translate_error(skb, &p);
+	f = bpf_map_lookup_elem(&flows, &p.t);
+	if (!f) {
+		if (!skb->ingress_ifindex && (p.t.proto == UDP || is_syn(&p)))
+			return own(&p);
+		return NEXT;
+	}
+	/* A client that asks the endpoint itself, long after it asked a frontend, is not answered by that. */
+	if (p.t.proto == UDP && f->flags & FLOW_REPLY && seconds() - f->seen > UDP_IDLE)
+		return NEXT;
+	if (f->flags & FLOW_PENDING && !settle(skb, &p, f))
+		return drop(DROP_NO_SNAT_PORT);
+	touch(f, &p);
+	if (f->flags & FLOW_REPLY)
+		count(f->port, 0, skb->len);
+	else
+		keep_answer(&p, f, true);
+	return rewrite(skb, &p, &f->addr, f->number);
+}

@@ -1,0 +1,55 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// openEnded loads the program that ends sockets; nil where the kernel cannot
+// (before 6.5). There the node's own connected UDP sockets go on with an
+// endpoint that has left until their owner connects anew. Pods' never do: they
+// are not bound to an endpoint.
+func openEnded(maps *proxyMaps) (*ebpf.Program, error) {
+	spec, err := loadEnded()
+	if err != nil {
+		return nil, fmt.Errorf("read the compiled eBPF programs: %w", err)
+	}
+	known := map[string]*ebpf.Map{"members": maps.Members, "peers": maps.Peers}
+	for name := range spec.Maps {
+		if known[name] == nil && name[0] != '.' {
+			delete(spec.Maps, name) // it is in the file, but not in this program
+		}
+	}
+	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: known})
+	if err != nil {
+		return nil, err
+	}
+	defer all.Close()
+	return all.DetachProgram("ended"), nil
+}
+
+// endSockets ends the node's own UDP sockets that are connected to an endpoint
+// that no longer serves. The calling thread must be in the network namespace.
+func (k *kernel) endSockets() error {
+	if k.ended == nil {
+		return nil
+	}
+	it, err := link.AttachIter(link.IterOptions{Program: k.ended})
+	if err != nil {
+		return fmt.Errorf("end UDP sockets of endpoints that left: %w", err)
+	}
+	defer func() { _ = it.Close() }()
+	all, err := it.Open()
+	if err != nil {
+		return fmt.Errorf("end UDP sockets of endpoints that left: %w", err)
+	}
+	_, err = io.Copy(io.Discard, all)
+	if err != nil {
+		err = fmt.Errorf("end UDP sockets of endpoints that left: %w", err)
+	}
+	return errors.Join(err, all.Close())
+}

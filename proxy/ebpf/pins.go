@@ -1,0 +1,104 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"nodelet/internal/bpffs"
+)
+
+// layout is the version of what bpf/abi.h says. A daemon with another one
+// makes new maps beside the old ones, which it removes when its programs have
+// taken over; flows that only the old maps know end then.
+const layout = "v1"
+
+// kernel is what is open of the kernel: the maps, pinned, and the programs.
+type kernel struct {
+	dir   string // of the pins: root/nodelet/netns-<cookie>/layout
+	maps  proxyMaps
+	progs proxyPrograms
+	// ended ends sockets; nil where the kernel cannot, for the reason endedErr.
+	ended    *ebpf.Program
+	endedErr error
+}
+
+// pinsOf is the directory of everything of one network namespace's. A cookie
+// is never given twice until the machine boots, and then the pins are gone.
+func pinsOf(root string, cookie uint64) string {
+	return filepath.Join(root, "nodelet", fmt.Sprintf("netns-%d", cookie))
+}
+
+// openKernel loads the programs and takes over the pinned maps, or makes them.
+func openKernel(root string, cookie uint64) (*kernel, error) {
+	if err := bpffs.Ensure(root); err != nil {
+		return nil, err
+	}
+	k := &kernel{dir: filepath.Join(pinsOf(root, cookie), layout)}
+	if err := os.MkdirAll(filepath.Join(k.dir, "links"), 0o700); err != nil {
+		return nil, fmt.Errorf("make directory for BPF pins: %w", err)
+	}
+	spec, err := specFor(cookie)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range spec.Maps {
+		if m.Name[0] != '.' { // constants belong to the programs
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	var all proxyObjects
+	err = spec.LoadAndAssign(&all, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: k.dir}})
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		return nil, fmt.Errorf("take over the maps pinned in %s: %w (they were made with other sizes or by another program: "+
+			"remove them with `nodelet proxy cleanup`; flows through this node then begin anew)", k.dir, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load eBPF programs: %w", err)
+	}
+	k.maps, k.progs = all.proxyMaps, all.proxyPrograms
+	k.ended, k.endedErr = openEnded(&k.maps)
+	return k, nil
+}
+
+// specFor sets what the programs have to know from their first packet on.
+func specFor(cookie uint64) (*ebpf.CollectionSpec, error) {
+	spec, err := loadProxy()
+	if err != nil {
+		return nil, fmt.Errorf("read the compiled eBPF programs: %w", err)
+	}
+	for name, value := range map[string]any{"node_netns": cookie, "can_refuse": canRefuse()} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set %s of the eBPF programs: %w", name, err)
+		}
+	}
+	return spec, nil
+}
+
+func (k *kernel) close() error {
+	if k.ended != nil {
+		_ = k.ended.Close()
+	}
+	return errors.Join(k.progs.Close(), k.maps.Close())
+}
+
+// cookieOf gives the cookie of the calling thread's network namespace.
+func cookieOf() (uint64, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open a socket to ask for the network namespace: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0, fmt.Errorf("read the cookie of the network namespace (needs Linux 5.14): %w", err)
+	}
+	return cookie, nil
+}

@@ -1,0 +1,38 @@
+package proxytest
+
+import (
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Trait tells how a back end works, where that is its own business.
+type Trait func(*subject)
+
+// subject is the back end that is tested.
+type subject struct {
+	open Open
+	// sockets makes a client's socket, on the node or in one of its pods.
+	sockets func(open func() error) error
+	// ownNAT: netfilter does not see translated connections.
+	ownNAT bool
+}
+
+// Sockets has the sockets of clients on the node and in its pods made inside
+// a call of within, which may move the calling thread to where the back end
+// sees it. Sockets of other hosts are not made there.
+func Sockets(within func(open func() error) error) Trait {
+	return func(s *subject) { s.sockets = within }
+}
+
+// OwnNAT says that netfilter does not see which connections are translated.
+func OwnNAT() Trait { return func(s *subject) { s.ownNAT = true } }
+
+// ofNode tells whether a host's sockets are in the node's hands.
+func (h *Host) ofNode() bool { return slices.Contains([]string{"node", "a", "b", "c"}, h.Name) }
+
+// ended tells that a connected UDP socket has lost its peer by the kernel's doing.
+func ended(err error) bool {
+	return errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EDESTADDRREQ)
+}
