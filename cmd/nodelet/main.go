@@ -20,15 +20,23 @@ func main() {
 	if err == nil {
 		return
 	}
-	if !errors.Is(err, errReported) {
+	if code := exitCode(0); !errors.Is(err, errReported) && !errors.As(err, &code) {
 		fmt.Fprintln(os.Stderr, "nodelet:", err)
 	}
 	stop()
-	os.Exit(1)
+	code := exitCode(1)
+	errors.As(err, &code)
+	os.Exit(int(code))
 }
 
 // errReported ends a command whose error has been printed already.
 var errReported = errors.New("reported")
+
+// exitCode ends a command that has said all it has to say with a code other than 1.
+type exitCode int
+
+// Error is never shown.
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func root() *cobra.Command {
 	c := &cobra.Command{
@@ -40,6 +48,7 @@ func root() *cobra.Command {
 		Version:       version.Version + " (Kubernetes " + version.Kubernetes + ")",
 	}
 	c.AddCommand(upCommand(), downCommand(), resetCommand(), nodeCommand(), kubectlCommand(),
-		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), imagesCommand(), snapshotCommand())
+		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), imagesCommand(), snapshotCommand(),
+		explainCommand())
 	return c
 }

@@ -23,6 +23,8 @@ type API struct {
 	Endpoints func(filter string) ([]Endpoint, error)
 	// Snapshot dumps one table of the store by name, for debugging.
 	Snapshot func(table string) (any, error)
+	// Explain answers what happens to a packet.
+	Explain func(ctx context.Context, question string) (any, error)
 	// ListImages and ImportImages work on the container runtime.
 	ListImages   func(ctx context.Context) ([]Image, error)
 	ImportImages func(ctx context.Context, archive io.Reader) ([]string, error)
@@ -67,6 +69,7 @@ func handler(api API) http.Handler {
 	get("/v1/services", func(r *http.Request) (any, error) { return api.Services(r.FormValue("filter")) })
 	get("/v1/endpoints", func(r *http.Request) (any, error) { return api.Endpoints(r.FormValue("filter")) })
 	get("/v1/snapshot/{table}", func(r *http.Request) (any, error) { return api.Snapshot(r.PathValue("table")) })
+	get("/v1/explain", func(r *http.Request) (any, error) { return api.Explain(r.Context(), r.FormValue("question")) })
 	get("/v1/images", func(r *http.Request) (any, error) { return api.ListImages(r.Context()) })
 	mux.HandleFunc("POST /v1/images", func(w http.ResponseWriter, r *http.Request) {
 		names, err := api.ImportImages(r.Context(), r.Body)
