@@ -12,6 +12,7 @@ import (
 	"nodelet/agent/image"
 	"nodelet/agent/logs"
 	"nodelet/agent/nodestatus"
+	"nodelet/agent/pluginreg"
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
 	"nodelet/agent/stats"
@@ -36,6 +37,7 @@ type agentParts struct {
 
 	status   *nodestatus.NodeStatus
 	volumes  *volume.Volumes
+	plugins  *pluginreg.Registry
 	images   *image.Images
 	logs     *logs.Rotator
 	stats    *stats.Stats
@@ -61,7 +63,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
-		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "images": p.images.Run,
+		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "plugins": p.runPlugins, "images": p.images.Run,
 		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
 		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
 	} {

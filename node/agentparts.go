@@ -74,14 +74,6 @@ func (p *agentParts) buildStatus() (err error) {
 	return nil
 }
 
-func (p *agentParts) buildVolumes() (err error) {
-	p.volumes, err = volume.New(volume.Config{Root: p.n.cfg.Layout.KubeletRoot(), NodeName: p.n.cfg.NodeName}, volume.Deps{
-		Store: p.n.store, Volumes: p.n.writers.Volumes, Tokens: p.n.client, Events: p.events,
-		Allocatable: func() corev1.ResourceList { return p.allocatable }, Log: p.n.deps.Log, Health: p.n.watchHealth("volumes"),
-	})
-	return err
-}
-
 func (p *agentParts) buildImages() (err error) {
 	p.images, err = image.New(image.Config{}, image.Deps{
 		Store: p.n.store, Images: p.n.writers.Images, Runtime: p.runtime, Events: p.events,

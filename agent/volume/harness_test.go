@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
+	"nodelet/agent/volume/csi"
 	"nodelet/agent/volume/mount"
 	"nodelet/agent/volume/mounttest"
 	"nodelet/internal/model"
@@ -48,6 +49,8 @@ type world struct {
 	events *events
 	v      *Volumes
 	stop   func()
+	// csi, when set before boot, serves the volumes of drivers.
+	csi *csi.Volumes
 }
 
 func newWorld(t testing.TB) *world {
@@ -71,8 +74,8 @@ func (w *world) boot() {
 	w.t.Helper()
 	w.halt()
 	w.store, w.w = store.New()
-	v, err := New(Config{Root: w.root}, Deps{
-		Store: w.store, Volumes: w.w.Volumes, Tokens: w.tokens, Events: w.events,
+	v, err := New(Config{Root: w.root, NodeName: "node-1"}, Deps{
+		Store: w.store, Volumes: w.w.Volumes, Tokens: w.tokens, Events: w.events, CSI: w.csi,
 		Allocatable: func() corev1.ResourceList {
 			return corev1.ResourceList{"memory": resource.MustParse("64Mi"), "cpu": resource.MustParse("2")}
 		},

@@ -16,6 +16,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 
 	"nodelet/agent/volume/atomic"
+	"nodelet/agent/volume/csi"
 	"nodelet/agent/volume/mount"
 	"nodelet/agent/volume/owner"
 	"nodelet/agent/volume/volumeplan"
@@ -31,6 +32,9 @@ const (
 	// hostRetry is how long to wait before looking again at a hostPath that is
 	// not what it should be: that is for its owner to mend, not a failure of this node.
 	hostRetry = 10 * time.Second
+	// driverRetry is how long to wait before looking again for a CSI driver that
+	// has not registered, and for the attachment of a volume.
+	driverRetry = time.Second
 )
 
 // maker makes the volumes of one pod present and gathers what came of it.
@@ -41,6 +45,7 @@ type maker struct {
 	// paths and devices are the volumes that are there, claims those behind them or behind what may be half made.
 	paths, devices map[string]string
 	claims         []model.Key
+	snap           *store.Snapshot
 	// old is the row of the last look, nil at the first.
 	old *model.PodVolumes
 	// failed and waiting name volumes that are not there, stale those that are
@@ -59,7 +64,7 @@ func (v *Volumes) present(ctx context.Context, pod *corev1.Pod, snap *store.Snap
 		return 0, err
 	}
 	v.deps.Log.Debug("volumes", "plan", plan)
-	m := &maker{Volumes: v, pod: pod, uid: plan.UID, paths: map[string]string{}, devices: map[string]string{}}
+	m := &maker{Volumes: v, pod: pod, uid: plan.UID, snap: snap, paths: map[string]string{}, devices: map[string]string{}}
 	m.old, _ = snap.Volumes.Get(m.uid)
 	if err := os.MkdirAll(plan.Dir, dirMode); err != nil {
 		return 0, fmt.Errorf("create directory of pod %s: %w", plan.UID, err)
@@ -75,6 +80,18 @@ func (v *Volumes) present(ctx context.Context, pod *corev1.Pod, snap *store.Snap
 	}
 	m.commit()
 	return m.again, errors.Join(m.errs...)
+}
+
+// failedToMake decides when to try again. What others have to mend is no failure of this node.
+func (m *maker) failedToMake(vol *volumeplan.Volume, err error) {
+	switch {
+	case vol.Kind == volumeplan.HostPath || vol.Kind == volumeplan.Device:
+		m.wait(hostRetry)
+	case errors.Is(err, csi.ErrNoDriver) || errors.Is(err, csi.ErrNotAttached):
+		m.wait(driverRetry)
+	default:
+		m.errs = append(m.errs, fmt.Errorf("volume %q of pod %s: %w", vol.Name, m.uid, err))
+	}
 }
 
 // facts gathers what a plan for the pod is made from.
@@ -128,13 +145,9 @@ func elder(a, b *corev1.Pod) bool {
 func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 	problem := vol.Problem.Text
 	if problem == "" {
-		if err := m.make(ctx, vol); err != nil {
+		if err := m.measured(ctx, vol); err != nil {
 			problem = err.Error()
-			if vol.Kind == volumeplan.HostPath || vol.Kind == volumeplan.Device {
-				m.wait(hostRetry)
-			} else {
-				m.errs = append(m.errs, fmt.Errorf("volume %q of pod %s: %w", vol.Name, m.uid, err))
-			}
+			m.failedToMake(vol, err)
 		}
 	}
 	text := explain(vol, problem)
@@ -230,13 +243,27 @@ func (m *maker) commit() {
 	}
 }
 
+// measured makes one volume present, and counts that when there was something to do.
+func (m *maker) measured(ctx context.Context, vol *volumeplan.Volume) error {
+	start := time.Now()
+	err := m.make(ctx, vol)
+	if err != nil || m.old == nil || m.old.State != model.VolumesReady {
+		operation := "volume_mount"
+		if vol.Block() {
+			operation = "map_volume"
+		}
+		m.deps.Measured(vol.Plugin(), operation, time.Since(start), err)
+	}
+	return err
+}
+
 // make makes one volume present; what is right already is left as it is.
 func (m *maker) make(ctx context.Context, vol *volumeplan.Volume) error {
 	switch vol.Kind {
 	case volumeplan.HostPath, volumeplan.Device:
 		return m.host(ctx, vol)
 	case volumeplan.Driver:
-		return fmt.Errorf("volumes of CSI driver %s are not supported by this node", vol.CSI.Driver)
+		return m.driver(ctx, vol)
 	}
 	if err := os.MkdirAll(filepath.Dir(vol.Path), dirMode); err != nil {
 		return err
@@ -261,6 +288,19 @@ func (m *maker) host(ctx context.Context, vol *volumeplan.Volume) error {
 		return nil
 	}
 	return owner.Apply(ctx, vol.Path, int(vol.Own.GID), vol.Own.OnlyOnMismatch)
+}
+
+// driver has a CSI driver make the volume.
+func (m *maker) driver(ctx context.Context, vol *volumeplan.Volume) error {
+	if m.deps.CSI == nil {
+		return fmt.Errorf("volumes of CSI driver %s are not supported by this node", vol.CSI.Driver)
+	}
+	bound, _ := m.snap.Claims.Get(vol.Claim)
+	again, err := m.deps.CSI.Make(ctx, csi.Request{Pod: m.pod, Volume: vol, Bound: bound})
+	if again > 0 {
+		m.wait(again)
+	}
+	return err
 }
 
 // makeTmpfs mounts the volume's tmpfs unless it is mounted already.

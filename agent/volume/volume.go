@@ -13,6 +13,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"nodelet/agent/volume/csi"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -50,6 +51,10 @@ type Deps struct {
 	Volumes *store.Writer[model.UID, *model.PodVolumes]
 	Tokens  Tokens
 	Events  Events
+	// CSI makes the volumes of CSI drivers; nil where there are none.
+	CSI *csi.Volumes
+	// Measured is told of each operation on a volume that was not done already; may be nil.
+	Measured func(plugin, operation string, took time.Duration, err error)
 	// Allocatable gives the resources the node offers to pods, nil while unknown.
 	Allocatable func() corev1.ResourceList
 	Log         *slog.Logger
@@ -74,6 +79,9 @@ func New(cfg Config, deps Deps) (*Volumes, error) {
 	if deps.Allocatable == nil {
 		deps.Allocatable = func() corev1.ResourceList { return nil }
 	}
+	if deps.Measured == nil {
+		deps.Measured = func(string, string, time.Duration, error) {}
+	}
 	return &Volumes{cfg: cfg, deps: deps}, nil
 }
 
@@ -90,6 +98,10 @@ func (v *Volumes) Run(ctx context.Context) error {
 		Keys:   keys,
 		Sync:   v.sync,
 		Resync: resync,
+		// Nobody waits for the volumes of a pod that is to go.
+		Interrupt: func(uid model.UID, running, next *store.Snapshot) bool {
+			return wanted(running, uid) && !wanted(next, uid)
+		},
 		Health: v.deps.Health,
 	}
 	return loop.Run(ctx)
@@ -105,6 +117,7 @@ func (v *Volumes) adopt() error {
 	if err != nil {
 		return fmt.Errorf("list directory of pods: %w", err)
 	}
+	v.adoptDrivers(found)
 	v.deps.Volumes.Commit(func(tx *store.Tx[model.UID, *model.PodVolumes]) {
 		for _, e := range found {
 			uid := model.UID(e.Name())
@@ -119,6 +132,21 @@ func (v *Volumes) adopt() error {
 		tx.Synced()
 	})
 	return nil
+}
+
+// adoptDrivers reads which volumes of CSI drivers an earlier run left.
+func (v *Volumes) adoptDrivers(found []os.DirEntry) {
+	if v.deps.CSI == nil {
+		return
+	}
+	for _, e := range found {
+		if !podUID(e.Name()) {
+			continue
+		}
+		if err := v.deps.CSI.Adopt(model.UID(e.Name())); err != nil {
+			v.deps.Log.Error("read what an earlier run left", "pod", e.Name(), "err", err)
+		}
+	}
 }
 
 // podUID reports whether name is a UID as the API server (UUID) or a source of
@@ -149,9 +177,15 @@ func (v *Volumes) sync(ctx context.Context, uid model.UID, snap *store.Snapshot)
 	case inUse(snap, uid):
 		return 0, nil
 	case known:
-		return 0, v.clear(uid)
+		return 0, v.clear(ctx, uid)
 	}
-	return 0, v.remove(uid)
+	return 0, v.remove(ctx, uid)
+}
+
+// wanted reports whether a pod should have its volumes.
+func wanted(snap *store.Snapshot, uid model.UID) bool {
+	pod, ok := snap.Pods.Get(uid)
+	return ok && !over(pod)
 }
 
 // over reports whether no container of the pod will start any more.

@@ -87,6 +87,20 @@ type Volume struct {
 	Problem Problem
 }
 
+// Plugin is the name of the volume's type as upstream's metrics have it.
+func (v *Volume) Plugin() string {
+	switch v.Kind {
+	case Driver:
+		return "kubernetes.io/csi"
+	case HostPath, Device:
+		if v.Claim.Name != "" && v.Type != "" {
+			return "kubernetes.io/local-volume"
+		}
+		return "kubernetes.io/host-path"
+	}
+	return strings.Replace(path.Base(path.Dir(v.Path)), "~", "/", 1)
+}
+
 // Ownership gives a volume with all that is in it to a group, as fsGroup says.
 type Ownership struct {
 	GID int64

@@ -1,0 +1,275 @@
+package csi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+
+	csipb "github.com/container-storage-interface/spec/lib/go/csi"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	storagev1 "k8s.io/api/storage/v1"
+
+	"nodelet/agent/volume/mount"
+	"nodelet/agent/volume/owner"
+	"nodelet/internal/model"
+)
+
+// job makes one volume of one pod; the volume is locked.
+type job struct {
+	*Volumes
+	Request
+	rec    record
+	driver *driver
+	// staged is the directory the volume is staged in, empty for a driver that does not stage.
+	staged string
+	// context is what the attacher says of the volume.
+	context map[string]string
+}
+
+func (j *job) run(ctx context.Context) (again time.Duration, err error) {
+	have, ok := readRecord(j.podRecord(j.rec.pod, j.rec.Spec))
+	done := ok && have.sameVolume(j.rec) && have.done(j.boot)
+	if j.Volume.CSI.Republish {
+		again = republish
+	}
+	j.users.add(j.rec.id(), j.rec.pod)
+	if done && again == 0 && !j.grows() {
+		return 0, nil
+	}
+	if !done {
+		if err := j.begin(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if err := j.attach(ctx); err != nil {
+		return 0, err
+	}
+	if err := j.stage(ctx); err != nil {
+		return 0, fmt.Errorf("NodeStageVolume: %w", err)
+	}
+	if !done || again > 0 {
+		if err := j.publish(ctx, done); err != nil {
+			return 0, fmt.Errorf("NodePublishVolume: %w", err)
+		}
+	}
+	if err := j.expand(ctx); err != nil {
+		return 0, fmt.Errorf("NodeExpandVolume: %w", err)
+	}
+	if done {
+		return again, nil
+	}
+	if own := j.Volume.Own; own != nil && !j.driver.can(csipb.NodeServiceCapability_RPC_VOLUME_MOUNT_GROUP) {
+		if err := owner.Apply(ctx, j.rec.Target, int(own.GID), own.OnlyOnMismatch); err != nil {
+			return 0, err
+		}
+	}
+	j.rec.Done = j.boot
+	return again, writeRecord(j.podRecord(j.rec.pod, j.rec.Spec), j.rec)
+}
+
+// begin notes what is about to be made.
+func (j *job) begin(ctx context.Context) error {
+	if err := writeRecord(j.podRecord(j.rec.pod, j.rec.Spec), j.rec); err != nil {
+		return err
+	}
+	if !j.rec.Attach {
+		return nil
+	}
+	// The attach controller must know that the volume is in use before it is used:
+	// from then on it does not detach it.
+	j.inUse.add(j.rec.id())
+	return j.reportInUse(ctx)
+}
+
+// stage asks the driver to prepare the volume on this node, once for all pods.
+func (j *job) stage(ctx context.Context) error {
+	dir, file := j.staging(j.rec)
+	if j.rec.Mode == "Ephemeral" || !j.driver.can(csipb.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME) {
+		return nil
+	}
+	j.staged = dir
+	rec := record{Spec: j.rec.Spec, Handle: j.rec.Handle, Driver: j.rec.Driver, Block: j.rec.Block}
+	have, ok := readRecord(file)
+	if ok && have.Handle == rec.Handle && have.done(j.boot) {
+		return nil
+	}
+	secrets, err := j.secret(ctx, j.Volume.CSI.StageSecret)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	if err := writeRecord(file, rec); err != nil {
+		return err
+	}
+	_, err = call(ctx, j.driver, "NodeStageVolume", j.driver.node.NodeStageVolume, &csipb.NodeStageVolumeRequest{
+		VolumeId: j.rec.Handle, PublishContext: j.context, StagingTargetPath: dir,
+		VolumeCapability: j.capability(), Secrets: secrets, VolumeContext: j.persistent(),
+	})
+	if err != nil {
+		return err
+	}
+	rec.Done = j.boot
+	return writeRecord(file, rec)
+}
+
+// persistent are the attributes of the volume itself, without what is of the pod.
+func (j *job) persistent() map[string]string {
+	if j.Bound != nil && j.Bound.Volume != nil && j.Bound.Volume.Spec.CSI != nil {
+		return j.Bound.Volume.Spec.CSI.VolumeAttributes
+	}
+	return nil
+}
+
+func (j *job) publish(ctx context.Context, again bool) error {
+	c := j.Volume.CSI
+	secrets, err := j.secret(ctx, c.PublishSecret)
+	if err != nil {
+		return err
+	}
+	attributes := maps.Clone(c.Attributes)
+	if len(c.Tokens) > 0 {
+		tokens, err := j.tokens(ctx)
+		if err != nil {
+			return err
+		}
+		into := &attributes
+		if c.TokensInSecret {
+			into = &secrets
+		}
+		if *into == nil {
+			*into = map[string]string{}
+		}
+		(*into)["csi.storage.k8s.io/serviceAccount.tokens"] = tokens
+	}
+	// The driver makes the target itself, below a directory that is there.
+	if err := os.MkdirAll(filepath.Dir(j.rec.Target), 0o750); err != nil {
+		return err
+	}
+	_, err = call(ctx, j.driver, "NodePublishVolume", j.driver.node.NodePublishVolume, &csipb.NodePublishVolumeRequest{
+		VolumeId: j.rec.Handle, PublishContext: j.context, StagingTargetPath: j.staged, TargetPath: j.rec.Target,
+		VolumeCapability: j.capability(), Readonly: j.Volume.ReadOnly, Secrets: secrets, VolumeContext: attributes,
+	})
+	if err != nil && again {
+		// Containers go on with what was published before.
+		j.deps.Log.Warn("publish CSI volume again", "pod", j.rec.pod, "volume", j.rec.Spec, "err", err)
+		return nil
+	}
+	return err
+}
+
+// tokens asks for the tokens the driver wants of the pod's service account.
+func (j *job) tokens(ctx context.Context) (string, error) {
+	out := map[string]authenticationv1.TokenRequestStatus{}
+	for _, t := range j.Volume.CSI.Tokens {
+		status, err := j.token(ctx, t)
+		if err != nil {
+			return "", fmt.Errorf("fetch token for driver %s: %w", j.rec.Driver, err)
+		}
+		out[t.Audience] = status
+	}
+	text, err := json.Marshal(out)
+	return string(text), err
+}
+
+func (j *job) token(ctx context.Context, t storagev1.TokenRequest) (authenticationv1.TokenRequestStatus, error) {
+	req := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: t.ExpirationSeconds,
+		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: j.Pod.Name, UID: j.Pod.UID},
+	}}
+	if t.Audience != "" {
+		req.Spec.Audiences = []string{t.Audience}
+	}
+	account := model.Key{Namespace: j.Pod.Namespace, Name: j.Pod.Spec.ServiceAccountName}
+	if account.Name == "" {
+		account.Name = "default"
+	}
+	got, err := j.deps.API.CreateToken(ctx, account, req)
+	if err != nil {
+		return authenticationv1.TokenRequestStatus{}, err
+	}
+	return got.Status, nil
+}
+
+// secret reads what a driver needs for a call; nothing is kept.
+func (j *job) secret(ctx context.Context, key model.Key) (map[string]string, error) {
+	if key.Name == "" {
+		return nil, nil
+	}
+	s, err := j.deps.API.GetSecret(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("fetch secret %s of the volume: %w", key, err)
+	}
+	out := make(map[string]string, len(s.Data))
+	for k, v := range s.Data {
+		out[k] = string(v)
+	}
+	return out, nil
+}
+
+// remove takes down one volume of a pod: unpublished, unstaged when the pod was the last, forgotten.
+func (v *Volumes) remove(ctx context.Context, rec record) error {
+	release, err := v.locks.acquire(ctx, rec.id())
+	if err != nil {
+		return err
+	}
+	defer release()
+	d, err := v.drivers.get(rec.Driver)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	_, err = call(ctx, d, "NodeUnpublishVolume", d.node.NodeUnpublishVolume, &csipb.NodeUnpublishVolumeRequest{VolumeId: rec.Handle, TargetPath: rec.Target})
+	if err != nil {
+		return fmt.Errorf("NodeUnpublishVolume: %w", err)
+	}
+	if err := mount.RemoveTree(rec.Target); err != nil {
+		return err
+	}
+	if !v.users.others(rec.id(), rec.pod) {
+		if err := v.unstage(ctx, d, rec); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(filepath.Dir(v.podRecord(rec.pod, rec.Spec))); err != nil {
+		return fmt.Errorf("remove record of volume: %w", err)
+	}
+	v.users.remove(rec.id(), rec.pod)
+	if rec.Attach && !v.users.others(rec.id(), "") {
+		v.inUse.remove(rec.id())
+		if err := v.reportInUse(ctx); err != nil {
+			v.deps.Log.Warn("report volumes in use", "err", err)
+		}
+	}
+	return nil
+}
+
+// unstage undoes stage, if that was ever begun.
+func (v *Volumes) unstage(ctx context.Context, d *driver, rec record) error {
+	dir, file := v.staging(rec)
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if d.can(csipb.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME) {
+		_, err := call(ctx, d, "NodeUnstageVolume", d.node.NodeUnstageVolume, &csipb.NodeUnstageVolumeRequest{VolumeId: rec.Handle, StagingTargetPath: dir})
+		if err != nil {
+			return fmt.Errorf("NodeUnstageVolume: %w", err)
+		}
+	}
+	if err := mount.RemoveTree(dir); err != nil {
+		return err
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove record of staged volume: %w", err)
+	}
+	// Only directories that are empty now go.
+	_ = os.Remove(filepath.Dir(file))
+	return nil
+}

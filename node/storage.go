@@ -1,0 +1,48 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/pluginreg"
+	"nodelet/agent/volume"
+	"nodelet/agent/volume/csi"
+)
+
+// buildVolumes makes the volume part with the CSI drivers, and the registry in which these are found.
+func (p *agentParts) buildVolumes() (err error) {
+	root := p.n.cfg.Layout.KubeletRoot()
+	measure := p.n.metrics.Storage()
+	drivers := csi.New(csi.Config{Root: root, NodeName: p.n.cfg.NodeName}, csi.Deps{
+		API: p.n.client, Log: p.n.deps.Log, Called: measure.Driver,
+	})
+	p.plugins = pluginreg.New(pluginreg.Config{Dir: filepath.Join(root, "plugins_registry")}, pluginreg.Deps{
+		Store: p.n.store, Handlers: map[string]pluginreg.Handler{pluginreg.CSIPlugin: drivers},
+		Log: p.n.deps.Log, Health: p.n.watchHealth("plugins"),
+	})
+	p.volumes, err = volume.New(volume.Config{Root: root, NodeName: p.n.cfg.NodeName}, volume.Deps{
+		Store: p.n.store, Volumes: p.n.writers.Volumes, Tokens: p.n.client, Events: p.events, CSI: drivers, Measured: measure.Operation,
+		Allocatable: func() corev1.ResourceList { return p.allocatable }, Log: p.n.deps.Log, Health: p.n.watchHealth("volumes"),
+	})
+	return err
+}
+
+// runPlugins takes plugins into use once the node is registered: they say things about the Node object.
+func (p *agentParts) runPlugins(ctx context.Context) error {
+	// Drivers mount these directories, and look for each other's sockets below the first.
+	for _, dir := range []string{"plugins", "plugins_registry"} {
+		if err := os.MkdirAll(filepath.Join(p.n.cfg.Layout.KubeletRoot(), dir), 0o750); err != nil {
+			return fmt.Errorf("create directory of plugins: %w", err)
+		}
+	}
+	select {
+	case <-p.status.Registered():
+	case <-ctx.Done():
+		return nil
+	}
+	return p.plugins.Run(ctx)
+}
