@@ -2,9 +2,13 @@ package proxy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 
+	"nodelet/internal/xtables"
 	"nodelet/proxy/ebpf"
+	"nodelet/proxy/iptables"
 	"nodelet/proxy/nftables"
 )
 
@@ -13,6 +17,7 @@ const (
 	Auto     = "auto"
 	Nftables = "nftables"
 	EBPF     = "ebpf"
+	Iptables = "iptables"
 )
 
 // mode is one back end: how it proves itself and how it is made.
@@ -51,6 +56,19 @@ func modes() []mode {
 			asked: true,
 			probe: func(ctx context.Context, c Config) (bool, error) { return ebpf.Detect(ctx, c.NetNS) },
 			open:  func(p place) (Backend, error) { return ebpf.New(ebpf.Config{NetNS: p.NetNS}) },
+		},
+		{
+			name: Iptables,
+			probe: func(ctx context.Context, c Config) (bool, error) {
+				return iptables.Detect(ctx, iptables.Config{NetNS: c.NetNS})
+			},
+			open: func(p place) (Backend, error) {
+				b, err := iptables.New(context.Background(), iptables.Config{NetNS: p.NetNS, IPv6: p.IPv6, TCPBeLiberal: p.Conntrack.TCPBeLiberal})
+				if errors.Is(err, xtables.ErrNotInstalled) {
+					return nil, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+				}
+				return b, err
+			},
 		},
 	}
 }
