@@ -95,8 +95,15 @@ func (d *DNS) walk(r *request) ([]byte, verdict) {
 	return wire.Status(r.out, &r.q, wire.ServFail), done
 }
 
-// refuse ends what is never answered: classes but IN, and zone transfers.
+// refuse ends what is never answered: classes but IN, and zone transfers. ANY is
+// for TCP only (RFC 8482): over UDP, where senders can be forged, it would make
+// of a small query the largest reply there is.
 func refuse(r *request) ([]byte, verdict) {
+	if r.q.Type == wire.TypeANY && !r.tcp {
+		msg := wire.Status(r.out, &r.q, wire.Success)
+		msg[2] |= byte(wire.FlagTC >> 8)
+		return msg, done
+	}
 	if r.q.Class == wire.ClassIN && r.q.Type != wire.TypeAXFR && r.q.Type != wire.TypeIXFR && r.q.Type != wire.TypeOPT {
 		return nil, next
 	}

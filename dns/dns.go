@@ -51,6 +51,9 @@ type Limits struct {
 	// time, ClientForwards how many queries of one client may wait for them.
 	Forwards       int
 	ClientForwards int
+	// ClientQPS is how many packets a second the kernel lets through from one
+	// source outside of the host; 0 is no limit. Rules do it, so it takes Config.Link.
+	ClientQPS uint32
 	// CacheEntries and CacheBytes bound the cache, MaxTTL and MaxNegativeTTL
 	// how long it keeps an answer whatever its TTL.
 	CacheEntries   int
@@ -76,6 +79,9 @@ func DefaultConfig(domain string, listen ...netip.Addr) Config {
 		ResolvConf: "/etc/resolv.conf", ResolvedConf: "/run/systemd/resolve/resolv.conf",
 		Limits: Limits{
 			Forwards: 1000, ClientForwards: 200,
+			// A core answers some 150,000: ten pods that flood do not fill it. CoreDNS is sold
+			// at 5,000 for a whole cluster.
+			ClientQPS: 15_000,
 			// 30 s is the "cache 30" of kubeadm's Corefile.
 			CacheEntries: 10_000, CacheBytes: 4 << 20, MaxTTL: 30 * time.Second, MaxNegativeTTL: 30 * time.Second,
 			TCPConns: 500, TCPClientConns: 50, TCPPipeline: 100, TCPIdle: 10 * time.Second,
@@ -121,6 +127,9 @@ func New(c Config, deps Deps) (*DNS, error) {
 	}
 	if i := slices.IndexFunc(c.ListenAddrs, func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() || a.IsMulticast() }); i >= 0 {
 		return nil, fmt.Errorf("configure dns: cannot listen on %s, give single unicast addresses", c.ListenAddrs[i])
+	}
+	if i := slices.IndexFunc(c.ListenAddrs, func(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }); i >= 0 {
+		return nil, fmt.Errorf("configure dns: %s means another machine on each link, give an IPv4 link-local or an IPv6 unique local address", c.ListenAddrs[i])
 	}
 	if c.Limits == (Limits{}) {
 		c.Limits = DefaultConfig("", c.ListenAddrs...).Limits

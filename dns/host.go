@@ -40,11 +40,13 @@ type kernelHost struct {
 	addrs   []netip.Addr // without loopback addresses, which every host has
 	port    uint16
 	noTrack bool
+	// clientQPS is how many packets a second one source outside of the host may send, 0 for any.
+	clientQPS uint32
 }
 
 func newKernelHost(c Config) kernelHost {
 	addrs := slices.DeleteFunc(slices.Clone(c.ListenAddrs), netip.Addr.IsLoopback)
-	return kernelHost{link: c.Link, addrs: addrs, port: c.Port, noTrack: c.NoTrack}
+	return kernelHost{link: c.Link, addrs: addrs, port: c.Port, noTrack: c.NoTrack, clientQPS: c.Limits.ClientQPS}
 }
 
 // Table is the nftables table of this feature.
@@ -93,12 +95,12 @@ func (k kernelHost) ApplyAddrs(context.Context) ([]string, error) {
 
 // ApplyRules adds the rules that keep connection tracking away.
 func (k kernelHost) ApplyRules(ctx context.Context) ([]string, error) {
-	if !k.noTrack {
+	want := k.rules()
+	if len(want.Chains) == 0 {
 		return nil, nil
 	}
 	var added []string
 	err := k.withRules(func(c *nft.Conn) error {
-		want := noTrackRules(k.addrs, k.port)
 		changed, err := c.Ensure(ctx, &want)
 		if changed {
 			added = append(added, "nftables table "+Table().String())
@@ -156,26 +158,67 @@ func (k kernelHost) present(c *nl.Conn, link int) (have []netip.Addr, err error)
 	return have, err
 }
 
-// noTrackRules keeps connection tracking off the packets of these addresses:
-// queries from pods and from the host, and replies. Tracked, two queries sent
-// at once from one port may lose one of them, which costs the client 5 seconds.
-func noTrackRules(addrs []netip.Addr, port uint16) nft.Ruleset {
-	chain := func(name string, hook nft.Hook) nft.Chain {
-		c := nft.Chain{Name: name, Base: &nft.Base{Type: nft.Filter, Hook: hook, Priority: nft.PriorityRaw}}
-		for _, a := range addrs {
-			family, src, dst := nft.IsIPv4(), nft.SrcAddr4, nft.DstAddr4
-			if a.Is6() {
-				family, src, dst = nft.IsIPv6(), nft.SrcAddr6, nft.DstAddr6
+// floodTimeout is how long a source that is silent is remembered, floodSources
+// how many are: each costs the kernel some 200 bytes.
+const (
+	floodTimeout = 10 * time.Second
+	floodSources = 65535
+)
+
+// rules are the nftables table: what drops floods, and what keeps connection
+// tracking off the packets of our addresses. Without a need for either it is empty.
+//
+// Tracked, two queries sent at once from one port may lose one of them, which
+// costs the client 5 seconds. And a flood must be cut before it reaches the
+// sockets: once their buffers are full, everybody's queries are lost.
+func (k kernelHost) rules() nft.Ruleset {
+	set := nft.Ruleset{Table: Table()}
+	pre := nft.Chain{Name: "prerouting", Base: &nft.Base{Type: nft.Filter, Hook: nft.Prerouting, Priority: nft.PriorityRaw}}
+	out := nft.Chain{Name: "output", Base: &nft.Base{Type: nft.Filter, Hook: nft.Output, Priority: nft.PriorityRaw}}
+	for _, a := range k.addrs {
+		f := fieldsOf(a)
+		if name := "sources" + f.version; k.clientQPS > 0 {
+			if !slices.ContainsFunc(set.Sets, func(s nft.Set) bool { return s.Name == name }) {
+				set.Sets = append(set.Sets, nft.Set{Name: name, Key: nft.Types{f.kind}, Dynamic: true, Timeout: true, Size: floodSources})
 			}
-			for _, proto := range []uint8{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-				c.Rules = append(c.Rules,
-					nft.Rule{Do: []nft.Stmt{family, nft.Is(dst, a), nft.Is(nft.L4Proto, proto), nft.Is(nft.DstPort, port), nft.Notrack()}},
-					nft.Rule{Do: []nft.Stmt{family, nft.Is(src, a), nft.Is(nft.L4Proto, proto), nft.Is(nft.SrcPort, port), nft.Notrack()}})
-			}
+			rate := nft.Rate{PerSecond: k.clientQPS, Burst: max(k.clientQPS/4, 1)}
+			pre.Rules = append(pre.Rules, nft.Rule{Comment: "floods", Do: []nft.Stmt{
+				nft.IsNot(nft.InIf, "lo"), f.family, nft.Is(f.dst, a), nft.Is(nft.DstPort, k.port),
+				nft.Load(0, f.src), nft.OverRate(name, 0, floodTimeout, rate), nft.Counter(), nft.Drop(),
+			}})
 		}
-		return c
+		if !k.noTrack {
+			continue
+		}
+		for _, proto := range []uint8{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			both := []nft.Rule{
+				{Do: []nft.Stmt{f.family, nft.Is(f.dst, a), nft.Is(nft.L4Proto, proto), nft.Is(nft.DstPort, k.port), nft.Notrack()}},
+				{Do: []nft.Stmt{f.family, nft.Is(f.src, a), nft.Is(nft.L4Proto, proto), nft.Is(nft.SrcPort, k.port), nft.Notrack()}},
+			}
+			pre.Rules, out.Rules = append(pre.Rules, both...), append(out.Rules, both...)
+		}
 	}
-	return nft.Ruleset{Table: Table(), Chains: []nft.Chain{chain("prerouting", nft.Prerouting), chain("output", nft.Output)}}
+	for _, c := range []nft.Chain{pre, out} {
+		if len(c.Rules) > 0 {
+			set.Chains = append(set.Chains, c)
+		}
+	}
+	return set
+}
+
+// fields are what rules of one address family look at.
+type fields struct {
+	version  string
+	kind     nft.Type
+	family   nft.Stmt
+	src, dst nft.Field
+}
+
+func fieldsOf(a netip.Addr) fields {
+	if a.Is6() {
+		return fields{"6", nft.IPv6Addr, nft.IsIPv6(), nft.SrcAddr6, nft.DstAddr6}
+	}
+	return fields{"4", nft.IPv4Addr, nft.IsIPv4(), nft.SrcAddr4, nft.DstAddr4}
 }
 
 // keepHost applies what the server needs of the host, and again whenever it is gone.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -89,7 +91,7 @@ func newNode(t *testing.T) *node {
 			return err
 		}
 		errs := []error{c.SetUp(1), c.SetUp(l.Index)}
-		for _, p := range []string{"10.244.0.5/24", "fd00:10::5/64"} {
+		for _, p := range []string{"10.244.0.5/24", "10.244.0.6/24", "fd00:10::5/64"} {
 			errs = append(errs, c.AddAddr(nl.Addr{Prefix: netip.MustParsePrefix(p), Link: l.Index}))
 		}
 		for dst, via := range map[string]string{"0.0.0.0/0": "10.244.0.1", "::/0": "fd00:10::1"} {
@@ -253,6 +255,75 @@ func digFromPod(t *testing.T, n *node) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestKernelFloodDoesNotStarve: while a pod sends as fast as it can and never
+// reads, another loses not one query, asking once each.
+func TestKernelFloodDoesNotStarve(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := newNode(t)
+	s := startSynced(t, kernelConfig())
+	eventually(t, "the rules", func() bool {
+		left, err := s.Residue(t.Context())
+		return err == nil && len(left) == 3
+	})
+	dial := func(from string) (conn *net.UDPConn) {
+		t.Helper()
+		err := n.pod.Do(func() (err error) {
+			conn, err = net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(from)}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(serviceIP, 53)))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	stop := make(chan struct{})
+	var sent atomic.Uint64
+	var floods sync.WaitGroup
+	for range 2 { // two ports, so that both workers' sockets are hit
+		conn := dial("10.244.0.5")
+		floods.Go(func() {
+			packet := packed(t, "web.default.svc.cluster.local", dns.TypeA, 1)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					conn.Write(packet)
+					sent.Add(1)
+				}
+			}
+		})
+	}
+	eventually(t, "the flood", func() bool { return sent.Load() > 100_000 })
+	lost, buf := 0, make([]byte, 1500)
+	for id := range uint16(200) {
+		conn := dial("10.244.0.6") // a port of its own, as resolver libraries do
+		if _, err := conn.Write(packed(t, "web.default.svc.cluster.local", dns.TypeA, id)); err != nil {
+			t.Fatal(err)
+		}
+		conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		if k, err := conn.Read(buf); err != nil || k < 12 || buf[0] != byte(id>>8) || buf[1] != byte(id) {
+			lost++
+		}
+	}
+	close(stop)
+	floods.Wait()
+	if lost > 0 {
+		t.Errorf("%d of 200 queries got no answer", lost)
+	}
+	if answered := replies(s); answered > sent.Load()/2 {
+		t.Errorf("%d of a flood of %d were answered: nothing was cut", answered, sent.Load())
+	}
+	if list, err := exec.LookPath("nft"); err == nil { // other programs must be able to read the table
+		if out, err := exec.Command(list, "list", "table", "inet", "nodelet-dns").CombinedOutput(); err != nil || !strings.Contains(string(out), "limit rate over 15000/second") {
+			t.Errorf("nft list: %v\n%s", err, out)
+		}
 	}
 }
 

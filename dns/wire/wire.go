@@ -41,6 +41,7 @@ const (
 	TypeHTTPS Type = 65
 	TypeIXFR  Type = 251
 	TypeAXFR  Type = 252
+	TypeANY   Type = 255
 )
 
 // ClassIN is the only class that is served.
@@ -73,6 +74,8 @@ func (t Type) String() string {
 		return "IXFR"
 	case TypeAXFR:
 		return "AXFR"
+	case TypeANY:
+		return "ANY"
 	}
 	return "TYPE" + strconv.Itoa(int(t))
 }

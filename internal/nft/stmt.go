@@ -199,6 +199,24 @@ func Update(name string, key, data Reg, timeout time.Duration) Stmt {
 	}}
 }
 
+// Rate is a number of packets a second, and how many more at once.
+type Rate struct{ PerSecond, Burst uint32 }
+
+// OverRate matches packets beyond a rate of their own for each key: the key is
+// kept in a dynamic set until none came for the timeout. While the set is full
+// nothing matches for keys that are not in it.
+func OverRate(name string, key Reg, timeout time.Duration, rate Rate) Stmt {
+	text := fmt.Sprintf("update @%s { r%d timeout %s limit rate over %d/second burst %d packets }", name, key, timeout, rate.PerSecond, rate.Burst)
+	return Stmt{text, func(Family) []any {
+		return []any{&expr.Dynset{
+			SetName: name, SrcRegKey: key.n(), Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout,
+			Exprs: []expr.Any{&expr.Limit{
+				Type: expr.LimitTypePkts, Rate: uint64(rate.PerSecond), Unit: expr.LimitTimeSecond, Burst: rate.Burst, Over: true,
+			}},
+		}}
+	}}
+}
+
 // Equal matches when the register and the ones after it hold these bytes.
 func Equal(r Reg, v []byte) Stmt { return compare(r, expr.CmpOpEq, v, "==") }
 
