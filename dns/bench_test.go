@@ -3,7 +3,6 @@ package dns
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +28,7 @@ func BenchmarkDNSPerf(b *testing.B) {
 		name := map[bool]string{false: "cluster", true: "cached"}[cached]
 		b.Run(name, func(b *testing.B) {
 			up := newScript(b, address("192.0.2.1", 300))
-			s := start(b, func(c *Config) { c.Upstreams = []netip.AddrPort{up.addr} })
+			s := start(b, func(c *Config) { c.Upstreams = resolversAt(up.addr) })
 			var services []*model.Service
 			const count = 10_000
 			names := filepath.Join(b.TempDir(), "names")

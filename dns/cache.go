@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"nodelet/dns/corefile"
 	"nodelet/dns/wire"
 )
 
@@ -18,6 +20,36 @@ type message struct {
 	records []byte
 	stored  time.Time
 	expires time.Time
+	// gone is when it may not even be given for want of a better one.
+	gone time.Time
+	// Past refreshAt it is asked for again, once, if it was given refreshHits times.
+	refreshAt   time.Time
+	refreshHits uint32
+	hits        atomic.Uint32
+	refreshing  atomic.Bool
+	// stale: the TTLs are all staleTTL.
+	stale bool
+	from  corefile.Upstream
+}
+
+const (
+	// staleTTL is what clients are told of an answer that is too old (RFC 8767),
+	// staleRetry after what time the resolvers are tried again.
+	staleTTL   = 30
+	staleRetry = 5 * time.Second
+)
+
+// again is the message as it is given for want of a better one.
+func (m *message) again(now time.Time) *message {
+	return &message{
+		flags: m.flags, rcode: m.rcode, counts: m.counts, records: m.records, from: m.from,
+		stored: now, expires: now.Add(staleRetry), gone: m.gone, stale: true,
+	}
+}
+
+// wanted reports, once, that it is time to ask again.
+func (m *message) wanted(now time.Time) bool {
+	return m.refreshHits > 0 && m.hits.Add(1) >= m.refreshHits && now.After(m.refreshAt) && m.refreshing.CompareAndSwap(false, true)
 }
 
 // kind is what CoreDNS's metrics call the kinds of cached answers.
@@ -48,7 +80,9 @@ type fit struct {
 func (m *message) append(dst []byte, q *wire.Query, f fit) []byte {
 	msg := wire.Begin(dst, q, m.flags, m.rcode)
 	msg = append(msg, m.records...)
-	if age := uint32(max(f.now.Sub(m.stored)/time.Second, 0)); age > 0 {
+	if m.stale {
+		forTTL(msg, q.End(), m.counts, func(uint32) uint32 { return staleTTL })
+	} else if age := uint32(max(f.now.Sub(m.stored)/time.Second, 0)); age > 0 {
 		forTTL(msg, q.End(), m.counts, func(ttl uint32) uint32 { return ttl - min(ttl, age) })
 	}
 	return wire.Finish(msg, q, m.counts, f.limit)
@@ -128,6 +162,7 @@ func (c *cache) shard(key []byte) *cacheShard {
 	return &c.shards[maphash.Bytes(c.seed, key)%cacheShards]
 }
 
+// get gives what is kept, also when it has expired but is not gone.
 func (c *cache) get(key []byte, now time.Time) *message {
 	s := c.shard(key)
 	s.mu.Lock()
@@ -136,7 +171,7 @@ func (c *cache) get(key []byte, now time.Time) *message {
 	if e == nil {
 		return nil
 	}
-	if !now.Before(e.m.expires) {
+	if !now.Before(e.m.gone) {
 		s.remove(e)
 		return nil
 	}
@@ -196,13 +231,26 @@ func (s *cacheShard) link(e *cacheEntry) {
 
 // answerCached answers outside names that were asked before.
 func (d *DNS) answerCached(r *request) ([]byte, verdict) {
+	if !r.block.cached {
+		return nil, next
+	}
 	var buf [maxKey]byte
-	m := d.cache.get(appendKey(buf[:0], r.asked()), r.now)
+	m := r.program.cache.get(appendKey(buf[:0], r.asked()), r.now)
 	if m == nil {
 		r.stats.misses.Add(1)
 		return nil, next
 	}
+	if !r.now.Before(m.expires) {
+		r.stats.misses.Add(1)
+		r.stale = m
+		return nil, next
+	}
 	r.stats.hits[m.kind()].Add(1)
+	if m.stale {
+		d.forward.staled.Add(1)
+	} else if m.wanted(r.now) {
+		d.forward.refresh(r)
+	}
 	if r.chase != nil {
 		return r.chase.join(&r.q, m, fit{r.limit, r.now}), done
 	}

@@ -25,6 +25,11 @@ type request struct {
 	// chase is set when a CNAME leads out of the cluster.
 	chase *chase
 	stats *stats
+	// program is the configuration at the time of the query, block the part of it for this name.
+	program *program
+	block   *block
+	// stale is an answer that was kept too long.
+	stale *message
 }
 
 // replier takes a reply that comes later, from another goroutine; nil when
@@ -51,7 +56,9 @@ type step func(r *request) ([]byte, verdict)
 func (d *DNS) newChain() []step {
 	return []step{
 		refuse,
+		d.answerLocal,
 		d.answerCluster,
+		d.forward.loops.seen,
 		d.answerCached,
 		d.forward.limit,
 		d.forward.start,
@@ -77,7 +84,11 @@ func (d *DNS) handle(r *request, packet []byte) (msg []byte, v verdict) {
 		return r.stats.replied(outside, wire.Reject(r.out, &r.q, v)), done
 	}
 	r.limit = r.q.Limit(r.tcp)
-	msg, v = d.walk(r)
+	r.program, r.stale = d.program.Load(), nil
+	if r.block = r.program.of(&r.q); r.block == nil {
+		return r.stats.replied(outside, wire.Status(r.out, &r.q, wire.Refused)), done
+	}
+	msg, v = d.answer(r)
 	r.stats.queries[r.scope][typeIndex(r.q.Type)].Add(1)
 	if v == done {
 		r.stats.replied(r.scope, msg)

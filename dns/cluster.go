@@ -17,6 +17,9 @@ type chase struct {
 
 // answerCluster answers names of the cluster domain and reverse names of its addresses.
 func (d *DNS) answerCluster(r *request) ([]byte, verdict) {
+	if !r.block.cluster || r.q.Type == wire.TypePTR && !r.block.reverse {
+		return nil, next
+	}
 	a := d.zone.Load().Answer(r.out, &r.q, zone.Options{Limit: r.limit, Turn: r.turn})
 	switch a.Outcome {
 	case zone.Answered:

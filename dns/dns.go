@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +13,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"nodelet/dns/corefile"
 	"nodelet/dns/zone"
+	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
 )
@@ -34,11 +37,15 @@ type Config struct {
 	TTL  uint32
 	Pods zone.PodMode
 	// Upstreams answer outside names. Empty: the name servers of ResolvConf.
-	Upstreams []netip.AddrPort
+	Upstreams []corefile.Upstream
+	// TLSRoots check the certificates of resolvers; nil: the system's.
+	TLSRoots *x509.CertPool
 	// ResolvConf is read again whenever it changes. Where it names only the stub
 	// of systemd-resolved, ResolvedConf has the real servers.
 	ResolvConf   string
 	ResolvedConf string
+	// Corefile names the ConfigMap that is read as CoreDNS's configuration; empty: none is.
+	Corefile model.Key
 	// RoutedBy is the feature that routes what answers name; answers wait for it,
 	// see order. Empty: they do not.
 	RoutedBy store.Feature
@@ -60,6 +67,8 @@ type Limits struct {
 	CacheBytes     int
 	MaxTTL         time.Duration
 	MaxNegativeTTL time.Duration
+	// StaleTime is how long past its end an answer may be given when no resolver answers; 0: not at all.
+	StaleTime time.Duration
 	// TCPConns bounds open connections, TCPClientConns those of one client,
 	// TCPPipeline the queries of one connection that wait, TCPIdle its silence.
 	TCPConns       int
@@ -83,7 +92,7 @@ func DefaultConfig(domain string, listen ...netip.Addr) Config {
 			// at 5,000 for a whole cluster.
 			ClientQPS: 15_000,
 			// 30 s is the "cache 30" of kubeadm's Corefile.
-			CacheEntries: 10_000, CacheBytes: 4 << 20, MaxTTL: 30 * time.Second, MaxNegativeTTL: 30 * time.Second,
+			CacheEntries: 10_000, CacheBytes: 4 << 20, MaxTTL: 30 * time.Second, MaxNegativeTTL: 30 * time.Second, StaleTime: time.Hour,
 			TCPConns: 500, TCPClientConns: 50, TCPPipeline: 100, TCPIdle: 10 * time.Second,
 			Timeout: 2 * time.Second, RouteWait: time.Second,
 		},
@@ -107,6 +116,11 @@ type DNS struct {
 	health reconcile.Health
 
 	zone atomic.Pointer[zone.Zone]
+	// base is the empty zone that the zone grows from; config the last look at the
+	// configuration. Both belong to the loop that keeps the zone.
+	base      *zone.Zone
+	config    configState
+	configErr atomic.Pointer[error]
 	// nil: not tried yet; pointing to nil: the sockets are open, the addresses there.
 	bound, hostErr atomic.Pointer[error]
 	// unreadySince is since when Ready has had an error, in unix nanoseconds.
@@ -114,7 +128,7 @@ type DNS struct {
 
 	order   order
 	chain   []step
-	cache   *cache
+	program atomic.Pointer[program]
 	forward *forwarder
 	stats   collector
 	panics  panics
@@ -138,15 +152,15 @@ func New(c Config, deps Deps) (*DNS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure dns: %w", err)
 	}
-	d := &DNS{c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, host: deps.Host}
+	d := &DNS{base: z, c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, host: deps.Host}
 	if d.host == nil {
 		d.host = newKernelHost(c)
 	}
 	d.zone.Store(z)
 	d.unreadySince.Store(time.Now().UnixNano())
 	d.order = order{after: c.RoutedBy, limit: c.Limits.RouteWait, store: deps.Store}
-	d.cache = newCache(c.Limits)
 	d.forward = newForwarder(c, d)
+	d.program.Store(d.builtin())
 	d.chain = d.newChain()
 	return d, nil
 }
@@ -183,6 +197,14 @@ func (d *DNS) Ready() error {
 	return nil
 }
 
+// configProblem is what is wrong with the Corefile, nil when nothing is.
+func (d *DNS) configProblem() error {
+	if p := d.configErr.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
 // Health is the state of the loop that keeps the zone; what Ready says is its
 // error, so that a port that is taken shows where people look first.
 func (d *DNS) Health() reconcile.Status {
@@ -190,6 +212,9 @@ func (d *DNS) Health() reconcile.Status {
 	if err := d.Ready(); err != nil && !s.Waiting && s.FailingSince.IsZero() {
 		s.Error = err.Error()
 		s.FailingSince = time.Unix(0, d.unreadySince.Load())
+	} else if err := d.configProblem(); err != nil && s.Error == "" {
+		s.Error = err.Error()
+		s.FailingSince = s.LastSuccess
 	}
 	return s
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"nodelet/dns/corefile"
 	"nodelet/dns/wire"
 )
 
@@ -20,8 +21,11 @@ import (
 type script struct {
 	addr  netip.AddrPort
 	asked atomic.Int64
-	udp   atomic.Pointer[dns.HandlerFunc]
-	tcp   atomic.Pointer[dns.HandlerFunc]
+	// probed are health checks.
+	probed atomic.Int64
+	loop   atomic.Pointer[dns.HandlerFunc] // for the check for loops
+	udp    atomic.Pointer[dns.HandlerFunc]
+	tcp    atomic.Pointer[dns.HandlerFunc]
 }
 
 func newScript(t testing.TB, udp dns.HandlerFunc) *script {
@@ -37,7 +41,19 @@ func newScript(t testing.TB, udp dns.HandlerFunc) *script {
 				(*s.tcp.Load())(w, m)
 				return
 			}
-			s.asked.Add(1)
+			if strings.HasSuffix(strings.ToLower(m.Question[0].Name), ".loop.nodelet.invalid.") {
+				if loop := s.loop.Load(); loop != nil {
+					(*loop)(w, m)
+					return
+				}
+				w.WriteMsg(new(dns.Msg).SetRcode(m, dns.RcodeNameError)) // the server's own check
+				return
+			}
+			if m.Question[0].Name == "." {
+				s.probed.Add(1)
+			} else {
+				s.asked.Add(1)
+			}
 			(*s.udp.Load())(w, m)
 		})
 		ended := make(chan error, 1)
@@ -50,6 +66,13 @@ func newScript(t testing.TB, udp dns.HandlerFunc) *script {
 		t.Cleanup(func() { srv.Shutdown(); <-ended })
 	}
 	return s
+}
+
+func resolversAt(addrs ...netip.AddrPort) (out []corefile.Upstream) {
+	for _, a := range addrs {
+		out = append(out, corefile.Upstream{Addr: a})
+	}
+	return out
 }
 
 func (s *script) now(udp dns.HandlerFunc) { s.udp.Store(&udp); s.tcp.Store(&udp) }
@@ -106,7 +129,7 @@ func startPatient(t testing.TB, timeout time.Duration, upstreams ...*script) *se
 	s := start(t, func(c *Config) {
 		c.Limits.Timeout = timeout
 		for _, u := range upstreams {
-			c.Upstreams = append(c.Upstreams, u.addr)
+			c.Upstreams = append(c.Upstreams, corefile.Upstream{Addr: u.addr})
 		}
 	})
 	s.sync()
@@ -192,7 +215,7 @@ func TestFailOver(t *testing.T) {
 	}
 	for _, bad := range []int{dns.RcodeServerFailure, dns.RcodeRefused} {
 		dead.now(code(bad, false))
-		s.forward.resolvers.list(time.Now())[0].until.Store(0)
+		s.program.Load().blocks[0].routes[0].list(time.Now())[0].until.Store(0)
 		expect(t, s.ask(t, "udp", fmt.Sprintf("r%d.example.com", bad), dns.TypeA), "NOERROR 192.0.2.1")
 	}
 }
@@ -205,7 +228,7 @@ func TestResolverComesBack(t *testing.T) {
 	for i := range failLimit {
 		s.ask(t, "udp", fmt.Sprintf("n%d.example.com", i), dns.TypeA)
 	}
-	u := s.forward.resolvers.list(time.Now())[0]
+	u := s.program.Load().blocks[0].routes[0].list(time.Now())[0]
 	now := time.Now()
 	if u.usable(now) {
 		t.Error("usable right after it failed")
@@ -311,7 +334,7 @@ func TestSameQuestionIsAskedOnce(t *testing.T) {
 		<-release
 		address("192.0.2.1", 60)(w, m)
 	})
-	s := start(t, func(c *Config) { c.Upstreams = []netip.AddrPort{up.addr}; c.Limits.Timeout = 20 * time.Second })
+	s := start(t, func(c *Config) { c.Upstreams = resolversAt(up.addr); c.Limits.Timeout = 20 * time.Second })
 	s.sync()
 	var all sync.WaitGroup
 	for range 20 {
@@ -344,7 +367,7 @@ func TestFloodOfOneClient(t *testing.T) {
 		address("192.0.2.1", 60)(w, m)
 	})
 	s := start(t, func(c *Config) {
-		c.Upstreams = []netip.AddrPort{up.addr}
+		c.Upstreams = resolversAt(up.addr)
 		c.Limits.Timeout = 20 * time.Second
 		c.Limits.ClientForwards = 50
 	})
@@ -430,7 +453,7 @@ func TestResolverWithoutEDNS(t *testing.T) {
 func TestResolvConf(t *testing.T) {
 	s := start(t, nil)
 	s.sync()
-	r := s.forward.resolvers
+	r := s.forward.host
 	write := func(path, text string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -441,7 +464,7 @@ func TestResolvConf(t *testing.T) {
 		r.next.Store(0)
 		var all []string
 		for _, u := range r.list(time.Now()) {
-			all = append(all, u.addr.String())
+			all = append(all, u.c.String())
 		}
 		return strings.Join(all, " ")
 	}

@@ -34,7 +34,7 @@ func FuzzUpstreamReply(f *testing.F) {
 	add("www.example.com.", func(*dns.Msg) {})
 	add("www.example.com.", func(m *dns.Msg) { m.SetEdns0(4096, true); m.Rcode = dns.RcodeBadVers })
 	add("www.example.com.", func(m *dns.Msg) { m.Ns, m.Answer = m.Answer[2:], nil; m.Rcode = dns.RcodeNameError })
-	limits := DefaultConfig("cluster.local").Limits
+	keep := keeping{success: time.Minute, denial: time.Minute, prefetchHits: 2, prefetchPart: 10, stale: time.Hour}
 	now := time.Now()
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		var reply dns.Msg
@@ -43,7 +43,7 @@ func FuzzUpstreamReply(f *testing.F) {
 		}
 		var q wire.Query
 		q.Set([]byte("\x03www\x07example\x03com\x00"), wire.TypeA)
-		m, err := pack(&reply, &q, limits, now)
+		m, err := pack(&reply, &q, keep, now)
 		if err != nil {
 			return
 		}

@@ -171,6 +171,8 @@ type UpstreamStats struct {
 	// Durations by response code.
 	Durations map[string]Durations
 	Failures  uint64
+	// ProbeFailures are health checks of a resolver that is down that had no answer.
+	ProbeFailures uint64
 }
 
 func (d *Durations) add(h *histogram) {
@@ -193,9 +195,9 @@ func (d *DNS) Stats() Stats {
 	z := d.zone.Load()
 	out := Stats{
 		Server:    "dns://" + netip.AddrPortFrom(d.c.ListenAddrs[0], d.c.Port).String(),
-		Durations: map[string]Durations{}, CacheHits: map[string]uint64{}, CacheEntries: d.cache.entries(),
+		Durations: map[string]Durations{}, CacheHits: map[string]uint64{}, CacheEntries: d.program.Load().cache.entries(),
 		Forwards: d.forward.asked.Load(), ForwardErrors: d.forward.failed.Load(),
-		Upstreams: d.forward.resolvers.stats(), Panics: d.panics.count.Load(), Early: d.order.early.Load(),
+		Upstreams: d.forward.known.stats(), Panics: d.panics.count.Load(), Early: d.order.early.Load(),
 		Services: z.Len(), Revision: uint64(z.Revision()),
 	}
 	names := [scopes]string{outside: ".", cluster: d.c.ClusterDomain + "."}

@@ -64,10 +64,16 @@ func (d *DNS) syncLoop(ctx context.Context) *reconcile.Loop {
 		Ready: func(s *store.Snapshot) bool { return s.Services.Synced() && s.Slices.Synced() },
 		Relevant: func(prev, next *store.Snapshot) bool {
 			return prev.Services.Last() != next.Services.Last() || prev.Slices.Last() != next.Slices.Last() ||
-				prev.Namespaces.Last() != next.Namespaces.Last() || prev.PodAddrs.Last() != next.PodAddrs.Last()
+				prev.Namespaces.Last() != next.Namespaces.Last() || prev.PodAddrs.Last() != next.PodAddrs.Last() ||
+				prev.Configs.Last() != next.Configs.Last()
 		},
 		Sync: func(_ context.Context, _, next *store.Snapshot) error {
-			z := d.zone.Load().Advance(zone.InputOf(next))
+			d.configure(next)
+			from := d.zone.Load()
+			if !from.Grown(d.base) {
+				from = d.base // the configuration of the zone has changed: all of it is compiled anew
+			}
+			z := from.Advance(zone.InputOf(next))
 			await(next.Revision)
 			d.zone.Store(z)
 			return nil

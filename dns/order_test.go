@@ -60,7 +60,7 @@ func TestAnswerNeverAheadOfRoutes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := &DNS{store: st, log: discard(), order: order{after: store.Proxy, limit: time.Hour, store: st}}
+			d := &DNS{base: z, store: st, log: discard(), order: order{after: store.Proxy, limit: time.Hour, store: st}}
 			d.zone.Store(z)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"nodelet/dns/wire"
+	"nodelet/dns/corefile"
 )
 
 // resolvCheck is how often the file may be looked at again; it is looked at
@@ -28,7 +28,7 @@ var stubs = [...]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 53}), netip.AddrF
 // resolvers keeps the list of upstreams in step with resolv.conf.
 type resolvers struct {
 	path, resolvedPath string
-	own                []netip.Addr
+	known              *upstreams
 	log                *slog.Logger
 
 	current atomic.Pointer[[]*upstream]
@@ -38,21 +38,16 @@ type resolvers struct {
 	seen string     // what the files were like
 }
 
-// newResolvers starts with fixed servers, or with what resolv.conf says.
-func newResolvers(c Config, log *slog.Logger) *resolvers {
-	r := &resolvers{path: c.ResolvConf, resolvedPath: c.ResolvedConf, own: c.ListenAddrs, log: log}
-	if len(c.Upstreams) > 0 {
-		r.path = ""
-		r.set(c.Upstreams)
-		return r
-	}
+// newResolvers reads nothing yet.
+func newResolvers(c Config, known *upstreams, log *slog.Logger) *resolvers {
+	r := &resolvers{path: c.ResolvConf, resolvedPath: c.ResolvedConf, known: known, log: log}
 	r.current.Store(&[]*upstream{})
 	return r
 }
 
 // list gives the upstreams to ask at that time.
 func (r *resolvers) list(now time.Time) []*upstream {
-	if at := r.next.Load(); r.path != "" && now.UnixNano() >= at && r.next.CompareAndSwap(at, now.Add(resolvCheck).UnixNano()) {
+	if at := r.next.Load(); now.UnixNano() >= at && r.next.CompareAndSwap(at, now.Add(resolvCheck).UnixNano()) {
 		r.look()
 	}
 	return *r.current.Load()
@@ -76,39 +71,13 @@ func (r *resolvers) look() {
 	r.set(servers)
 }
 
-// stats gives what is known about each resolver.
-func (r *resolvers) stats() []UpstreamStats {
-	var all []UpstreamStats
-	for _, u := range *r.current.Load() {
-		s := UpstreamStats{To: u.addr.String(), Durations: map[string]Durations{}, Failures: u.failures.Load()}
-		for i := range u.durations {
-			var d Durations
-			if d.add(&u.durations[i]); d.Count > 0 {
-				s.Durations[wire.Rcode(i).String()] = d
-			}
-		}
-		all = append(all, s)
-	}
-	return all
-}
-
 // set replaces the list, keeping what is known about servers that stay.
 func (r *resolvers) set(servers []netip.AddrPort) {
-	var old []*upstream
-	if p := r.current.Load(); p != nil {
-		old = *p
-	}
 	list := []*upstream{}
 	for _, s := range servers {
-		if slices.Contains(r.own, s.Addr()) {
-			r.log.Warn("skip resolver: it is this server itself, queries would go round in a loop", "resolver", s)
-			continue
+		if u := r.known.get(corefile.Upstream{Addr: s}); u != nil {
+			list = append(list, u)
 		}
-		if i := slices.IndexFunc(old, func(u *upstream) bool { return u.addr == s }); i >= 0 {
-			list = append(list, old[i])
-			continue
-		}
-		list = append(list, &upstream{addr: s})
 	}
 	if len(list) == 0 {
 		r.log.Warn("no resolvers for outside names: they get SERVFAIL until resolv.conf names one", "file", r.path)

@@ -122,7 +122,7 @@ func TestTCPPipelining(t *testing.T) {
 		<-release
 		address("192.0.2.1", 60)(w, m)
 	})
-	s := start(t, func(c *Config) { c.Upstreams = []netip.AddrPort{up.addr}; c.Limits.Timeout = 20 * time.Second })
+	s := start(t, func(c *Config) { c.Upstreams = resolversAt(up.addr); c.Limits.Timeout = 20 * time.Second })
 	s.sync(clusterIP("default/web", "10.96.0.5"))
 	conn := s.dialTCP(t)
 	// A slow outside name first, then many cluster names in one segment.

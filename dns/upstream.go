@@ -4,18 +4,19 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"nodelet/dns/corefile"
 	"nodelet/dns/wire"
 )
 
@@ -29,13 +30,22 @@ const (
 
 // upstream is one resolver and what is known about it.
 type upstream struct {
-	addr  netip.AddrPort
-	fails atomic.Int64 // in a row
-	until atomic.Int64 // unix nanoseconds; before that it is asked last
+	c     corefile.Upstream
+	roots *x509.CertPool // nil: the system's
+	idle  connPool
+	// looping: what is asked there comes back here.
+	looping atomic.Bool
+	// probing: a health check is under way.
+	probing               atomic.Bool
+	probes, probeFailures atomic.Uint64
+	fails                 atomic.Int64 // in a row
+	until                 atomic.Int64 // unix nanoseconds; before that it is asked last
 
 	durations [rcodes]histogram
 	failures  atomic.Uint64
 }
+
+func newUpstream(c corefile.Upstream) *upstream { return &upstream{c: c} }
 
 // usable reports whether it is to be asked before those that are down. When its
 // time is over one question tries it; the others go on avoiding it until that
@@ -73,6 +83,8 @@ type question struct {
 	id  uint16
 	msg []byte
 	end int // of the question section
+	// stream: UDP is not tried.
+	stream bool
 }
 
 func newQuestion(q *wire.Query) (*question, error) {
@@ -108,7 +120,7 @@ func newQuestion(q *wire.Query) (*question, error) {
 func (q *question) plain() *question {
 	msg := bytes.Clone(q.msg[:q.end])
 	msg[11] = 0
-	return &question{id: q.id, msg: msg, end: q.end}
+	return &question{id: q.id, msg: msg, end: q.end, stream: q.stream}
 }
 
 // check reports whether a packet is the reply to q. folded allows another case
@@ -124,16 +136,20 @@ func (q *question) check(reply []byte, folded bool) bool {
 // ask puts the question to one resolver: over UDP, and over TCP when the answer
 // was cut or came in another case than the question, which a forger would do too.
 func (u *upstream) ask(ctx context.Context, q *question) (*dns.Msg, error) {
-	reply, err := u.askUDP(ctx, q)
-	if errors.Is(err, errMismatch) || err == nil && reply[2]&byte(wire.FlagTC>>8) != 0 {
-		reply, err = u.askTCP(ctx, q)
+	var reply []byte
+	var err error
+	if !q.stream && !u.c.TLS {
+		reply, err = u.askUDP(ctx, q)
+	}
+	if q.stream || u.c.TLS || errors.Is(err, errMismatch) || err == nil && reply[2]&byte(wire.FlagTC>>8) != 0 {
+		reply, err = u.askStream(ctx, q)
 	}
 	if err != nil {
 		return nil, err
 	}
 	var m dns.Msg
 	if err := m.Unpack(reply); err != nil {
-		return nil, fmt.Errorf("read reply of %s: %w", u.addr, err)
+		return nil, fmt.Errorf("read reply of %s: %w", u.c, err)
 	}
 	if (m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented) && m.IsEdns0() == nil && len(q.msg) > q.end {
 		return u.ask(ctx, q.plain())
@@ -146,7 +162,7 @@ func (u *upstream) ask(ctx context.Context, q *question) (*dns.Msg, error) {
 const resend = 3
 
 func (u *upstream) askUDP(ctx context.Context, q *question) ([]byte, error) {
-	conn, hangUp, err := u.dial(ctx, "udp")
+	conn, hangUp, err := u.dialUDP(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +173,7 @@ func (u *upstream) askUDP(ctx context.Context, q *question) ([]byte, error) {
 	for sent := 0; ; {
 		if sent == 0 || sent == 1 && time.Until(deadline) < patience*(resend-1) {
 			if _, err := conn.Write(q.msg); err != nil {
-				return nil, fmt.Errorf("ask %s: %w", u.addr, err)
+				return nil, fmt.Errorf("ask %s: %w", u.c, err)
 			}
 			sent++
 		}
@@ -166,15 +182,15 @@ func (u *upstream) askUDP(ctx context.Context, q *question) ([]byte, error) {
 			limit = deadline.Add(-patience * (resend - 1))
 		}
 		if err := conn.SetReadDeadline(limit); err != nil {
-			return nil, fmt.Errorf("limit the wait for %s: %w", u.addr, err)
+			return nil, fmt.Errorf("limit the wait for %s: %w", u.c, err)
 		}
 		n, err := conn.Read(buf)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded) && sent == 1:
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("wait for %s: %w", u.addr, ctx.Err())
+			return nil, fmt.Errorf("wait for %s: %w", u.c, ctx.Err())
 		case err != nil:
-			return nil, fmt.Errorf("wait for %s: %w", u.addr, err)
+			return nil, fmt.Errorf("wait for %s: %w", u.c, err)
 		case q.check(buf[:n], false):
 			return buf[:n], nil
 		case q.check(buf[:n], true):
@@ -185,36 +201,54 @@ func (u *upstream) askUDP(ctx context.Context, q *question) ([]byte, error) {
 	}
 }
 
-func (u *upstream) askTCP(ctx context.Context, q *question) ([]byte, error) {
-	conn, hangUp, err := u.dial(ctx, "tcp")
+// askStream asks over a connection that is idle, or over a new one: an idle one
+// may have been closed at the other end without our knowing.
+func (u *upstream) askStream(ctx context.Context, q *question) ([]byte, error) {
+	if conn := u.idle.take(time.Now()); conn != nil {
+		if reply, err := u.exchange(ctx, conn, q); err == nil || ctx.Err() != nil {
+			return reply, err
+		}
+	}
+	conn, err := u.dialStream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer hangUp()
+	return u.exchange(ctx, conn, q)
+}
+
+// exchange sends one question over conn, which is kept or closed then.
+func (u *upstream) exchange(ctx context.Context, conn net.Conn, q *question) (reply []byte, err error) {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer func() {
+		if !stop() || err != nil {
+			conn.Close()
+			return
+		}
+		u.idle.put(conn, time.Now())
+	}()
 	framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(q.msg)), uint16(len(q.msg)))
 	if _, err := conn.Write(append(framed, q.msg...)); err != nil {
-		return nil, fmt.Errorf("ask %s over TCP: %w", u.addr, err)
+		return nil, fmt.Errorf("ask %s over TCP: %w", u.c, err)
 	}
 	var size [2]byte
 	if _, err := io.ReadFull(conn, size[:]); err != nil {
-		return nil, fmt.Errorf("wait for %s over TCP: %w", u.addr, err)
+		return nil, fmt.Errorf("wait for %s over TCP: %w", u.c, err)
 	}
-	reply := make([]byte, binary.BigEndian.Uint16(size[:]))
+	reply = make([]byte, binary.BigEndian.Uint16(size[:]))
 	if _, err := io.ReadFull(conn, reply); err != nil {
-		return nil, fmt.Errorf("wait for %s over TCP: %w", u.addr, err)
+		return nil, fmt.Errorf("wait for %s over TCP: %w", u.c, err)
 	}
 	if !q.check(reply, true) {
-		return nil, fmt.Errorf("ask %s over TCP: %w", u.addr, errMismatch)
+		return nil, fmt.Errorf("ask %s over TCP: %w", u.c, errMismatch)
 	}
 	return reply, nil
 }
 
-// dial opens a connected socket, so the kernel drops what comes from elsewhere.
-// The end of ctx ends every wait on it.
-func (u *upstream) dial(ctx context.Context, network string) (conn net.Conn, hangUp func(), err error) {
+// dialUDP opens a connected socket with a port of its own, so the kernel drops
+// what comes from elsewhere. The end of ctx ends every wait on it.
+func (u *upstream) dialUDP(ctx context.Context) (conn net.Conn, hangUp func(), err error) {
 	var dialer net.Dialer
-	dialer.SetMultipathTCP(false)
-	conn, err = dialer.DialContext(ctx, network, u.addr.String())
+	conn, err = dialer.DialContext(ctx, "udp", u.c.Addr.String())
 	if err != nil {
 		return nil, nil, fmt.Errorf("reach resolver: %w", err)
 	}

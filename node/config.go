@@ -94,7 +94,7 @@ func Defaults() Config {
 		ClusterDNS:      []netip.Addr{netip.MustParseAddr("10.96.0.10")},
 		ResolvConf:      "/etc/resolv.conf",
 		ProxyMode:       proxy.Auto,
-		DNS:             DNSConfig{PodRecords: "insecure"},
+		DNS:             DefaultDNSConfig(),
 		ProxyOptions:    DefaultProxyOptions(),
 		KubeletPort:     10250,
 		HealthzAddr:     netip.MustParseAddrPort("127.0.0.1:10248"),
@@ -169,7 +169,7 @@ func (c *Config) Validate() error {
 		bad("--proxy-mode: %w", err)
 	}
 	if _, err := c.dns(); err != nil {
-		bad("--dns-pod-records: %w", err)
+		errs = append(errs, err)
 	}
 	if err := c.ProxyOptions.check(); err != nil {
 		errs = append(errs, err)

@@ -6,7 +6,9 @@ import (
 	"net/netip"
 
 	"nodelet/dns"
+	"nodelet/dns/corefile"
 	"nodelet/dns/zone"
+	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
 
@@ -14,8 +16,17 @@ import (
 type DNSConfig struct {
 	// Listen are addresses beside ClusterDNS, such as the link-local one of a node-local cache.
 	Listen []netip.Addr
+	// Upstreams answer outside names in place of the host's resolvers; see corefile.ParseUpstream.
+	Upstreams []string
+	// Corefile is namespace/name of the ConfigMap with CoreDNS's configuration; empty: none is read.
+	Corefile string
 	// PodRecords is disabled, insecure or verified.
 	PodRecords string
+}
+
+// DefaultDNSConfig is what holds without flags.
+func DefaultDNSConfig() DNSConfig {
+	return DNSConfig{PodRecords: zone.PodsInsecure.String(), Corefile: "kube-system/coredns"}
 }
 
 func (n *Node) buildDNS() error {
@@ -35,12 +46,32 @@ func (n *Node) buildDNS() error {
 func (c *Config) dns() (dns.Config, error) {
 	d := dns.DefaultConfig(c.ClusterDomain, append(c.ClusterDNS[:len(c.ClusterDNS):len(c.ClusterDNS)], c.DNS.Listen...)...)
 	d.ResolvConf = c.ResolvConf
+	if c.DNS.Corefile != "" {
+		d.Corefile = model.ParseKey(c.DNS.Corefile)
+	}
 	if c.Has(Proxy) {
 		d.RoutedBy = store.Proxy
 	}
+	for _, text := range c.DNS.Upstreams {
+		u, err := corefile.ParseUpstream(text)
+		if err != nil {
+			return d, fmt.Errorf("--upstream: %w", err)
+		}
+		d.Upstreams = append(d.Upstreams, u)
+	}
 	var err error
-	d.Pods, err = zone.ParsePodMode(c.DNS.PodRecords)
-	return d, err
+	if d.Pods, err = zone.ParsePodMode(c.DNS.PodRecords); err != nil {
+		return d, fmt.Errorf("--dns-pod-records: %w", err)
+	}
+	return d, nil
+}
+
+// alwaysRead are the configuration objects that are watched whatever the pods refer to.
+func (c *Config) alwaysRead() []model.ConfigKey {
+	if !c.Has(DNS) || c.DNS.Corefile == "" {
+		return nil
+	}
+	return []model.ConfigKey{{Kind: model.ConfigMap, Key: model.ParseKey(c.DNS.Corefile)}}
 }
 
 // answerReady says whether cluster names are answered, as CoreDNS's ready plugin does.

@@ -116,7 +116,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("reflect API", (&kube.Reflector{
 		Client: n.client, Log: n.deps.Log, Node: n.cfg.NodeName, Contact: n.contact,
 		Store: n.store, Writers: n.writers, Agent: n.cfg.Has(Agent),
-		PodAddrs: n.cfg.Has(DNS) && n.cfg.DNS.PodRecords == zone.PodsVerified.String(),
+		Always: n.cfg.alwaysRead(), PodAddrs: n.cfg.Has(DNS) && n.cfg.DNS.PodRecords == zone.PodsVerified.String(),
 	}).Run)
 	if n.cni != nil {
 		part("pod network", n.cni.Run)

@@ -56,10 +56,13 @@ func nodeRole() *applyrbacv1.ClusterRoleApplyConfiguration {
 	}
 	events := applyrbacv1.PolicyRule().WithAPIGroups("", "events.k8s.io").WithResources("events").
 		WithVerbs("create", "patch", "update")
+	// The Corefile that the node's DNS reads, when somebody made one.
+	corefile := read("", "configmaps").WithResourceNames("coredns")
 	return applyrbacv1.ClusterRole(roleNode).WithRules(
 		read("", "services", "nodes", "namespaces"),
 		read("discovery.k8s.io", "endpointslices"),
 		read("networking.k8s.io", "networkpolicies"),
+		corefile,
 		events,
 	)
 }

@@ -131,6 +131,9 @@ func (z *Zone) At(r store.Revision) *Zone {
 	return &next
 }
 
+// Grown reports whether the zone comes from base by Advance, and so has its configuration.
+func (z *Zone) Grown(base *Zone) bool { return z.c == base.c }
+
 // Synced reports whether the tables had had their first full list.
 func (z *Zone) Synced() bool { return z.synced }
 

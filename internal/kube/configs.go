@@ -15,17 +15,20 @@ import (
 )
 
 // reflectConfigs watches each ConfigMap and Secret that a pod of this node
-// refers to, one watch per object: a node may read no others.
+// refers to, and those of Always, one watch per object: a node may read no others.
 func (r *Reflector) reflectConfigs(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	running := map[model.ConfigKey]context.CancelFunc{}
 	loop := reconcile.Loop{
 		Name: "configs", Store: r.Store, Log: r.Log,
-		Ready:    func(n *store.Snapshot) bool { return n.Pods.Synced() },
+		Ready:    func(n *store.Snapshot) bool { return n.Pods.Synced() || !r.Agent },
 		Relevant: func(prev, next *store.Snapshot) bool { return prev.Pods.Last() != next.Pods.Last() },
 		Sync: func(_ context.Context, _, next *store.Snapshot) error {
 			wanted := map[model.ConfigKey]bool{}
+			for _, key := range r.Always {
+				wanted[key] = true
+			}
 			for _, pod := range next.Pods.All() {
 				for _, key := range podref.References(pod) {
 					wanted[key] = true

@@ -40,6 +40,8 @@ type Reflector struct {
 	Store   *store.Store
 	Writers *store.Writers
 	Agent   bool
+	// Always are ConfigMaps and Secrets that are watched whatever the pods refer to.
+	Always []model.ConfigKey
 	// PodAddrs: the addresses of all pods of the cluster are reflected too.
 	PodAddrs bool
 	// Contact tells about the connection; may be nil.
@@ -63,6 +65,8 @@ func (r *Reflector) Run(ctx context.Context) error {
 	if r.Agent {
 		mine := fields.OneTermEqualSelector("spec.nodeName", r.Node)
 		wg.Go(func() { reflect(ctx, r, source{core, "pods", "", mine}, &corev1.Pod{}, sink(r.Writers.Pods, podOf)) })
+	}
+	if r.Agent || len(r.Always) > 0 {
 		wg.Go(func() { r.reflectConfigs(ctx) })
 		wg.Go(func() { r.reflectClaims(ctx) })
 		wg.Go(func() {

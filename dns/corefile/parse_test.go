@@ -1,0 +1,124 @@
+package corefile
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+var update = flag.Bool("update", false, "write the golden readings anew")
+
+// print writes what was read, one line a thing.
+func (c *Config) print() string {
+	var b strings.Builder
+	for _, s := range c.Servers {
+		fmt.Fprintf(&b, "server %q\n", s.Zones)
+		if s.Kubernetes != nil {
+			fmt.Fprintf(&b, "  kubernetes %+v\n", *s.Kubernetes)
+		}
+		for _, r := range s.Rewrites {
+			fmt.Fprintf(&b, "  rewrite kind=%d %q -> %q pattern=%v continue=%t\n", r.Kind, r.From, r.To, r.Pattern, r.Continue)
+		}
+		for _, t := range s.Templates {
+			fmt.Fprintf(&b, "  template %s %q match=%v rcode=%s answers=%d authority=%d additional=%d fallthrough=%t\n",
+				t.Type, t.Zones, t.Match, t.Rcode, len(t.Answer), len(t.Authority), len(t.Additional), t.Fallthrough)
+		}
+		if s.Hosts != nil {
+			fmt.Fprintf(&b, "  hosts ttl=%d no_reverse=%t %v\n", s.Hosts.TTL, s.Hosts.NoReverse, s.Hosts.Addrs)
+		}
+		if s.Cache != nil {
+			fmt.Fprintf(&b, "  cache %+v\n", *s.Cache)
+		}
+		for _, f := range s.Forwards {
+			fmt.Fprintf(&b, "  forward %q except=%q to=%v host=%t policy=%s tcp=%t max=%d\n", f.Zone, f.Except, f.To, f.Host, f.Policy, f.TCP, f.MaxConcurrent)
+		}
+	}
+	for _, n := range c.Notes {
+		fmt.Fprintf(&b, "note %s\n", n)
+	}
+	return b.String()
+}
+
+// TestGolden reads each file of the archives; what comes out, or the error, is its golden.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i+1 < len(archive.Files); i += 2 {
+			in, want := archive.Files[i], &archive.Files[i+1]
+			t.Run(in.Name, func(t *testing.T) {
+				got := ""
+				if c, err := Parse("Corefile", string(in.Data)); err != nil {
+					got = err.Error() + "\n"
+				} else {
+					got = c.print()
+				}
+				if *update {
+					want.Data = []byte(got)
+				} else if diff := cmp.Diff(string(want.Data), got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			})
+		}
+		if *update {
+			if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestParseUpstream(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1:53", "192.0.2.1:5353": "192.0.2.1:5353", "2001:db8::1": "[2001:db8::1]:53", "[2001:db8::1]:54": "[2001:db8::1]:54",
+		"tls://192.0.2.1": "tls://192.0.2.1:853", "tls://192.0.2.1#dns.example": "tls://192.0.2.1:853#dns.example", "tls://[2001:db8::1]:8853#a": "tls://[2001:db8::1]:8853#a",
+		"dns://192.0.2.1": "192.0.2.1:53",
+		"":                "", "example.com": "", "0.0.0.0": "", "224.0.0.1": "", "192.0.2.1#name": "", "192.0.2.1:0": "", "https://192.0.2.1": "", "192.0.2.1:99999": "",
+	} {
+		u, err := ParseUpstream(in)
+		if got := u.String(); (err == nil) != (want != "") || err == nil && got != want {
+			t.Errorf("%q: got %q (%v), want %q", in, got, err, want)
+		}
+	}
+}
+
+// FuzzParse: whatever the text, there is a configuration or an error with a line, and no more.
+func FuzzParse(f *testing.F) {
+	for _, file := range []string{"testdata/good.txtar", "testdata/bad.txtar"} {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, in := range archive.Files {
+			f.Add(string(in.Data))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := Parse("Corefile", text)
+		if err == nil {
+			if len(c.Servers) == 0 {
+				t.Error("no error, and nothing was read")
+			}
+			return
+		}
+		var at *Error
+		if e, ok := err.(*Error); ok {
+			at = e
+		}
+		if at == nil || at.Line < 1 || at.Line > strings.Count(text, "\n")+1 {
+			t.Errorf("the error names no line of the text: %v", err)
+		}
+	})
+}
