@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"nodelet/agent/admission"
 	"nodelet/agent/podplan"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
@@ -50,6 +51,7 @@ type Runtime interface {
 	StartContainer(context.Context, *runtimev1.StartContainerRequest) (*runtimev1.StartContainerResponse, error)
 	StopContainer(context.Context, *runtimev1.StopContainerRequest) (*runtimev1.StopContainerResponse, error)
 	RemoveContainer(context.Context, *runtimev1.RemoveContainerRequest) (*runtimev1.RemoveContainerResponse, error)
+	UpdateContainerResources(context.Context, *runtimev1.UpdateContainerResourcesRequest) (*runtimev1.UpdateContainerResourcesResponse, error)
 	ListContainers(context.Context, *runtimev1.ListContainersRequest) (*runtimev1.ListContainersResponse, error)
 	ContainerStatus(context.Context, *runtimev1.ContainerStatusRequest) (*runtimev1.ContainerStatusResponse, error)
 }
@@ -113,11 +115,13 @@ type Metrics interface {
 
 // Deps are the seams of an agent. Those that are functions may be nil where a test needs them not.
 type Deps struct {
-	Store   *store.Store
-	Writer  *store.Writer[model.UID, *model.PodRuntime]
-	Runtime Runtime
-	API     API
-	Events  Events
+	Store  *store.Store
+	Writer *store.Writer[model.UID, *model.PodRuntime]
+	// Allocations is written by the agent's admission.
+	Allocations *store.Writer[model.UID, *model.Allocation]
+	Runtime     Runtime
+	API         API
+	Events      Events
 	// Node tells what plans need to know of this node; the agent itself adds
 	// what it learns from the runtime and from resolv.conf.
 	Node func() podplan.Node
@@ -127,16 +131,21 @@ type Deps struct {
 	RunHook func(context.Context, Hook) error
 	// BindSubPath gives the place on the host that stands for a part of a volume.
 	BindSubPath func(context.Context, SubPath) (string, error)
-	// EnsureCgroup and RemoveCgroup keep the cgroup of a pod; CgroupPods are the pods that have one.
-	EnsureCgroup func(*corev1.Pod) error
-	RemoveCgroup func(model.UID) error
-	CgroupPods   func() []model.UID
-	Metrics      Metrics
+	// EnsureCgroup and RemoveCgroup keep the cgroup of a pod; GrowCgroup raises
+	// its limits and lowers none; CgroupPods are the pods that have one.
+	EnsureCgroup, GrowCgroup func(*corev1.Pod) error
+	RemoveCgroup             func(model.UID) error
+	CgroupPods               func() []model.UID
+	// MemoryUsage is the memory in bytes that a pod uses, or one of its containers.
+	MemoryUsage func(pod *corev1.Pod, containerID string) (uint64, error)
+	// Admission tells what the node has for pods.
+	Admission func() admission.Node
+	Metrics   Metrics
 	// Relisted is told of each full look at the runtime.
 	Relisted func(now time.Time, took time.Duration)
 	Log      *slog.Logger
-	// Health of the three loops; may be nil.
-	PodsHealth, ObserveHealth, ReportHealth *reconcile.Health
+	// Health of the loops; may be nil.
+	PodsHealth, ObserveHealth, ReportHealth, AdmitHealth *reconcile.Health
 }
 
 // Agent runs the pods of this node.
@@ -165,7 +174,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 		return nil, errors.New("agent: the log directories must be absolute paths")
 	case s.NodeName == "":
 		return nil, errors.New("agent: the node has no name")
-	case deps.Store == nil || deps.Writer == nil || deps.Runtime == nil || deps.API == nil || deps.Log == nil:
+	case deps.Store == nil || deps.Writer == nil || deps.Allocations == nil || deps.Runtime == nil || deps.API == nil || deps.Log == nil:
 		return nil, errors.New("agent: a dependency is missing")
 	}
 	if cfg.HostsFile == "" {
@@ -216,6 +225,15 @@ func (d *Deps) fill() {
 	if d.EnsureCgroup == nil {
 		d.EnsureCgroup = func(*corev1.Pod) error { return nil }
 	}
+	if d.GrowCgroup == nil {
+		d.GrowCgroup = d.EnsureCgroup
+	}
+	if d.MemoryUsage == nil {
+		d.MemoryUsage = func(*corev1.Pod, string) (uint64, error) { return 0, nil }
+	}
+	if d.Admission == nil {
+		d.Admission = func() admission.Node { return admission.Node{} }
+	}
 	if d.RemoveCgroup == nil {
 		d.RemoveCgroup = func(model.UID) error { return nil }
 	}
@@ -242,6 +260,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.flights.begin(ctx)
 	defer a.flights.wait()
 	group.Go(func() error { return a.observe(ctx) })
+	group.Go(func() error { return a.admissions().Run(ctx) })
 	group.Go(func() error { return a.pods().Run(ctx) })
 	group.Go(func() error { return a.reports.run(ctx) })
 	return group.Wait()

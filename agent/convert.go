@@ -109,6 +109,17 @@ func containerOf(s *runtimev1.ContainerStatus, sandbox string) model.Container {
 		ExitCode: s.GetExitCode(), Reason: s.GetReason(), Message: s.GetMessage(),
 		Image: image, ImageRef: s.GetImageRef(), LogPath: s.GetLogPath(),
 		Annotations: s.GetAnnotations(), Labels: s.GetLabels(),
+		Resources: resourcesOf(s.GetResources().GetLinux()),
+	}
+}
+
+func resourcesOf(r *runtimev1.LinuxContainerResources) *model.Resources {
+	if r == nil {
+		return nil
+	}
+	return &model.Resources{
+		CPUShares: r.GetCpuShares(), CPUQuota: max(r.GetCpuQuota(), 0), CPUPeriod: r.GetCpuPeriod(),
+		MemoryLimit: max(r.GetMemoryLimitInBytes(), 0),
 	}
 }
 

@@ -92,6 +92,8 @@ func (a *Agent) act(ctx context.Context, j job, action podplan.Action) error {
 		return a.createContainer(ctx, j, x)
 	case podplan.StartContainer:
 		return a.startContainer(ctx, j, x)
+	case podplan.Resize:
+		return a.resize(ctx, j, x)
 	case podplan.PreStop:
 		a.preStop(j, x)
 		return nil
@@ -124,8 +126,9 @@ func (a *Agent) createSandbox(ctx context.Context, j job, x podplan.CreateSandbo
 	if x.Changed {
 		a.event(j.pod, "", normal("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."))
 	}
-	err := a.deps.EnsureCgroup(j.pod)
+	err := a.deps.EnsureCgroup(x.Pod)
 	if err == nil {
+		a.notes.edit(j.uid, func(p *podNotes) { p.Cgroup = podplan.CgroupOf(x.Pod) })
 		err = a.files.makeLogDir(x.Config.LogDirectory)
 	}
 	if err == nil {

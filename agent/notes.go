@@ -27,6 +27,8 @@ type podNotes struct {
 	// seen is when this process first saw the pod; running: all its containers have run.
 	seen    time.Time
 	running bool
+	// resizing: the status told of a resize under way; nil: not looked at yet.
+	resizing *bool
 }
 
 func newNotes() *notes { return &notes{pods: map[model.UID]*podNotes{}} }
@@ -55,6 +57,7 @@ func (n *notes) of(uid model.UID) podplan.Notes {
 	}
 	return podplan.Notes{
 		Stopping: p.Stopping, Containers: maps.Clone(p.Containers), Failures: maps.Clone(p.Failures),
+		Cgroup: p.Cgroup, Resize: p.Resize,
 	}
 }
 

@@ -50,6 +50,8 @@ type observer struct {
 	seen  map[model.UID]uint64
 	// doubts are pods whose row in the table may not be decided upon.
 	doubts map[model.UID]bool
+	// altered are containers, by id, that were changed in their state: what is known of them is out of date.
+	altered map[string]bool
 }
 
 // runtimeFacts is what a runtime says of itself.
@@ -63,7 +65,7 @@ func newObserver(cfg Config, deps Deps) *observer {
 		cfg: cfg, deps: deps, runtime: deps.Runtime, log: deps.Log,
 		files: termination{podLogs: cfg.Settings.PodLogDir},
 		hints: make(chan model.UID, hintLimit), all: make(chan struct{}, 1),
-		seen: map[model.UID]uint64{}, doubts: map[model.UID]bool{},
+		seen: map[model.UID]uint64{}, doubts: map[model.UID]bool{}, altered: map[string]bool{},
 	}
 }
 
@@ -331,7 +333,7 @@ func (o *observer) complete(ctx context.Context, pod, old *model.PodRuntime) err
 	pod.Sandboxes = sandboxes
 	containers := pod.Containers[:0]
 	for _, c := range pod.Containers {
-		if known := knownContainer(old, &c); known != nil {
+		if known := knownContainer(old, &c); known != nil && !o.isAltered(c.ID) {
 			containers = append(containers, *known)
 			continue
 		}
@@ -342,6 +344,7 @@ func (o *observer) complete(ctx context.Context, pod, old *model.PodRuntime) err
 		if err != nil {
 			return fmt.Errorf("get status of container %s %.12s: %w", c.Name, c.ID, err)
 		}
+		o.alter(c.ID, false)
 		full := containerOf(resp.GetStatus(), c.SandboxID)
 		o.files.addMessage(&full, resp.GetStatus(), pod)
 		containers = append(containers, full)
@@ -371,6 +374,23 @@ func knownContainer(old *model.PodRuntime, c *model.Container) *model.Container 
 		return k
 	}
 	return nil
+}
+
+// alter notes that a container was changed, or that it was looked at anew since.
+func (o *observer) alter(id string, changed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if changed {
+		o.altered[id] = true
+	} else {
+		delete(o.altered, id)
+	}
+}
+
+func (o *observer) isAltered(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.altered[id]
 }
 
 func (o *observer) begin() uint64 {

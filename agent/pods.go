@@ -79,6 +79,11 @@ func touched(prev, next *store.Snapshot) iter.Seq[model.UID] {
 				return
 			}
 		}
+		for d := range next.Allocations.Since(prev.Allocations) {
+			if !emit(d.Key) {
+				return
+			}
+		}
 		for d := range next.Volumes.Since(prev.Volumes) {
 			if !emit(d.Key) {
 				return
@@ -199,6 +204,7 @@ func (a *Agent) sync(ctx context.Context, uid model.UID, snap *store.Snapshot) (
 		a.notes.stopping(uid, plan.Grace, began)
 	}
 	a.tell(pod, plan.Problems)
+	a.tellResize(pod, plan.Status)
 	a.noteRunning(uid, pod, plan.Status, began)
 	again, err := a.execute(ctx, job{uid: uid, pod: pod, rt: rt, plan: plan})
 	if pod != nil && a.notes.changed(uid) {

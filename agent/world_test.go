@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
+	"nodelet/agent/admission"
 	"nodelet/agent/podplan"
 	"nodelet/cri"
 	"nodelet/cri/critest"
@@ -49,6 +50,12 @@ type world struct {
 	// refuse makes writes to the API fail, by the count of writes so far.
 	refuse func(n int) error
 	writes int
+	// used is the memory that everything uses; room what the node has.
+	used uint64
+	room admission.Node
+	// cgroup makes changes of cgroups fail, by the count of changes so far.
+	cgroup  func(n int) error
+	cgroups int
 
 	// changed is closed at the next write to the API; agent is the one that runs.
 	changed chan struct{}
@@ -78,7 +85,7 @@ func (w *world) start() {
 	maps.Copy(pods, w.pods)
 	w.mu.Unlock()
 	a, err := New(w.config(), Deps{
-		Store: s, Writer: writers.Runtime, Runtime: w.runtime.Runtime(cri.Deps{}), API: w, Events: w,
+		Store: s, Writer: writers.Runtime, Allocations: writers.Allocations, Runtime: w.runtime.Runtime(cri.Deps{}), API: w, Events: w,
 		Node: func() podplan.Node { return w.node },
 		EnsureImage: func(_ context.Context, r ImageRequest) {
 			if w.pulling == 0 {
@@ -87,8 +94,18 @@ func (w *world) start() {
 			}
 			time.AfterFunc(w.pulling, func() { w.pull(writers, r) })
 		},
-		RunHook: w.hook,
-		Log:     slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		RunHook: w.hook, EnsureCgroup: w.ensureCgroup,
+		MemoryUsage: func(*corev1.Pod, string) (uint64, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.used, nil
+		},
+		Admission: func() admission.Node {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.room
+		},
+		Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -204,6 +221,16 @@ func (w *world) probe(ctx context.Context, s *store.Store, writers *store.Writer
 
 func runs(rt *model.PodRuntime) bool {
 	return rt != nil && slices.ContainsFunc(rt.Containers, func(c model.Container) bool { return c.State == model.ContainerRunning })
+}
+
+func (w *world) ensureCgroup(*corev1.Pod) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cgroups++
+	if w.cgroup == nil {
+		return nil
+	}
+	return w.cgroup(w.cgroups)
 }
 
 // The API server.

@@ -111,6 +111,8 @@ func (p *agentParts) buildAgent() (err error) {
 		},
 		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath,
 		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(cgroup.ForPod(pod, 0)); return err },
+		GrowCgroup:   func(pod *corev1.Pod) error { return p.cgroups.Grow(cgroup.ForPod(pod, 0)) },
+		MemoryUsage:  p.memoryUsage, Admission: p.admission, Allocations: p.n.writers.Allocations, AdmitHealth: p.n.watchHealth("admission"),
 		RemoveCgroup: p.cgroups.Remove, CgroupPods: p.cgroups.Pods,
 		Metrics: p.n.metrics.Pods(), Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
 		PodsHealth: p.podsHealth, ObserveHealth: p.n.watchHealth("observe runtime"), ReportHealth: p.n.watchHealth("report status"),

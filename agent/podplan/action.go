@@ -48,6 +48,8 @@ type Action interface {
 type CreateSandbox struct {
 	Config  *runtimev1.PodSandboxConfig
 	Handler string
+	// Pod has the resources that its cgroup is made for.
+	Pod *corev1.Pod
 	// Changed: there was a sandbox before.
 	Changed bool
 }
@@ -118,6 +120,30 @@ type DeletePodObject struct {
 // ForgetPod removes the cgroup and the logs of a pod of which nothing else is left anywhere.
 type ForgetPod struct{ UID model.UID }
 
+// Resize brings the limits of a running pod to what it was granted: first what
+// grows in the pod's cgroup, then the containers, then what shrinks in the pod's cgroup.
+type Resize struct {
+	// Pod has the resources that were granted.
+	Pod *corev1.Pod
+	// Cgroup stands for what the pod's cgroup is to be.
+	Cgroup string
+	// Keep: nothing of the pod's cgroup shrinks yet, for containers that are still to be replaced.
+	Keep bool
+	// MemoryLimit of the pod if it may be less than before; 0: it is not.
+	MemoryLimit int64
+	Containers  []ResizeContainer
+	// Generation of the pod that the resources were granted for.
+	Generation int64
+}
+
+// ResizeContainer gives a running container other limits.
+type ResizeContainer struct {
+	ID, Name  string
+	Resources *runtimev1.LinuxContainerResources
+	// Less: the memory limit is lower than before.
+	Less bool
+}
+
 // Why says why a container is stopped.
 type Why struct {
 	// Reason is for metrics and logs: Deleted, LivenessProbe...
@@ -153,6 +179,7 @@ func (RemoveSandbox) action()   {}
 func (EnsureImage) action()     {}
 func (CreateContainer) action() {}
 func (StartContainer) action()  {}
+func (Resize) action()          {}
 func (PreStop) action()         {}
 func (KillContainer) action()   {}
 func (RemoveContainer) action() {}
@@ -188,6 +215,18 @@ func (a StartContainer) String() string {
 	s := fmt.Sprintf("start-container %s %s", a.Name, a.ID)
 	if a.PostStart != nil {
 		s += " then post-start"
+	}
+	return s
+}
+
+func (a Resize) String() string {
+	s := "resize cgroup " + a.Cgroup
+	if a.Keep {
+		s += ", shrinking nothing"
+	}
+	for _, c := range a.Containers {
+		r := c.Resources
+		s += fmt.Sprintf("; %s %s shares=%d quota=%d memory=%d", c.Name, c.ID, r.CpuShares, r.CpuQuota, r.MemoryLimitInBytes)
 	}
 	return s
 }

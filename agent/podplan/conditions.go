@@ -13,11 +13,16 @@ import (
 func (m *maker) setConditions(s *corev1.PodStatus) {
 	var all []corev1.PodCondition
 	for _, c := range m.obj.Status.Conditions {
-		if !ours(c.Type) {
+		if !ours(c.Type) && (c.Type != corev1.DisruptionTarget || !m.preempted()) {
 			all = append(all, c)
 		}
 	}
-	s.Conditions = all
+	s.Conditions = append(all, m.resizeConditions(s)...)
+	if m.preempted() {
+		c := condition(corev1.DisruptionTarget, true, corev1.PodReasonTerminationByKubelet, "Pod was preempted by Kubelet to accommodate a critical pod.")
+		m.keepTime(&c)
+		s.Conditions = append(s.Conditions, c)
+	}
 	containersReady := m.containersReady(s)
 	for _, c := range []corev1.PodCondition{
 		m.readyToStart(),
@@ -33,11 +38,15 @@ func (m *maker) setConditions(s *corev1.PodStatus) {
 
 func ours(t corev1.PodConditionType) bool {
 	switch t {
-	case corev1.PodScheduled, corev1.PodReady, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReadyToStartContainers:
+	case corev1.PodScheduled, corev1.PodReady, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReadyToStartContainers,
+		corev1.PodResizePending, corev1.PodResizeInProgress:
 		return true
 	}
 	return false
 }
+
+// preempted: the pod makes room for a critical one.
+func (m *maker) preempted() bool { return m.allocation != nil && m.allocation.Preempted }
 
 // keepTime keeps the transition time of a condition whose status is as it was.
 func (m *maker) keepTime(c *corev1.PodCondition) {

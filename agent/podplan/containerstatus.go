@@ -201,7 +201,7 @@ func (m *maker) addResources(c ctr, last *model.Container, s *corev1.ContainerSt
 		return
 	}
 	s.AllocatedResources = c.Resources.Requests
-	s.Resources = c.Resources.DeepCopy()
+	s.Resources = m.actual(c, last, m.oldStatus(c.Name))
 }
 
 func mountStatuses(c ctr, recursive bool) []corev1.VolumeMountStatus {

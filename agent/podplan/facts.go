@@ -67,6 +67,10 @@ type Notes struct {
 	Containers map[string]ContainerNote
 	// Failures by container name; "" is the sandbox.
 	Failures map[string]Failure
+	// Cgroup is what the pod's cgroup was last set to (see CgroupOf); empty: not by this process.
+	Cgroup string
+	// Resize is the last attempt to bring the limits of a running pod to what it was granted, if that failed.
+	Resize Failure
 }
 
 // ContainerNote is what this process remembers of one container.
@@ -77,6 +81,8 @@ type ContainerNote struct {
 	PreStopDone bool
 	// PostStart: its postStart hook is under way.
 	PostStart bool
+	// Resized is what its limits were last changed to; for runtimes that do not tell what they are.
+	Resized model.Resources
 }
 
 // Failure is a call to the runtime that failed and left nothing to observe.
@@ -86,6 +92,8 @@ type Failure struct {
 	// At is when it failed last, Count how often in a row.
 	At    time.Time
 	Count int
+	// Generation of the pod that a failed resize was for.
+	Generation int64
 	// Reserved counts how often in a row the runtime said that the name is taken while it showed nobody who has it.
 	Reserved int
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
+	"nodelet/agent/admission"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
@@ -64,6 +65,8 @@ type world struct {
 		Created, Started, Finished                ago
 		Exit                                      int32
 		Level                                     string
+		// Resources as the runtime tells them.
+		Resources *model.Resources
 		// Image it was made from; empty: the spec's.
 		Image       string
 		Annotations map[string]string
@@ -75,6 +78,15 @@ type world struct {
 		Failed                 ago
 		UID                    *int64
 		Username               string
+	}
+	// Allocation is that the pod was taken with all it asks for, unless said otherwise.
+	Allocation *struct {
+		None, Rejected, Preempted bool
+		Reason, Message           string
+		Generation                int64
+		Pod                       *corev1.ResourceRequirements
+		Containers                map[string]corev1.ResourceRequirements
+		Pending                   *model.PendingResize
 	}
 	// Volumes is "ready" unless said otherwise: absent, failed.
 	Volumes string
@@ -94,7 +106,15 @@ type world struct {
 	}
 	Probes []struct{ Container, ID, Type, Verdict string }
 	Notes  struct {
-		Stopping   ago
+		Stopping ago
+		// Cgroup is what it is to be, unless said otherwise.
+		Cgroup *string
+		Resize struct {
+			Message    string
+			At         ago
+			Count      int
+			Generation int64
+		}
 		Containers map[string]struct {
 			Stopping               ago
 			PreStopDone, PostStart bool
@@ -190,6 +210,12 @@ func (w *world) facts(t *testing.T, pod *corev1.Pod) Facts {
 	for name, f := range w.Notes.Failures {
 		notes.Failures[name] = Failure{Reason: f.Reason, Message: f.Message, At: time.Time(f.At), Count: f.Count, Reserved: f.Reserved}
 	}
+	notes.Resize = Failure{Message: w.Notes.Resize.Message, At: time.Time(w.Notes.Resize.At), Count: w.Notes.Resize.Count, Generation: w.Notes.Resize.Generation}
+	snap := s.Snapshot()
+	row, _ := snap.Allocations.Get(uid)
+	if notes.Cgroup = CgroupOf(admission.Granted(pod, row)); w.Notes.Cgroup != nil {
+		notes.Cgroup = *w.Notes.Cgroup
+	}
 	settings := &Settings{
 		NodeName: "node", RootDir: "/kubelet", PodLogDir: "/logs", ClusterDomain: "cluster.local",
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.96.0.10")}, SeccompRoot: "/seccomp",
@@ -259,6 +285,7 @@ func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
 		tables.Services.Commit(func(tx *store.Tx[model.Key, *model.Service]) { tx.Synced() })
 	}
 	w.fillImages(tables, pod)
+	w.fillAllocation(tables, pod)
 	for _, p := range w.Probes {
 		key := model.ProbeKey{PodUID: uid, Container: p.Container, Type: map[string]model.ProbeType{"startup": 0, "liveness": 1, "readiness": 2}[p.Type]}
 		verdict := map[string]model.Verdict{"success": model.Success, "failure": model.Failure}[p.Verdict]
@@ -275,6 +302,27 @@ func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
 		volumes.HostPaths[v.Name] = "/kubelet/pods/u1/volumes/" + v.Name
 	}
 	tables.Volumes.Set(uid, volumes)
+}
+
+func (w *world) fillAllocation(tables *store.Writers, pod *corev1.Pod) {
+	row := &model.Allocation{UID: model.UID(pod.UID), Generation: pod.Generation, Pod: pod.Spec.Resources, Containers: map[string]corev1.ResourceRequirements{}}
+	for _, c := range containers(pod) {
+		row.Containers[c.Name] = c.Resources
+	}
+	if a := w.Allocation; a != nil {
+		if a.None {
+			return
+		}
+		row.Rejected, row.Preempted, row.Reason, row.Message, row.Pending = a.Rejected, a.Preempted, a.Reason, a.Message, a.Pending
+		row.Generation = a.Generation
+		if a.Pod != nil {
+			row.Pod = a.Pod
+		}
+		for name, r := range a.Containers {
+			row.Containers[name] = r
+		}
+	}
+	tables.Allocations.Set(row.UID, row)
 }
 
 func (w *world) fillImages(tables *store.Writers, pod *corev1.Pod) {
@@ -317,7 +365,7 @@ func (w *world) runtime(pod *corev1.Pod) *model.PodRuntime {
 		x := model.Container{
 			ID: c.ID, Name: c.Name, SandboxID: c.Sandbox, Attempt: c.Attempt, ExitCode: c.Exit,
 			Created: time.Time(c.Created), Started: time.Time(c.Started), Finished: time.Time(c.Finished),
-			Reason: c.Reason, Message: c.Message, Image: "img", ImageRef: "sha256:img",
+			Reason: c.Reason, Message: c.Message, Image: "img", ImageRef: "sha256:img", Resources: c.Resources,
 			LogPath: fmt.Sprintf("/logs/ns_p_u1/%s/%d.log", c.Name, c.Attempt), Annotations: map[string]string{},
 			State: map[string]model.ContainerState{
 				"created": model.ContainerCreated, "running": model.ContainerRunning, "exited": model.ContainerExited,
@@ -370,6 +418,9 @@ func printStatus(b *strings.Builder, s *corev1.PodStatus) {
 	fmt.Fprintf(b, " qos=%s host=%s pod=%s\n", s.QOSClass, s.HostIP, s.PodIPs)
 	for _, c := range s.Conditions {
 		fmt.Fprintf(b, "  %s=%s", c.Type, c.Status)
+		if c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress {
+			fmt.Fprintf(b, " generation %d", c.ObservedGeneration)
+		}
 		if c.Reason != "" {
 			fmt.Fprintf(b, " %s %q", c.Reason, c.Message)
 		}
@@ -385,12 +436,27 @@ func printStatus(b *strings.Builder, s *corev1.PodStatus) {
 				fmt.Fprintf(b, " %s", c.ContainerID)
 			}
 			fmt.Fprintf(b, " ready=%t started=%t restarts=%d %s", c.Ready, c.Started != nil && *c.Started, c.RestartCount, printState(c.State))
+			if c.Resources != nil && len(c.Resources.Requests)+len(c.Resources.Limits) > 0 {
+				fmt.Fprintf(b, " has %s of %s", printResources(*c.Resources), printResources(corev1.ResourceRequirements{Requests: c.AllocatedResources}))
+			}
 			if c.LastTerminationState != (corev1.ContainerState{}) {
 				fmt.Fprintf(b, " last %s", printState(c.LastTerminationState))
 			}
 			b.WriteByte('\n')
 		}
 	}
+}
+
+// printResources is "cpu=request/limit memory=request/limit".
+func printResources(r corev1.ResourceRequirements) string {
+	var all []string
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		request, limit := r.Requests[name], r.Limits[name]
+		if !request.IsZero() || !limit.IsZero() {
+			all = append(all, fmt.Sprintf("%s=%s/%s", name, &request, &limit))
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 func printState(s corev1.ContainerState) string {

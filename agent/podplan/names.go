@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 )
 
 // Labels of sandboxes and containers, as every tool around CRI knows them.
@@ -33,6 +34,10 @@ const (
 	AnnotationPorts             = "io.kubernetes.container.ports"
 	// AnnotationHash is the hash of what of a container's spec may change in place.
 	AnnotationHash = "io.nodelet.container.hash"
+	// AnnotationCPU and AnnotationMemory are request and limit that the container
+	// was created with, "100/200" in millicores and bytes; 0 is none.
+	AnnotationCPU    = "io.nodelet.container.cpu"
+	AnnotationMemory = "io.nodelet.container.memory"
 	// AnnotationBackOff is the back-off level the container was created with.
 	AnnotationBackOff = "io.nodelet.container.backOffLevel"
 )
@@ -55,6 +60,8 @@ func containerLabels(pod *corev1.Pod, name string) map[string]string {
 
 func containerAnnotations(pod *corev1.Pod, c ctr, attempt uint32, level int) map[string]string {
 	a := map[string]string{
+		AnnotationCPU:               amounts(pod, c, corev1.ResourceCPU),
+		AnnotationMemory:            amounts(pod, c, corev1.ResourceMemory),
 		AnnotationHash:              specHash(c),
 		AnnotationRestartCount:      strconv.FormatUint(uint64(attempt), 10),
 		AnnotationBackOff:           strconv.Itoa(level),
@@ -111,7 +118,7 @@ func containerLog(name string, attempt uint32) string {
 
 // CgroupParent is the pod's cgroup as the runtime wants it named.
 func (s *Settings) CgroupParent(pod *corev1.Pod) string {
-	qos := map[corev1.PodQOSClass]string{corev1.PodQOSBurstable: "burstable", corev1.PodQOSBestEffort: "besteffort"}[QOS(pod)]
+	qos := map[corev1.PodQOSClass]string{corev1.PodQOSBurstable: "burstable", corev1.PodQOSBestEffort: "besteffort"}[podref.QOS(pod)]
 	root := s.CgroupRoot
 	if root == "" {
 		root = "kubepods"

@@ -178,7 +178,7 @@ func (m *maker) judge(sb *model.Sandbox, c ctr, w *work) judgement {
 		}
 		return begin
 	case last.State == model.ContainerExited:
-		if m.restarts(c, last.ExitCode) || (last.ExitCode != 0 && changed(c, last)) {
+		if m.restarts(c, last.ExitCode) || (last.ExitCode != 0 && changed(c, last)) || m.stoppedToResize(c, last) {
 			return begin
 		}
 		return done
@@ -247,6 +247,8 @@ func (m *maker) mustStop(c ctr, last *model.Container) (why Why, grace duration,
 		return Why{}, 0, false
 	case changed(c, last):
 		return Why{"Changed", fmt.Sprintf("Container %s definition changed, will be restarted", c.Name)}, grace, true
+	case m.restartsToResize(c, last):
+		return Why{"Resize", fmt.Sprintf("Container %s resize requires restart", c.Name)}, grace, true
 	case c.LivenessProbe != nil && m.verdict(last, model.Liveness) == model.Failure:
 		return Why{"LivenessProbe", fmt.Sprintf("Container %s failed liveness probe%s", c.Name, again)}, probeGrace(c.LivenessProbe, grace), true
 	case c.StartupProbe != nil && m.verdict(last, model.Startup) == model.Failure:

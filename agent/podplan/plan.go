@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"nodelet/agent/admission"
 	"nodelet/internal/model"
 )
 
@@ -25,6 +26,13 @@ func Make(f Facts, now time.Time) Plan {
 		m.mirror()
 		return m.plan
 	}
+	row, decided := f.World.Allocations.Get(f.UID)
+	if decided {
+		m.allocation, m.obj = row, admission.Granted(m.obj, row)
+	}
+	if decided && row.Rejected {
+		m.end = ending{phase: corev1.PodFailed, reason: row.Reason, message: row.Message}
+	}
 	m.ctrs = containers(m.obj)
 	switch {
 	case m.obj.DeletionTimestamp != nil:
@@ -35,8 +43,10 @@ func Make(f Facts, now time.Time) Plan {
 		m.end = ending{phase: corev1.PodFailed, reason: "DeadlineExceeded",
 			message: "Pod was active on the node longer than the specified deadline"}
 		m.stop(Why{Reason: "DeadlineExceeded"})
-	case m.rejected():
-		m.stop(Why{Reason: "NodePorts"})
+	case !decided:
+		return m.plan // whether the node takes it is not known yet
+	case row.Rejected:
+		m.stop(Why{Reason: row.Reason})
 	default:
 		m.run()
 	}
@@ -56,11 +66,13 @@ func (m *maker) mirror() {
 // maker is the state of one run of Make.
 type maker struct {
 	Facts
-	now  time.Time
-	obj  *corev1.Pod // nil: an orphan
-	rt   *model.PodRuntime
-	ctrs []ctr
-	plan Plan
+	now time.Time
+	obj *corev1.Pod // with the resources granted to it; nil: an orphan
+	// allocation is nil while the node has not decided about the pod.
+	allocation *model.Allocation
+	rt         *model.PodRuntime
+	ctrs       []ctr
+	plan       Plan
 	// waits says why containers do not run, for the status.
 	waits map[string]waiting
 	// stopping: no container of the pod is to run any more.
@@ -182,6 +194,8 @@ func (m *maker) run() {
 	}
 	if sb == nil {
 		m.createSandbox()
+	} else {
+		m.resize(sb)
 	}
 	for _, c := range todo.start {
 		begun := m.start(sb, c)
@@ -267,7 +281,7 @@ func (m *maker) createSandbox() {
 		m.problem("", "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error())
 		return
 	}
-	m.add(CreateSandbox{Config: config, Changed: attempt > 0})
+	m.add(CreateSandbox{Config: config, Pod: m.obj, Changed: attempt > 0})
 }
 
 // prune removes dead containers but the newest of each name (its log is what

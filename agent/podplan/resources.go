@@ -8,6 +8,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"nodelet/agent/admission"
+	"nodelet/internal/podref"
 )
 
 const (
@@ -32,17 +35,7 @@ func quota(milli int64) int64 {
 }
 
 func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {
-	limits := c.Resources.Limits
-	cpu, memory := limits.Cpu(), limits.Memory()
-	if r := m.obj.Spec.Resources; r != nil {
-		// Limits of the pod bound a container that has none of its own.
-		if cpu.IsZero() {
-			cpu = r.Limits.Cpu()
-		}
-		if memory.IsZero() {
-			memory = r.Limits.Memory()
-		}
-	}
+	cpu, memory := limitOf(m.obj, c, corev1.ResourceCPU), limitOf(m.obj, c, corev1.ResourceMemory)
 	request := cpu
 	if q, ok := c.Resources.Requests[corev1.ResourceCPU]; ok {
 		request = &q
@@ -53,28 +46,35 @@ func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {
 		CpuQuota:           quota(cpu.MilliValue()),
 		MemoryLimitInBytes: memory.Value(),
 		OomScoreAdj:        m.oomScore(c),
-		HugepageLimits:     hugepages(limits),
+		HugepageLimits:     hugepages(c.Resources.Limits),
 	}
+}
+
+// limitOf is the limit of a container: a limit of the pod bounds a container that has none of its own.
+func limitOf(pod *corev1.Pod, c ctr, name corev1.ResourceName) *resource.Quantity {
+	q := c.Resources.Limits[name]
+	if r := pod.Spec.Resources; r != nil && q.IsZero() {
+		q = r.Limits[name]
+	}
+	return &q
 }
 
 // oomScore makes the kernel take best-effort pods first and guaranteed ones
 // last; in between, the more memory of the machine a container asked for, the later.
 func (m *maker) oomScore(c ctr) int64 {
 	const guaranteed, bestEffort = -997, 1000
-	switch QOS(m.obj) {
-	case corev1.PodQOSGuaranteed:
+	switch class := podref.QOS(m.obj); {
+	case admission.Critical(m.obj) && m.obj.Spec.PriorityClassName == "system-node-critical", class == corev1.PodQOSGuaranteed:
 		return guaranteed
-	case corev1.PodQOSBestEffort:
+	case class == corev1.PodQOSBestEffort:
 		return bestEffort
-	}
-	if m.obj.Spec.PriorityClassName == "system-node-critical" {
-		return guaranteed
 	}
 	capacity := m.Node.MemoryBytes
 	if capacity <= 0 {
 		return bestEffort - 1
 	}
-	score := func(request int64) int64 { return bestEffort - bestEffort*request/capacity }
+	spare := sparePerContainer(m.obj)
+	score := func(request int64) int64 { return bestEffort - bestEffort*(request+spare)/capacity }
 	adj := score(requestOf(c.Container, corev1.ResourceMemory).Value())
 	if c.kind == sidecar {
 		// A sidecar must not go before all of the containers it serves.
@@ -85,6 +85,17 @@ func (m *maker) oomScore(c ctr) int64 {
 		adj = min(adj, last)
 	}
 	return min(max(adj, bestEffort+guaranteed), bestEffort-1)
+}
+
+// sparePerContainer is each container's part of the memory that the pod as a
+// whole asks for beyond what its containers do (KEP-2837).
+func sparePerContainer(pod *corev1.Pod) int64 {
+	r := pod.Spec.Resources
+	if r == nil || r.Requests.Memory().IsZero() {
+		return 0
+	}
+	asked := podref.Total(&pod.Spec, func(c *corev1.Container) corev1.ResourceList { return c.Resources.Requests })
+	return max(r.Requests.Memory().Value()-asked.Memory().Value(), 0) / int64(max(len(pod.Spec.Containers)+len(pod.Spec.InitContainers), 1))
 }
 
 // hugepages turns hugepages-2Mi into the page size as cgroups write it: 2MB.

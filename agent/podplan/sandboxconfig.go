@@ -3,10 +3,11 @@ package podplan
 import (
 	"fmt"
 	"maps"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"nodelet/agent/admission"
 )
 
 // sandboxConfig is the configuration of the pod's sandbox. It is also part of
@@ -62,7 +63,7 @@ func (m *maker) sandboxLinux() (*runtimev1.LinuxPodSandboxConfig, error) {
 		return linux, nil
 	}
 	for _, s := range sc.Sysctls {
-		linux.Sysctls[dotted(s.Name)] = s.Value
+		linux.Sysctls[admission.NormalSysctl(s.Name)] = s.Value
 	}
 	if sc.RunAsUser != nil {
 		security.RunAsUser = &runtimev1.Int64Value{Value: *sc.RunAsUser}
@@ -74,24 +75,6 @@ func (m *maker) sandboxLinux() (*runtimev1.LinuxPodSandboxConfig, error) {
 	var err error
 	security.SupplementalGroups, security.SupplementalGroupsPolicy, err = groups(sc)
 	return linux, err
-}
-
-// dotted writes a sysctl's name with dots, as runc wants it. With a slash
-// as its first separator, slashes separate and dots belong to names (interfaces).
-func dotted(name string) string {
-	first := strings.IndexAny(name, "./")
-	if first < 0 || name[first] == '.' {
-		return name
-	}
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, name)
 }
 
 func portMappings(pod *corev1.Pod) []*runtimev1.PortMapping {

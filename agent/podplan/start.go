@@ -67,7 +67,7 @@ func (m *maker) refuse(c ctr, err error) {
 
 // backsOff: the container crashed lately and waits for its restart.
 func (m *maker) backsOff(c ctr, last *model.Container) bool {
-	if last == nil || last.State != model.ContainerExited || changed(c, last) {
+	if last == nil || last.State != model.ContainerExited || m.replaced(c, last) {
 		return false
 	}
 	wait, _ := crashDelay(last, m.Settings.maxBackOff())
@@ -220,7 +220,7 @@ func postStart(c ctr) *corev1.LifecycleHandler {
 // nextLevel is the back-off level to write on the next container of that name.
 func (m *maker) nextLevel(sb *model.Sandbox, c ctr) int {
 	last := m.crashed(sb, c)
-	if last == nil || last.State != model.ContainerExited || changed(c, last) {
+	if last == nil || last.State != model.ContainerExited || m.replaced(c, last) {
 		return 0
 	}
 	_, next := crashDelay(last, m.Settings.maxBackOff())

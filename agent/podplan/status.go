@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 )
 
 // status is what is true of the pod, on the ground of what the API says so far.
@@ -16,7 +17,7 @@ func (m *maker) status() corev1.PodStatus {
 	old := &m.obj.Status
 	s := *old.DeepCopy()
 	s.ObservedGeneration = max(m.obj.Generation, old.ObservedGeneration)
-	s.QOSClass = QOS(m.obj)
+	s.QOSClass = podref.QOS(m.obj)
 	if s.StartTime == nil || s.StartTime.IsZero() {
 		s.StartTime = stamp(m.now)
 	}
@@ -28,6 +29,7 @@ func (m *maker) status() corev1.PodStatus {
 	m.setPhase(&s, finished)
 	m.setAddresses(&s)
 	m.setConditions(&s)
+	m.setPodResources(&s)
 	return s
 }
 

@@ -112,7 +112,7 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 func TestDirection(t *testing.T) {
 	features := []string{"agent", "proxy", "dns", "cni", "explain"}
 	area := func(path string) string { return strings.SplitN(path, "/", 2)[0] }
-	pure := []string{"agent/podplan", "proxy/lb", "proxy/eval", "dns/zone", "cni/linkplan"}
+	pure := []string{"agent/podplan", "agent/admission", "proxy/lb", "proxy/eval", "dns/zone", "cni/linkplan"}
 	for _, f := range sources(t) {
 		from := filepath.Dir(f.path)
 		for _, spec := range f.ast.Imports {

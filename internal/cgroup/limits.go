@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 )
 
 // Limits of the kernel for CPU shares of cgroup v1, and what the API's units are in them.
@@ -104,8 +105,7 @@ type limitTotals struct {
 	allCPU, allMemory bool
 }
 
-// totals adds up requests and limits as the scheduler does: containers and sidecars run together,
-// init containers one at a time beside the sidecars that were started before them.
+// totals adds up requests and limits as the scheduler does.
 func totals(pod *corev1.Pod) (corev1.ResourceList, limitTotals) {
 	spec := &pod.Spec
 	lim := limitTotals{allCPU: true, allMemory: true}
@@ -119,66 +119,12 @@ func totals(pod *corev1.Pod) (corev1.ResourceList, limitTotals) {
 	for i := range spec.InitContainers {
 		note(&spec.InitContainers[i])
 	}
-	requests := sum(spec, func(c *corev1.Container) corev1.ResourceList { return c.Resources.Requests })
-	lim.list = sum(spec, func(c *corev1.Container) corev1.ResourceList { return c.Resources.Limits })
+	lim.list = podref.Limits(pod)
 	if r := spec.Resources; r != nil {
-		override(requests, r.Requests)
-		override(lim.list, r.Limits)
 		lim.allCPU = lim.allCPU || !r.Limits.Cpu().IsZero()
 		lim.allMemory = lim.allMemory || !r.Limits.Memory().IsZero()
 	}
-	add(requests, spec.Overhead)
-	for name, q := range spec.Overhead {
-		if old, ok := lim.list[name]; ok { // overhead widens a limit, it does not make one
-			old.Add(q)
-			lim.list[name] = old
-		}
-	}
-	return requests, lim
-}
-
-func sum(spec *corev1.PodSpec, of func(*corev1.Container) corev1.ResourceList) corev1.ResourceList {
-	total, sidecars, peak := corev1.ResourceList{}, corev1.ResourceList{}, corev1.ResourceList{}
-	for i := range spec.Containers {
-		add(total, of(&spec.Containers[i]))
-	}
-	for i := range spec.InitContainers {
-		c := &spec.InitContainers[i]
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			add(sidecars, of(c))
-			add(total, of(c))
-			raise(peak, sidecars)
-			continue
-		}
-		now := sidecars.DeepCopy()
-		add(now, of(c))
-		raise(peak, now)
-	}
-	raise(total, peak)
-	return total
-}
-
-func add(to, list corev1.ResourceList) {
-	for name, q := range list {
-		old := to[name]
-		old.Add(q)
-		to[name] = old
-	}
-}
-
-// raise sets each resource to the greater of both.
-func raise(to, list corev1.ResourceList) {
-	for name, q := range list {
-		if old, ok := to[name]; !ok || q.Cmp(old) > 0 {
-			to[name] = q
-		}
-	}
-}
-
-func override(to, list corev1.ResourceList) {
-	for name, q := range list {
-		to[name] = q
-	}
+	return podref.Requests(pod), lim
 }
 
 // Class gives the class of a pod.
@@ -186,38 +132,11 @@ func Class(pod *corev1.Pod) QoS { return qos(pod) }
 
 // qos gives the class: as the API server wrote it in status, else by the rules of the API.
 func qos(pod *corev1.Pod) QoS {
-	switch pod.Status.QOSClass {
+	switch podref.QOS(pod) {
 	case corev1.PodQOSGuaranteed:
 		return Guaranteed
-	case corev1.PodQOSBurstable:
-		return Burstable
 	case corev1.PodQOSBestEffort:
 		return BestEffort
-	}
-	all := make([]corev1.ResourceRequirements, 0, len(pod.Spec.Containers)+len(pod.Spec.InitContainers))
-	if r := pod.Spec.Resources; r != nil && len(r.Requests)+len(r.Limits) > 0 {
-		all = append(all, *r) // pod-level resources decide alone
-	} else {
-		for i := range pod.Spec.Containers {
-			all = append(all, pod.Spec.Containers[i].Resources)
-		}
-		for i := range pod.Spec.InitContainers {
-			all = append(all, pod.Spec.InitContainers[i].Resources)
-		}
-	}
-	best, guaranteed := true, true
-	for _, r := range all {
-		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			request, limit := r.Requests[name], r.Limits[name]
-			best = best && request.IsZero() && limit.IsZero()
-			guaranteed = guaranteed && !limit.IsZero() && (request.IsZero() || request.Cmp(limit) == 0)
-		}
-	}
-	switch {
-	case best:
-		return BestEffort
-	case guaranteed:
-		return Guaranteed
 	}
 	return Burstable
 }

@@ -181,7 +181,7 @@ func nodeOf(o any) (model.Key, *model.Node, bool) {
 		return model.Key{}, nil, false
 	}
 	out := &model.Node{
-		Name: n.Name, UID: model.UID(n.UID), ResourceVersion: n.ResourceVersion, Labels: n.Labels,
+		Name: n.Name, UID: model.UID(n.UID), ResourceVersion: n.ResourceVersion, Labels: n.Labels, Taints: n.Spec.Taints,
 		Deleting: n.DeletionTimestamp != nil,
 	}
 	for _, a := range n.Status.Addresses {

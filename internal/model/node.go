@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Node is what proxy, CNI and DNS need of a v1.Node.
@@ -12,6 +14,7 @@ type Node struct {
 	UID             UID
 	ResourceVersion string
 	Labels          map[string]string
+	Taints          []corev1.Taint
 	// InternalIPs and ExternalIPs in the order of status.addresses.
 	InternalIPs []netip.Addr
 	ExternalIPs []netip.Addr

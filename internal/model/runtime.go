@@ -69,9 +69,20 @@ type Container struct {
 	Image    string
 	ImageRef string
 	LogPath  string
+	// Resources are the limits that the runtime says the container has; nil when it does not say.
+	Resources *Resources
 	// Annotations and Labels are what the agent wrote at creation: the memory that survives a restart.
 	Annotations map[string]string
 	Labels      map[string]string
+}
+
+// Resources are the limits of a container in the units of CRI. Zero is no limit.
+type Resources struct {
+	CPUShares int64
+	// CPUQuota is the µs of CPU in each CPUPeriod.
+	CPUQuota, CPUPeriod int64
+	// MemoryLimit in bytes.
+	MemoryLimit int64
 }
 
 // String is one line: pod, sandboxes, containers with state and attempt.

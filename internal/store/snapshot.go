@@ -32,6 +32,9 @@ type Snapshot struct {
 	Volumes Table[model.UID, *model.PodVolumes]
 	Probes  Table[model.ProbeKey, *model.Probe]
 
+	// Decided on this node.
+	Allocations Table[model.UID, *model.Allocation] // which pods are taken, with which resources
+
 	// Applied says for each feature which revision its kernel objects hold.
 	Applied map[Feature]Revision
 
@@ -68,6 +71,8 @@ type Writers struct {
 	Images     *Writer[model.ImageRef, *model.Image]
 	Volumes    *Writer[model.UID, *model.PodVolumes]
 	Probes     *Writer[model.ProbeKey, *model.Probe]
+
+	Allocations *Writer[model.UID, *model.Allocation]
 }
 
 func empty() *Snapshot {
@@ -86,33 +91,35 @@ func empty() *Snapshot {
 		Configs: newTable[model.ConfigKey](func(a, b *model.Config) bool {
 			return a.Missing == b.Missing && a.ResourceVersion == b.ResourceVersion && (a.Missing || a.ResourceVersion != "")
 		}),
-		Claims:     newTable[model.Key](sameClaim),
-		Drivers:    newTable[model.Key](func(a, b *storagev1.CSIDriver) bool { return version(a) == version(b) }),
-		Namespaces: newTable[model.Key](sameNamespace),
-		PodAddrs:   newTable[model.Key](func(a, b *model.PodAddr) bool { return slices.Equal(a.IPs, b.IPs) }),
-		Runtime:    newTable[model.UID](sameRuntime),
-		Images:     newTable[model.ImageRef](func(a, b *model.Image) bool { return reflect.DeepEqual(a, b) }),
-		Volumes:    newTable[model.UID](sameVolumes),
-		Probes:     newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
-		Applied:    map[Feature]Revision{},
-		changed:    make(chan struct{}),
+		Claims:      newTable[model.Key](sameClaim),
+		Drivers:     newTable[model.Key](func(a, b *storagev1.CSIDriver) bool { return version(a) == version(b) }),
+		Namespaces:  newTable[model.Key](sameNamespace),
+		PodAddrs:    newTable[model.Key](func(a, b *model.PodAddr) bool { return slices.Equal(a.IPs, b.IPs) }),
+		Runtime:     newTable[model.UID](sameRuntime),
+		Images:      newTable[model.ImageRef](func(a, b *model.Image) bool { return reflect.DeepEqual(a, b) }),
+		Volumes:     newTable[model.UID](sameVolumes),
+		Probes:      newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
+		Allocations: newTable[model.UID](func(a, b *model.Allocation) bool { return reflect.DeepEqual(a, b) }),
+		Applied:     map[Feature]Revision{},
+		changed:     make(chan struct{}),
 	}
 }
 
 func writers(s *Store) *Writers {
 	return &Writers{
-		Pods:       newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Pods }),
-		Services:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Service] { return &n.Services }),
-		Slices:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
-		Nodes:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),
-		Configs:    newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
-		Claims:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Claim] { return &n.Claims }),
-		Drivers:    newWriter(s, func(n *Snapshot) *Table[model.Key, *storagev1.CSIDriver] { return &n.Drivers }),
-		Namespaces: newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Namespace] { return &n.Namespaces }),
-		PodAddrs:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.PodAddr] { return &n.PodAddrs }),
-		Runtime:    newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),
-		Images:     newWriter(s, func(n *Snapshot) *Table[model.ImageRef, *model.Image] { return &n.Images }),
-		Volumes:    newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
-		Probes:     newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
+		Pods:        newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Pods }),
+		Services:    newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Service] { return &n.Services }),
+		Slices:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
+		Nodes:       newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),
+		Configs:     newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
+		Claims:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Claim] { return &n.Claims }),
+		Drivers:     newWriter(s, func(n *Snapshot) *Table[model.Key, *storagev1.CSIDriver] { return &n.Drivers }),
+		Namespaces:  newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Namespace] { return &n.Namespaces }),
+		PodAddrs:    newWriter(s, func(n *Snapshot) *Table[model.Key, *model.PodAddr] { return &n.PodAddrs }),
+		Runtime:     newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),
+		Images:      newWriter(s, func(n *Snapshot) *Table[model.ImageRef, *model.Image] { return &n.Images }),
+		Volumes:     newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
+		Probes:      newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
+		Allocations: newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Allocation] { return &n.Allocations }),
 	}
 }

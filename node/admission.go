@@ -1,0 +1,35 @@
+package node
+
+import (
+	"maps"
+	"path"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/admission"
+	"nodelet/internal/cgroup"
+	"nodelet/internal/model"
+)
+
+// admission is what this node has for pods. Labels and taints are the API's
+// once it has told of the node, and those that it was registered with before.
+func (p *agentParts) admission() admission.Node {
+	c := &p.n.cfg
+	out := admission.Node{
+		Name: c.NodeName, Allocatable: p.allocatable, StrictGroups: true,
+		Labels: map[string]string{corev1.LabelHostname: c.NodeName, corev1.LabelOSStable: "linux"},
+	}
+	maps.Copy(out.Labels, c.Labels)
+	if node, ok := p.n.store.Snapshot().Nodes.Get(model.Key{Name: c.NodeName}); ok {
+		out.Labels, out.Taints = node.Labels, node.Taints
+	}
+	return out
+}
+
+// memoryUsage is what a pod uses in bytes, or one of its containers.
+func (p *agentParts) memoryUsage(pod *corev1.Pod, containerID string) (uint64, error) {
+	of := cgroup.ForPod(pod, 0)
+	usage, err := p.cgroups.Usage(path.Join(p.cgroups.Path(of.QoS, of.UID), containerID), time.Now())
+	return usage.Memory, err
+}
