@@ -24,12 +24,18 @@ func (d *decider) resize(pods []*corev1.Pod) {
 			cmp.Compare(a.UID, b.UID),
 		)
 	})
+	// What one gives back may be what another waits for.
+	for before := -1; before != len(pods); {
+		before = len(pods)
+		pods = slices.DeleteFunc(pods, d.regrant)
+	}
 	for _, pod := range pods {
-		d.resizeOne(pod)
+		d.putOff(pod)
 	}
 }
 
-func (d *decider) resizeOne(pod *corev1.Pod) {
+// regrant gives a pod what it asks for, if there is room; false when not.
+func (d *decider) regrant(pod *corev1.Pod) bool {
 	uid := model.UID(pod.UID)
 	old := d.rows[uid]
 	if sameResources(pod, old) {
@@ -37,26 +43,27 @@ func (d *decider) resizeOne(pod *corev1.Pod) {
 		row := *old
 		row.Pending, row.Generation = nil, pod.Generation
 		d.set(&row)
-		return
+		return true
 	}
-	shortages, other := d.room(pod)
-	reason, message := "", ""
-	switch {
-	case len(shortages) > 0:
-		r := shortages[0].refusal()
-		reason, message = r.reason, r.message
-	case len(other) > 0:
-		reason, message = other[0].reason, other[0].message
+	if short, other := d.room(pod); len(short)+len(other) > 0 {
+		return false
 	}
-	if reason == "" {
-		row := grant(pod)
-		d.set(row)
-		i := slices.IndexFunc(d.pods, func(p *corev1.Pod) bool { return p.UID == pod.UID })
-		d.pods[i] = pod
-		d.notice(uid, false, "ResizeStarted", summary("Pod resize started", pod, ""))
-		return
+	d.set(grant(pod))
+	d.pods[slices.IndexFunc(d.pods, func(p *corev1.Pod) bool { return p.UID == pod.UID })] = pod
+	d.notice(uid, false, "ResizeStarted", summary("Pod resize started", pod, ""))
+	return true
+}
+
+// putOff says why a pod does not get what it asks for yet.
+func (d *decider) putOff(pod *corev1.Pod) {
+	uid := model.UID(pod.UID)
+	old := d.rows[uid]
+	short, other := d.room(pod)
+	for i := range short {
+		other = slices.Insert(other, i, *short[i].refusal())
 	}
-	pending := model.PendingResize{Reason: corev1.PodReasonDeferred, Message: message, Generation: pod.Generation}
+	why := other[0]
+	pending := model.PendingResize{Reason: corev1.PodReasonDeferred, Message: why.message, Generation: pod.Generation}
 	if old.Pending != nil && *old.Pending == pending {
 		return
 	}
@@ -64,7 +71,7 @@ func (d *decider) resizeOne(pod *corev1.Pod) {
 	row.Pending = &pending
 	d.set(&row)
 	if old.Pending == nil || old.Pending.Reason != pending.Reason || old.Pending.Generation != pending.Generation {
-		d.notice(uid, true, "ResizeDeferred", summary("Pod resize "+reason, pod, message))
+		d.notice(uid, true, "ResizeDeferred", summary("Pod resize "+why.reason, pod, why.message))
 	}
 }
 
