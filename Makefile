@@ -122,8 +122,16 @@ fuzz: ## Run every fuzz target for FUZZTIME=20s
 	@hack/fuzz.sh $(or $(FUZZTIME),20s)
 
 .PHONY: bench
-bench: build images ## Measure start, pod latency, memory and CPU (root)
+bench: build images ## Measure start, pod latency, memory and CPU, or ONLY=dns against CoreDNS (root)
+ifeq ($(ONLY),dns)
+	cd bench && $(GO) build -o $(BIN)/coredns ./peer/coredns && $(GO) run ./dns $(BENCHFLAGS)
+else
 	$(GO) run -tags $(TAGS) ./test/perf $(BENCHFLAGS)
+endif
+
+.PHONY: differential
+differential: $(BIN)/nodelet ## Compare DNS answers with CoreDNS v1.15 on the same objects (root)
+	cd bench && $(GO) build -o $(BIN)/coredns ./peer/coredns && $(GO) test ./dns -run Differential -count=1 -v
 
 .PHONY: conformance
 conformance: build images ## Run upstream's e2e.test: FOCUS=regexp SKIP=regexp NODES=1|2 (root)

@@ -12,4 +12,5 @@ mkdir -p .cache
 export GOWORK=off CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
 (cd tools && go build -o ../.cache/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 .cache/golangci-lint run --timeout 15m ./...
+(cd bench && ../.cache/golangci-lint run --config ../.golangci.yml --timeout 15m ./...)
 (cd controlplane && ../.cache/golangci-lint run --config ../.golangci.yml --timeout 15m ./...)

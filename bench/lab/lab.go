@@ -1,0 +1,154 @@
+// Package lab runs the programs that are compared, in a network namespace of
+// their own. It does not measure anything.
+//
+// Touches: network namespaces, processes that it started, a temporary directory.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// mark tells a process that it is already in its namespace.
+const mark = "NODELET_BENCH_NAMESPACE"
+
+// Enter runs this program again in a network namespace of its own with loopback
+// up, and ends this one with its result; in there it returns.
+func Enter() error {
+	if os.Getenv(mark) != "" {
+		out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("bring loopback up: %w: %s", err, out)
+		}
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("enter a network namespace: run as root")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), mark+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	err = cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(exit.ExitCode())
+	case err != nil:
+		return fmt.Errorf("enter a network namespace: %w", err)
+	}
+	os.Exit(0)
+	return nil
+}
+
+// Bin is the directory of the programs: ../bin of the bench module, or $NODELET_BIN.
+func Bin() (string, error) {
+	if dir := os.Getenv("NODELET_BIN"); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the programs: %w", err)
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "bin", "nodelet")); err == nil {
+			return filepath.Join(dir, "bin"), nil
+		}
+	}
+	return "", errors.New("find the programs: no bin/nodelet here or above (run make build, or set NODELET_BIN)")
+}
+
+// Process is one program that runs.
+type Process struct {
+	Name string
+	cmd  *exec.Cmd
+	log  string
+}
+
+// Run starts a program; its output goes to a file in dir.
+func Run(dir, name string, args ...string) (*Process, error) {
+	p := &Process{Name: filepath.Base(name), log: filepath.Join(dir, filepath.Base(name)+".log")}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	defer out.Close()
+	p.cmd = exec.Command(name, args...)
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	return p, nil
+}
+
+// Log is the end of what the program said.
+func (p *Process) Log() string {
+	b, _ := os.ReadFile(p.log)
+	return string(b[max(0, len(b)-4000):])
+}
+
+// PID is the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Stop ends the program.
+func (p *Process) Stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() { _ = p.cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-done
+	}
+}
+
+// CPU is the processor time that the program has used, of all its threads.
+func (p *Process) CPU() (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		return 0, fmt.Errorf("read processor time: %w", err)
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0, fmt.Errorf("read processor time of %s: %q", p.Name, b)
+	}
+	user, err1 := strconv.Atoi(f[11])
+	system, err2 := strconv.Atoi(f[12])
+	return time.Duration(user+system) * (time.Second / 100), errors.Join(err1, err2) // USER_HZ is 100 everywhere
+}
+
+// Memory is the resident anonymous memory in bytes: what is the program's own, without its text.
+func (p *Process) Memory() (anon, rss uint64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return 0, 0, fmt.Errorf("read memory: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		n, _ := strconv.ParseUint(f[1], 10, 64)
+		switch f[0] {
+		case "RssAnon:":
+			anon = n << 10
+		case "VmRSS:":
+			rss = n << 10
+		}
+	}
+	return anon, rss, nil
+}

@@ -1,0 +1,181 @@
+// Package stubapi is an API server that holds objects in memory and serves
+// lists and watches of them over plain HTTP: enough for the programs that are
+// measured, and so small that it does not disturb what is measured. It does not
+// check anything, and nobody writes to it but the measuring program itself.
+//
+// Touches: one TCP port on loopback.
+package stubapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Server is the API server.
+type Server struct {
+	listener net.Listener
+	http     http.Server
+
+	mu      sync.Mutex
+	version int
+	kinds   map[string]*kind // by path
+}
+
+type kind struct {
+	list, item, group string
+	objects           map[string]json.RawMessage // by namespace/name
+	events            []event
+	changed           chan struct{}
+}
+
+type event struct {
+	version int
+	line    []byte
+}
+
+var paths = map[string][3]string{
+	"/api/v1/namespaces": {"NamespaceList", "Namespace", "v1"},
+	"/api/v1/services":   {"ServiceList", "Service", "v1"},
+	"/api/v1/pods":       {"PodList", "Pod", "v1"},
+	"/api/v1/nodes":      {"NodeList", "Node", "v1"},
+	"/apis/discovery.k8s.io/v1/endpointslices":   {"EndpointSliceList", "EndpointSlice", "discovery.k8s.io/v1"},
+	"/apis/networking.k8s.io/v1/networkpolicies": {"NetworkPolicyList", "NetworkPolicy", "networking.k8s.io/v1"},
+}
+
+// Start listens on a free port of loopback.
+func Start() (*Server, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen for the stub API: %w", err)
+	}
+	s := &Server{listener: l, version: 1, kinds: map[string]*kind{}}
+	for path, k := range paths {
+		s.kinds[path] = &kind{list: k[0], item: k[1], group: k[2], objects: map[string]json.RawMessage{}, changed: make(chan struct{})}
+	}
+	s.http.Handler = http.HandlerFunc(s.serve)
+	go func() { _ = s.http.Serve(l) }() // ends with Close
+	return s, nil
+}
+
+// URL is where the server is.
+func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+
+// Close ends all watches.
+func (s *Server) Close() { _ = s.http.Close() }
+
+// Put adds an object or replaces the one of the same name. It sets its resource version.
+func (s *Server) Put(o metav1.Object) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version++
+	o.SetResourceVersion(strconv.Itoa(s.version))
+	path := ""
+	switch o := o.(type) {
+	case *corev1.Namespace:
+		path, o.TypeMeta = "/api/v1/namespaces", metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}
+	case *corev1.Service:
+		path, o.TypeMeta = "/api/v1/services", metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}
+	case *corev1.Pod:
+		path, o.TypeMeta = "/api/v1/pods", metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}
+	case *corev1.Node:
+		path, o.TypeMeta = "/api/v1/nodes", metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}
+	case *discoveryv1.EndpointSlice:
+		path, o.TypeMeta = "/apis/discovery.k8s.io/v1/endpointslices", metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}
+	default:
+		return fmt.Errorf("put %T: kind is not served", o)
+	}
+	k := s.kinds[path]
+	data, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("put %s: %w", o.GetName(), err)
+	}
+	key, verb := o.GetNamespace()+"/"+o.GetName(), "ADDED"
+	if _, is := k.objects[key]; is {
+		verb = "MODIFIED"
+	}
+	k.objects[key] = data
+	k.events = append(k.events, event{s.version, watchLine(verb, data)})
+	close(k.changed)
+	k.changed = make(chan struct{})
+	return nil
+}
+
+func watchLine(verb string, data []byte) []byte {
+	return fmt.Appendf(nil, "{\"type\":%q,\"object\":%s}\n", verb, data)
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	k := s.kinds[strings.TrimSuffix(r.URL.Path, "/")]
+	if k == nil || r.Method != http.MethodGet {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		_ = json.NewEncoder(w).Encode(metav1.Status{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound,
+		})
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if r.FormValue("watch") != "" {
+		s.watch(w, r, k)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(w, "{\"apiVersion\":%q,\"kind\":%q,\"metadata\":{\"resourceVersion\":\"%d\"},\"items\":[", k.group, k.list, s.version)
+	first := true
+	for _, o := range k.objects {
+		if !first {
+			fmt.Fprint(w, ",")
+		}
+		first = false
+		_, _ = w.Write(o)
+	}
+	fmt.Fprint(w, "]}")
+}
+
+// watch sends what is there, when asked to, and then every event.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, k *kind) {
+	s.mu.Lock()
+	after, _ := strconv.Atoi(r.FormValue("resourceVersion"))
+	if r.FormValue("sendInitialEvents") == "true" {
+		after = s.version
+		for _, o := range k.objects {
+			_, _ = w.Write(watchLine("ADDED", o))
+		}
+		bookmark := fmt.Sprintf("{\"apiVersion\":%q,\"kind\":%q,\"metadata\":{\"resourceVersion\":\"%d\",\"annotations\":{%q:\"true\"}}}",
+			k.group, k.item, s.version, metav1.InitialEventsAnnotationKey)
+		_, _ = w.Write(watchLine("BOOKMARK", []byte(bookmark)))
+	}
+	at := 0
+	for at < len(k.events) && k.events[at].version <= after {
+		at++
+	}
+	s.mu.Unlock()
+	for {
+		w.(http.Flusher).Flush()
+		s.mu.Lock()
+		events, changed := k.events[at:], k.changed
+		at = len(k.events)
+		s.mu.Unlock()
+		for _, e := range events {
+			_, _ = w.Write(e.line)
+		}
+		if len(events) > 0 {
+			continue
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		}
+	}
+}
