@@ -28,6 +28,8 @@ type request struct {
 	// program is the configuration at the time of the query, block the part of it for this name.
 	program *program
 	block   *block
+	// completing: this is one name of a search path that is walked here.
+	completing bool
 	// stale is an answer that was kept too long.
 	stale *message
 }
@@ -57,6 +59,7 @@ func (d *DNS) newChain() []step {
 	return []step{
 		refuse,
 		d.answerLocal,
+		d.complete,
 		d.answerCluster,
 		d.forward.loops.seen,
 		d.answerCached,

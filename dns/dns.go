@@ -44,6 +44,8 @@ type Config struct {
 	// of systemd-resolved, ResolvedConf has the real servers.
 	ResolvConf   string
 	ResolvedConf string
+	// HostSearch is the host's own search path, which pods have behind the cluster's.
+	HostSearch []string
 	// Corefile names the ConfigMap that is read as CoreDNS's configuration; empty: none is.
 	Corefile model.Key
 	// RoutedBy is the feature that routes what answers name; answers wait for it,
@@ -126,6 +128,10 @@ type DNS struct {
 	// unreadySince is since when Ready has had an error, in unix nanoseconds.
 	unreadySince atomic.Int64
 
+	// searching are the pods whose search path is walked here; completions bounds the walks.
+	searching   atomic.Pointer[searchers]
+	completions chan struct{}
+
 	order   order
 	chain   []step
 	program atomic.Pointer[program]
@@ -152,7 +158,7 @@ func New(c Config, deps Deps) (*DNS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure dns: %w", err)
 	}
-	d := &DNS{base: z, c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, host: deps.Host}
+	d := &DNS{base: z, completions: make(chan struct{}, maxCompletions), c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, host: deps.Host}
 	if d.host == nil {
 		d.host = newKernelHost(c)
 	}

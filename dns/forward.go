@@ -75,6 +75,17 @@ func newForwarder(c Config, d *DNS) *forwarder {
 	}
 }
 
+// spawn runs f beside the questions; false when the forwarder is starting or ending.
+func (f *forwarder) spawn(run func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ctx == nil {
+		return false
+	}
+	f.running.Go(run)
+	return true
+}
+
 // use forgets resolvers that are not in the new program.
 func (f *forwarder) use(p *program) {
 	used := map[*upstream]bool{}

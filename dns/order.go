@@ -65,7 +65,7 @@ func (d *DNS) syncLoop(ctx context.Context) *reconcile.Loop {
 		Relevant: func(prev, next *store.Snapshot) bool {
 			return prev.Services.Last() != next.Services.Last() || prev.Slices.Last() != next.Slices.Last() ||
 				prev.Namespaces.Last() != next.Namespaces.Last() || prev.PodAddrs.Last() != next.PodAddrs.Last() ||
-				prev.Configs.Last() != next.Configs.Last()
+				prev.Configs.Last() != next.Configs.Last() || prev.Pods.Last() != next.Pods.Last()
 		},
 		Sync: func(_ context.Context, _, next *store.Snapshot) error {
 			d.configure(next)
@@ -74,6 +74,8 @@ func (d *DNS) syncLoop(ctx context.Context) *reconcile.Loop {
 				from = d.base // the configuration of the zone has changed: all of it is compiled anew
 			}
 			z := from.Advance(zone.InputOf(next))
+			sr := d.searchersOf(next)
+			d.searching.Store(&sr)
 			await(next.Revision)
 			d.zone.Store(z)
 			return nil

@@ -18,6 +18,7 @@ func (n *Node) api() control.API {
 	return control.API{
 		Status: n.status, Revisions: func() control.Revisions { return revisions(n.store.Snapshot()) },
 		Services: n.listServices, Endpoints: n.listEndpoints, Snapshot: n.dump, Explain: n.explain,
+		DNSWhy: n.dnsWhy,
 		ListImages: func(ctx context.Context) ([]control.Image, error) {
 			if r := n.runtime.Load(); r != nil {
 				return r.listImages(ctx)

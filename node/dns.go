@@ -1,13 +1,20 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
+	"strconv"
+	"strings"
 
+	"nodelet/agent/podplan"
 	"nodelet/dns"
 	"nodelet/dns/corefile"
 	"nodelet/dns/zone"
+	"nodelet/internal/control"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
@@ -46,6 +53,9 @@ func (n *Node) buildDNS() error {
 func (c *Config) dns() (dns.Config, error) {
 	d := dns.DefaultConfig(c.ClusterDomain, append(c.ClusterDNS[:len(c.ClusterDNS):len(c.ClusterDNS)], c.DNS.Listen...)...)
 	d.ResolvConf = c.ResolvConf
+	if text, err := os.ReadFile(c.ResolvConf); err == nil {
+		d.HostSearch = podplan.ParseResolvConf(string(text)).Searches
+	}
 	if c.DNS.Corefile != "" {
 		d.Corefile = model.ParseKey(c.DNS.Corefile)
 	}
@@ -83,4 +93,38 @@ func (n *Node) answerReady(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	_, _ = fmt.Fprint(w, "OK")
+}
+
+// dnsWhy explains a lookup as a pod of this node makes it.
+func (n *Node) dnsWhy(_ context.Context, q control.DNSQuestion) (any, error) {
+	if n.dns == nil {
+		return nil, errors.New("this daemon runs without DNS: see --components")
+	}
+	question := dns.Question{Name: q.Name, Client: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	var err error
+	if question.Type, err = dns.ParseType(q.Type); err != nil {
+		return nil, err
+	}
+	if q.Pod == "" {
+		question.Name = strings.TrimSuffix(q.Name, ".") + "."
+		return n.dns.Explain(question)
+	}
+	for _, pod := range n.store.Snapshot().Pods.All() {
+		if pod.Namespace+"/"+pod.Name != q.Pod {
+			continue
+		}
+		text, _ := os.ReadFile(n.cfg.ResolvConf) // without it there is no search path of the host
+		conf := podplan.ResolvConf(pod, &podplan.Settings{ClusterDNS: n.cfg.ClusterDNS, ClusterDomain: n.cfg.ClusterDomain}, podplan.ParseResolvConf(string(text)))
+		question.Search = conf.Searches
+		for _, o := range conf.Options {
+			if ndots, ok := strings.CutPrefix(o, "ndots:"); ok {
+				question.Ndots, _ = strconv.Atoi(ndots)
+			}
+		}
+		if a, err := netip.ParseAddr(pod.Status.PodIP); err == nil {
+			question.Client = a.Unmap()
+		}
+		return n.dns.Explain(question)
+	}
+	return nil, fmt.Errorf("no pod %s on this node: give namespace/name of one that runs here, or leave it out", q.Pod)
 }

@@ -128,6 +128,7 @@ func (n *Node) Run(ctx context.Context) error {
 		part("cluster DNS", n.dns.Run)
 	}
 	part("metrics", n.serveMetrics)
+	part("memory", n.giveBackMemory)
 	if n.cfg.Has(Agent) {
 		part("agent", n.runAgent)
 	}

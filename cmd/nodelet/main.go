@@ -48,7 +48,7 @@ func root() *cobra.Command {
 		Version:       version.Version + " (Kubernetes " + version.Kubernetes + ")",
 	}
 	c.AddCommand(upCommand(), downCommand(), resetCommand(), nodeCommand(), kubectlCommand(),
-		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), imagesCommand(), snapshotCommand(),
+		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), dnsCommand(), imagesCommand(), snapshotCommand(),
 		explainCommand())
 	return c
 }

@@ -25,6 +25,8 @@ type API struct {
 	Snapshot func(table string) (any, error)
 	// Explain answers what happens to a packet.
 	Explain func(ctx context.Context, question string) (any, error)
+	// DNSWhy explains what a pod (namespace/name, or empty for the node itself) is answered for a name and type.
+	DNSWhy func(ctx context.Context, q DNSQuestion) (any, error)
 	// ListImages and ImportImages work on the container runtime.
 	ListImages   func(ctx context.Context) ([]Image, error)
 	ImportImages func(ctx context.Context, archive io.Reader) ([]string, error)
@@ -70,6 +72,12 @@ func handler(api API) http.Handler {
 	get("/v1/endpoints", func(r *http.Request) (any, error) { return api.Endpoints(r.FormValue("filter")) })
 	get("/v1/snapshot/{table}", func(r *http.Request) (any, error) { return api.Snapshot(r.PathValue("table")) })
 	get("/v1/explain", func(r *http.Request) (any, error) { return api.Explain(r.Context(), r.FormValue("question")) })
+	get("/v1/dns/why", func(r *http.Request) (any, error) {
+		if api.DNSWhy == nil {
+			return nil, errors.New("this daemon runs without DNS")
+		}
+		return api.DNSWhy(r.Context(), DNSQuestion{Pod: r.FormValue("pod"), Name: r.FormValue("name"), Type: r.FormValue("type")})
+	})
 	get("/v1/images", func(r *http.Request) (any, error) { return api.ListImages(r.Context()) })
 	mux.HandleFunc("POST /v1/images", func(w http.ResponseWriter, r *http.Request) {
 		names, err := api.ImportImages(r.Context(), r.Body)
