@@ -49,6 +49,6 @@ func root() *cobra.Command {
 	}
 	c.AddCommand(upCommand(), downCommand(), resetCommand(), nodeCommand(), kubectlCommand(),
 		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), dnsCommand(), imagesCommand(), snapshotCommand(),
-		explainCommand())
+		explainCommand(), proveCommand())
 	return c
 }

@@ -256,10 +256,32 @@ func (r *reader) readWays(ctx context.Context) {
 		Out:   r.out,
 	}
 	const anyPort = 40000 // of a client
-	f.Ways, f.Complete = sim.Run(rules, world, sim.Packet{
-		Src: netip.AddrPortFrom(f.Packet.Src, anyPort), Dst: f.Packet.Dst, Proto: uint8(f.Packet.Proto), In: device,
-	})
+	p := sim.Packet{Src: netip.AddrPortFrom(f.Packet.Src, anyPort), Dst: f.Packet.Dst, Proto: uint8(f.Packet.Proto), In: device}
+	if f.Verdict.Outcome == eval.DNAT && (f.Kernel == nil || !f.Kernel.InRules) {
+		r.translatedWays(rules, world, p)
+	} else {
+		f.Ways, f.Complete = sim.Run(rules, world, p)
+	}
 	r.readLegacy()
+}
+
+// translatedWays follows the packet as it is behind a back end that is not
+// among the rules: firewalls meet it on its way to each of the endpoints.
+func (r *reader) translatedWays(rules *sim.Ruleset, world sim.World, p sim.Packet) {
+	f := r.facts
+	for i, to := range f.Verdict.Endpoints {
+		if i == maxPaths {
+			break // said by readPaths
+		}
+		p.Dst = to
+		ways, complete := sim.Run(rules, world, p)
+		f.Complete = f.Complete && complete
+		for _, w := range ways {
+			w.Translated, w.Masqueraded = true, f.Verdict.Masquerade[i]
+			w.Weight *= f.Verdict.Chance()
+			f.Ways = append(f.Ways, w)
+		}
+	}
 }
 
 func (r *reader) out(dst netip.Addr) string {

@@ -13,7 +13,7 @@ import (
 // ReadBack compares what the kernel holds about a frontend with what want
 // says. It shares nothing with Apply but the connection, which takes turns.
 func (b *Backend) ReadBack(ctx context.Context, want *lb.State, about lb.Frontend) (lb.Kernel, error) {
-	k := lb.Kernel{Backend: "nftables"}
+	k := lb.Kernel{Backend: "nftables", InRules: true}
 	at := slices.IndexFunc(b.families, func(f *family) bool { return f.ipv6 == about.IPv6() })
 	if at < 0 {
 		return k, fmt.Errorf("read back %s: this kernel has no rules for its family", about)
@@ -235,4 +235,12 @@ func (c *comparison) setEffect(name string) string {
 		return "affinity is not remembered"
 	}
 	return "packets to the frontend are not translated"
+}
+
+// Rendered gives the table that a kernel without any would get, for a run
+// without a kernel.
+func Rendered(s *lb.State, ipv6 bool) *nft.Ruleset {
+	c := newContent(familyOf(ipv6), s.Config())
+	c.become(s)
+	return c.ruleset()
 }

@@ -1,0 +1,13 @@
+// Package prove compares back ends of the service proxy with the executable
+// meaning (package eval): it makes random worlds and packets, asks what must
+// happen, and looks what does: in the rules as rendered, in the rules as a
+// kernel holds them, and with real packets. A disagreement is made as small as
+// it can be and printed as a case that a person reads. It is behind nodelet
+// prove backends and part of the tests.
+//
+// Touches: with Held and Packets network namespaces of its own; nothing else.
+//
+// Invariants:
+//   - One seed gives the same worlds and packets on every machine.
+//   - Whatever is made in the kernel is gone when a Subject is closed.
+package prove

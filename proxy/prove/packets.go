@@ -1,0 +1,187 @@
+package prove
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nodelet/internal/conntrack"
+	"nodelet/proxy/eval"
+	"nodelet/proxy/lb"
+)
+
+// How long an answer may take on a busy machine, and how long nothing has to
+// come before it counts as dropped.
+const (
+	patience = 5 * time.Second
+	silence  = 200 * time.Millisecond
+)
+
+// rounds is how often a packet is sent that may go to several endpoints. That
+// each is met in its share is what Held proves.
+const rounds = 4
+
+// Writer puts what a state says into a namespace; it may keep what it needs for the next time.
+type Writer func(ctx context.Context, s *lb.State) error
+
+// Packets are real packets through a kernel that somebody has told what a
+// state says.
+type Packets struct {
+	name  string
+	lab   *lab
+	flows *conntrack.Conn
+	write Writer
+	close func() error
+}
+
+// NewPackets makes the namespaces; open gives the writer for that of the node.
+func NewPackets(name string, open func(netns int) (Writer, func() error, error)) (*Packets, error) {
+	l, err := newLab()
+	if err != nil {
+		return nil, err
+	}
+	p := &Packets{name: name, lab: l}
+	if p.flows, err = conntrack.Open(l.ns["node"].Fd()); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if p.write, p.close, err = open(l.ns["node"].Fd()); err != nil {
+		p.flows.Close()
+		return nil, errors.Join(err, l.Close())
+	}
+	return p, nil
+}
+
+// Name says what it is.
+func (p *Packets) Name() string { return p.name }
+
+// Close lets everything go.
+func (p *Packets) Close() error {
+	p.flows.Close()
+	return errors.Join(p.close(), p.lab.Close())
+}
+
+// Disagree sends the packets and looks what comes of them.
+func (p *Packets) Disagree(ctx context.Context, s *lb.State, packets []string) (string, error) {
+	if err := p.write(ctx, s); err != nil {
+		return "", err
+	}
+	for _, ipv6 := range []bool{false, true} { // what the case before has left
+		if _, err := p.flows.Delete(ctx, ipv6, func(conntrack.Flow) bool { return true }); err != nil {
+			return "", err
+		}
+	}
+	for _, text := range packets {
+		pkt, h, err := packet(text)
+		if err != nil {
+			return "", err
+		}
+		v := eval.Eval(s, pkt)
+		if v.Outcome == eval.NoService || toItself(pkt, v) {
+			continue // what becomes of the packet is nobody's concern
+		}
+		if what := p.send(h, pkt, v); what != "" {
+			return fmt.Sprintf("%s\n  eval:    %s\n  packets: %s", text, v, what), nil
+		}
+	}
+	return "", nil
+}
+
+// toItself: a pod of another node may be its own endpoint. Its packet does not
+// come this way but by that node, which masquerades it.
+func toItself(pkt eval.Packet, v eval.Verdict) bool {
+	at := slices.IndexFunc(v.Endpoints, func(e netip.AddrPort) bool { return e.Addr() == pkt.Src })
+	return at >= 0 && !v.Masquerade[at]
+}
+
+// send says what is not as the verdict has it.
+func (p *Packets) send(h host, pkt eval.Packet, v eval.Verdict) string {
+	n, wait := 1, patience
+	switch {
+	case v.Outcome == eval.Drop:
+		wait = silence
+	case len(v.Endpoints) > 1:
+		n = rounds
+	}
+	for range n {
+		got, err := p.ask(h, pkt, wait)
+		if err != nil {
+			return err.Error()
+		}
+		if what := judge(got, pkt, v); what != "" {
+			return what
+		}
+	}
+	return ""
+}
+
+// reply is what came of a packet: a server and the source it saw, or a word.
+type reply struct {
+	server, saw netip.Addr
+	word        string
+}
+
+func (r reply) String() string {
+	if r.word != "" {
+		return r.word
+	}
+	return fmt.Sprintf("%s answers, and saw %s", r.server, r.saw)
+}
+
+func (p *Packets) ask(h host, pkt eval.Packet, wait time.Duration) (reply, error) {
+	c, err := p.lab.dial(h, pkt.Proto, pkt.Dst, wait)
+	if err != nil {
+		return word(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(wait))
+	// A node whose own packet is not let out hears so at once; whether that was
+	// a refusal, the answer tells.
+	if _, err := c.Write([]byte("?\n")); err != nil && !errors.Is(err, unix.EPERM) {
+		return word(err)
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		return word(err)
+	}
+	server, saw, _ := strings.Cut(strings.TrimSpace(line), " ")
+	var r reply
+	if r.server, err = netip.ParseAddr(server); err == nil {
+		r.saw, err = netip.ParseAddr(saw)
+	}
+	return r, err
+}
+
+func word(err error) (reply, error) {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ECONNRESET):
+		return reply{word: "refused"}, nil
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return reply{word: "silence"}, nil
+	}
+	return reply{}, err
+}
+
+func judge(got reply, pkt eval.Packet, v eval.Verdict) string {
+	want := map[eval.Outcome]string{eval.Reject: "refused", eval.Drop: "silence"}[v.Outcome]
+	at := slices.IndexFunc(v.Endpoints, func(e netip.AddrPort) bool { return e.Addr() == got.server })
+	switch {
+	case want != "" && got.word != want, want == "" && got.word != "":
+		return got.String()
+	case want != "":
+		return ""
+	case at < 0:
+		return got.String() + ", which is none of the endpoints"
+	case pkt.From != lb.FromNode && (got.saw != pkt.Src) != v.Masquerade[at]:
+		return fmt.Sprintf("%s: masqueraded %t", got, got.saw != pkt.Src)
+	}
+	return ""
+}

@@ -1,0 +1,96 @@
+package prove
+
+import (
+	"context"
+	"errors"
+
+	"nodelet/internal/netns"
+	"nodelet/internal/nft"
+	"nodelet/internal/nft/sim"
+	"nodelet/proxy/lb"
+	"nodelet/proxy/nftables"
+)
+
+// Simulated is the nftables back end without a kernel: what it would write,
+// followed by package sim.
+func Simulated() Subject { return simulated{} }
+
+type simulated struct{}
+
+func (simulated) Name() string { return "nftables simulated" }
+func (simulated) Close() error { return nil }
+
+func (simulated) Disagree(_ context.Context, s *lb.State, packets []string) (string, error) {
+	rules := &sim.Ruleset{}
+	for _, ipv6 := range []bool{false, true} {
+		t, err := nftables.Rendered(s, ipv6).Simulated()
+		if err != nil {
+			return "", err
+		}
+		rules.Tables = append(rules.Tables, *t)
+	}
+	return follow(rules, s, packets)
+}
+
+// Held are the rules that a kernel holds once somebody has written them into a
+// namespace: one of our back ends whose rules nf_tables has, or another proxy.
+type Held struct {
+	name  string
+	ns    *netns.NS
+	conn  *nft.Conn
+	write Writer
+	close func() error
+}
+
+// NewHeld makes a namespace; open gives the writer for it.
+func NewHeld(name string, open func(netns int) (Writer, func() error, error)) (*Held, error) {
+	ns, err := netns.New()
+	if err != nil {
+		return nil, err
+	}
+	h := &Held{name: name, ns: ns}
+	if h.conn, err = nft.Open(nft.Options{NetNS: ns.Fd()}); err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	if h.write, h.close, err = open(ns.Fd()); err != nil {
+		return nil, errors.Join(err, h.conn.Close(), ns.Close())
+	}
+	return h, nil
+}
+
+// HeldNftables is the nftables back end in a kernel. All cases of a run go
+// through one back end, so that the way from each to the next is proven too.
+func HeldNftables() (*Held, error) { return NewHeld("nftables in the kernel", openNftables) }
+
+// PacketsNftables are real packets through the nftables back end.
+func PacketsNftables() (*Packets, error) { return NewPackets("nftables with packets", openNftables) }
+
+func openNftables(fd int) (Writer, func() error, error) {
+	back, err := nftables.New(nftables.Config{NetNS: fd, IPv6: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	write := func(ctx context.Context, s *lb.State) error {
+		_, err := back.Apply(ctx, s)
+		return err
+	}
+	return write, back.Close, nil
+}
+
+// Name says what it is.
+func (h *Held) Name() string { return h.name }
+
+// Close lets the namespace go, and with it the rules.
+func (h *Held) Close() error { return errors.Join(h.close(), h.conn.Close(), h.ns.Close()) }
+
+// Disagree writes the rules, reads them back and follows the packets.
+func (h *Held) Disagree(ctx context.Context, s *lb.State, packets []string) (string, error) {
+	if err := h.write(ctx, s); err != nil {
+		return "", err
+	}
+	rules, err := h.conn.Everything(ctx)
+	if err != nil {
+		return "", err
+	}
+	return follow(rules, s, packets)
+}
