@@ -30,7 +30,7 @@ func (a *Agent) admissions() *reconcile.Loop {
 }
 
 func (a *Agent) admit(_ context.Context, prev, next *store.Snapshot) error {
-	if prev != nil && !undecided(prev, next) {
+	if prev != nil && !undecided(prev, next) && next.Nodes.Synced() == prev.Nodes.Synced() {
 		return nil
 	}
 	d := admission.Decide(next, a.deps.Admission())

@@ -21,7 +21,9 @@ func (p *agentParts) admission() admission.Node {
 		Labels: map[string]string{corev1.LabelHostname: c.NodeName, corev1.LabelOSStable: "linux"},
 	}
 	maps.Copy(out.Labels, c.Labels)
-	if node, ok := p.n.store.Snapshot().Nodes.Get(model.Key{Name: c.NodeName}); ok {
+	nodes := p.n.store.Snapshot().Nodes
+	out.Unknown = !nodes.Synced()
+	if node, ok := nodes.Get(model.Key{Name: c.NodeName}); ok {
 		out.Labels, out.Taints = node.Labels, node.Taints
 	}
 	return out

@@ -20,6 +20,8 @@ type Node struct {
 	Allocatable corev1.ResourceList
 	// Sysctls are patterns of sysctls allowed beside the safe ones (allowedUnsafeSysctls).
 	Sysctls []string
+	// Unknown: labels and taints have not come from the API yet; new pods wait for them.
+	Unknown bool
 	// StrictGroups: the runtime knows supplementalGroupsPolicy Strict.
 	StrictGroups bool
 }
@@ -92,7 +94,9 @@ func Decide(snap *store.Snapshot, node Node) Decision {
 	}
 	slices.SortFunc(fresh, older)
 	for _, pod := range fresh {
-		d.admit(pod)
+		if !node.Unknown || IsStatic(pod) {
+			d.admit(pod)
+		}
 	}
 	d.resize(resized)
 	return d.out

@@ -34,12 +34,17 @@ func (m *maker) setConditions(s *corev1.PodStatus) {
 		m.keepTime(&c)
 		s.Conditions = append(s.Conditions, c)
 	}
+	if mayRestartAll(m.ctrs) {
+		c := m.allRestarting(s)
+		m.keepTime(&c)
+		s.Conditions = append(s.Conditions, c)
+	}
 }
 
 func ours(t corev1.PodConditionType) bool {
 	switch t {
 	case corev1.PodScheduled, corev1.PodReady, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReadyToStartContainers,
-		corev1.PodResizePending, corev1.PodResizeInProgress:
+		corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting:
 		return true
 	}
 	return false

@@ -43,7 +43,8 @@ func (m *maker) withoutContainer(c ctr, old *corev1.ContainerStatus) corev1.Cont
 		Name: c.Name, Image: c.Image, State: m.defaultWait().state(), Started: new(bool),
 		VolumeMounts: mountStatuses(c, m.Node.RecursiveReadOnly),
 	}
-	if c.kind == initial && m.pastInit(c) && (old == nil || old.State.Terminated == nil) {
+	over := m.startingOver() && !m.stopping
+	if c.kind == initial && !over && m.pastInit(c) && (old == nil || old.State.Terminated == nil) {
 		// Its remains are gone, and it must have completed: a container behind it was created.
 		s.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed",
 			Message: "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally"}}
@@ -54,7 +55,7 @@ func (m *maker) withoutContainer(c ctr, old *corev1.ContainerStatus) corev1.Cont
 		m.applyWait(c, &s)
 		return s
 	}
-	if old.State.Terminated != nil && (m.stopping || c.kind == initial || c.kind == ephemeral || !m.restarts(c, old.State.Terminated.ExitCode)) {
+	if old.State.Terminated != nil && !over && (m.stopping || c.kind == initial || c.kind == ephemeral || !m.restarts(c, old.State.Terminated.ExitCode)) {
 		// It has ended, and its remains have been removed.
 		return *old.DeepCopy()
 	}

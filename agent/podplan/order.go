@@ -173,10 +173,12 @@ func (m *maker) judge(sb *model.Sandbox, c ctr, w *work) judgement {
 	switch {
 	case last == nil:
 		old := m.oldStatus(c.Name)
-		if c.kind == ordinary && old != nil && old.State.Terminated != nil && !m.restarts(c, old.State.Terminated.ExitCode) {
+		if c.kind == ordinary && !m.startingOver() && old != nil && old.State.Terminated != nil && !m.restarts(c, old.State.Terminated.ExitCode) {
 			return done // the runtime has forgotten it, the API has not
 		}
 		return begin
+	case restartsAll(c, last):
+		return keep // startOver sees to it
 	case last.State == model.ContainerExited:
 		if m.restarts(c, last.ExitCode) || (last.ExitCode != 0 && changed(c, last)) || m.stoppedToResize(c, last) {
 			return begin
@@ -200,12 +202,10 @@ func (m *maker) restarts(c ctr, code int32) bool {
 	if c.kind == ephemeral {
 		return false
 	}
+	if rule(c, code) != nil {
+		return true // alone, or with all others
+	}
 	if c.RestartPolicy != nil {
-		for _, r := range c.RestartPolicyRules {
-			if r.Action == corev1.ContainerRestartRuleActionRestart && matches(r.ExitCodes, code) {
-				return true
-			}
-		}
 		switch *c.RestartPolicy {
 		case corev1.ContainerRestartPolicyAlways:
 			return true

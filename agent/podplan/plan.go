@@ -181,6 +181,9 @@ func (m *maker) overdue() bool {
 // run plans for a pod that is to run.
 func (m *maker) run() {
 	sb := m.current()
+	if sb != nil && m.startOver() {
+		return
+	}
 	todo := m.order(sb)
 	if todo.over {
 		m.stop(Why{Reason: "Completed"})
@@ -284,6 +287,10 @@ func (m *maker) createSandbox() {
 	m.add(CreateSandbox{Config: config, Pod: m.obj, Changed: attempt > 0})
 }
 
+// lostStart is for how long a request to start a container may take effect
+// after its answer was given up: longer than any deadline of a call.
+const lostStart = 10 * time.Minute
+
 // prune removes dead containers but the newest of each name (its log is what
 // `kubectl logs --previous` shows), and old sandboxes without containers.
 func (m *maker) prune() {
@@ -293,6 +300,10 @@ func (m *maker) prune() {
 		c := &m.rt.Containers[i]
 		newest := m.rt.Latest(c.Name) == c
 		remove := !alive(c) && !newest && (dead[c.Name] || c.State == model.ContainerCreated)
+		if remove && c.State == model.ContainerCreated && m.now.Before(c.Created.Add(lostStart)) {
+			remove = false // a request to start it may still take effect; removing it then would kill without grace
+			m.wake(c.Created.Add(lostStart))
+		}
 		dead[c.Name] = dead[c.Name] || c.State == model.ContainerExited
 		if remove {
 			m.add(RemoveContainer{ID: c.ID, Name: c.Name, LogPath: c.LogPath})

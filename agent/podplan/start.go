@@ -20,11 +20,8 @@ func (m *maker) start(sb *model.Sandbox, c ctr) bool {
 		return false
 	}
 	if last != nil && last.State == model.ContainerCreated && sb != nil && last.SandboxID == sb.ID {
-		if changed(c, last) {
-			// An earlier request to start it may still be under way: it must be gone before the next one is made.
-			m.add(RemoveContainer{ID: last.ID, Name: c.Name, LogPath: last.LogPath})
-			return false
-		}
+		// Also one made from an earlier definition: a request to start it may still be under way, so it
+		// cannot be removed in peace. Once it runs, it can be ended with grace.
 		m.add(StartContainer{ID: last.ID, Name: c.Name, LogPath: last.LogPath, PostStart: postStart(c)})
 		return true
 	}
@@ -201,7 +198,7 @@ func (m *maker) attempt(c ctr, last *model.Container) uint32 {
 		n = last.Attempt + 1
 	}
 	// The API remembers what a runtime that was wiped does not.
-	if old := m.oldStatus(c.Name); old != nil && old.ContainerID != "" && last == nil {
+	if old := m.oldStatus(c.Name); last == nil && old != nil && (old.ContainerID != "" || old.LastTerminationState.Terminated != nil) {
 		n = uint32(max(old.RestartCount, 0)) + 1
 	}
 	if f, ok := m.Notes.Failures[c.Name]; ok {
