@@ -58,8 +58,14 @@ func (p *agentParts) buildStatus() (err error) {
 		Identity: nodeplan.Identity{
 			Name: c.NodeName, Hostname: c.NodeName, IPs: c.NodeIPs, Labels: c.Labels, Taints: taints,
 			KubeletPort: int32(c.KubeletPort), KubeletVersion: version.Kubernetes + "+nodelet",
+			ProviderID: c.Kubelet.ProviderID,
 		},
-		Reserve:             nodeplan.Reserve{MaxPods: c.MaxPods, EvictMemory: 100 << 20},
+		Reserve: nodeplan.Reserve{
+			MaxPods: c.MaxPods, PodsPerCore: c.Kubelet.PodsPerCore, EvictMemory: 100 << 20,
+			Kube: c.Kubelet.KubeReserved, System: c.Kubelet.SystemReserved,
+		},
+		StatusInterval: c.Kubelet.NodeStatusUpdateFrequency, ReportInterval: c.Kubelet.NodeStatusReportFrequency,
+		LeaseDuration:       c.Kubelet.NodeLeaseDuration,
 		EvictStoragePercent: 10,
 		KubeletRoot:         c.Layout.KubeletRoot(),
 		Require:             require,
@@ -96,12 +102,13 @@ func (p *agentParts) buildProbes() (err error) {
 func (p *agentParts) buildAgent() (err error) {
 	c := &p.n.cfg
 	p.podsHealth = p.n.watchHealth("pods")
+	pids := max(c.Kubelet.PodPidsLimit, 0)
 	thermal, _ := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle") // the pattern is well-formed
 	p.agent, err = agent.New(agent.Config{
 		Settings: podplan.Settings{
 			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
 			CgroupRoot: "/" + c.cgroups().Root, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
-			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"),
+			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"), SeccompDefault: c.Kubelet.SeccompDefault, MaxBackOff: c.Kubelet.MaxContainerRestartPeriod,
 		},
 		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf,
 	}, agent.Deps{
@@ -110,8 +117,8 @@ func (p *agentParts) buildAgent() (err error) {
 			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, MaskedPaths: thermal}
 		},
 		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath,
-		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(cgroup.ForPod(pod, 0)); return err },
-		GrowCgroup:   func(pod *corev1.Pod) error { return p.cgroups.Grow(cgroup.ForPod(pod, 0)) },
+		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(cgroup.ForPod(pod, pids)); return err },
+		GrowCgroup:   func(pod *corev1.Pod) error { return p.cgroups.Grow(cgroup.ForPod(pod, pids)) },
 		MemoryUsage:  p.memoryUsage, Admission: p.admission, Allocations: p.n.writers.Allocations, AdmitHealth: p.n.watchHealth("admission"),
 		RemoveCgroup: p.cgroups.Remove, CgroupPods: p.cgroups.Pods,
 		Metrics: p.n.metrics.Pods(), Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
@@ -160,8 +167,9 @@ func (p *agentParts) buildServer() (err error) {
 	c := &p.n.cfg
 	p.server, err = server.New(server.Config{
 		NodeName: c.NodeName, Address: fmt.Sprintf(":%d", c.KubeletPort), HealthAddress: c.HealthzAddr.String(),
-		CertFile: c.Layout.ServingCert(), KeyFile: c.Layout.ServingKey(), ClientCAFile: c.Layout.ClientCA(),
-		PodLogsRoot: c.Layout.PodLogs(), Configz: c,
+		CertFile: or(c.Kubelet.TLSCertFile, c.Layout.ServingCert()), KeyFile: or(c.Kubelet.TLSPrivateKeyFile, c.Layout.ServingKey()),
+		ClientCAFile: or(c.Kubelet.ClientCAFile, c.Layout.ClientCA()),
+		PodLogsRoot:  c.Layout.PodLogs(), Configz: c,
 	}, server.Deps{
 		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Stats: p.stats, Log: p.n.deps.Log,
 		SyncLoop: p.syncLoop,

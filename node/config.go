@@ -56,6 +56,7 @@ type Config struct {
 	CgroupRoot string
 	MaxPods    int
 	Resources  Resources
+	Kubelet    KubeletOptions
 	Labels     map[string]string
 	// Taints are written key=value:effect.
 	Taints []string

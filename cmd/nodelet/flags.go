@@ -35,12 +35,16 @@ type nodeFlags struct {
 	place      placeFlags
 	components []string
 	logLevel   string
+	files      configFiles
+	flags      *pflag.FlagSet
 }
 
 func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	f.cfg = node.Defaults()
 	c := &f.cfg
+	f.flags = fs
 	f.place.add(fs)
+	f.files.add(fs)
 	fs.StringVar(&c.NodeName, "hostname-override", "", "name of this node (default: the host name)")
 	addrsVar(fs, &c.NodeIPs, "node-ip", "address of this node, one per family (default: that of the default route)")
 	fs.StringSliceVar(&f.components, "components", []string{"agent", "proxy", "dns", "cni"}, "what to run")
@@ -51,6 +55,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "cgroup below which the pods' cgroups are made")
 	fs.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods this node takes")
 	fs.StringToStringVar(&c.Labels, "node-labels", nil, "labels of the node at registration")
+	fs.StringVar(&c.Kubelet.ProviderID, "provider-id", "", "identity of this machine with a cloud provider, spec.providerID of the node")
 	fs.StringSliceVar(&c.Taints, "register-with-taints", nil, "taints of the node at registration, key=value:effect")
 	prefixesVar(fs, &c.ClusterCIDRs, "cluster-cidr", "range of pod addresses")
 	prefixesVar(fs, &c.ServiceCIDRs, "service-cidr", "range of service addresses")
@@ -69,6 +74,9 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 
 // config checks the flags and completes them from the machine.
 func (f *nodeFlags) config() (node.Config, error) {
+	if err := f.files.apply(f.flags, &f.cfg); err != nil {
+		return f.cfg, err
+	}
 	c := f.cfg
 	c.Layout = node.Layout{Data: f.place.data, Run: f.place.run}
 	c.Components = nil

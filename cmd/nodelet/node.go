@@ -31,6 +31,7 @@ func nodeCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		f.files.report(log)
 		release, err := takeLock(cfg)
 		if err != nil {
 			return err

@@ -90,6 +90,7 @@ func (f *upFlags) run(ctx context.Context, progress *allinone.Progress) error {
 	if err != nil {
 		return err
 	}
+	f.node.files.report(log)
 	release, err := takeLock(cfg.Node)
 	if err != nil {
 		return err

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const kubeletHead = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+
+// A flag wins over a drop-in, a drop-in over the file, the file over the default.
+func TestPrecedence(t *testing.T) {
+	dir := t.TempDir()
+	file, drops := filepath.Join(dir, "kubelet.yaml"), filepath.Join(dir, "conf.d")
+	write(t, file, kubeletHead+"maxPods: 10\nport: 11000\nclusterDomain: file.test\nclusterDNS: [10.96.0.20]\nseccompDefault: true\nreadOnlyPort: 10255\n")
+	write(t, filepath.Join(drops, "20.conf"), kubeletHead+"maxPods: 30\n")
+	write(t, filepath.Join(drops, "10.conf"), kubeletHead+"maxPods: 20\nport: 12000\n")
+	write(t, filepath.Join(drops, "ignored.yaml"), "no configuration")
+	proxy := filepath.Join(dir, "proxy.yaml")
+	write(t, proxy, "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nclusterCIDR: 10.5.0.0/16,fd00:5::/64\n")
+	var f nodeFlags
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	f.add(fs)
+	err := fs.Parse([]string{"--kubelet-config", file, "--config-dir", drops, "--proxy-config", proxy, "--kubelet-port", "13000",
+		"--data-dir", dir, "--run-dir", dir, "--node-ip", "10.1.2.3", "--hostname-override", "n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.MaxPods != 30 || c.KubeletPort != 13000 || c.ClusterDomain != "file.test" || !c.Kubelet.SeccompDefault || c.HealthzAddr.Port() != 10248 ||
+		len(c.ClusterDNS) != 1 || c.ClusterDNS[0].String() != "10.96.0.20" || len(c.ClusterCIDRs) != 2 {
+		t.Fatalf("%+v", c)
+	}
+	if len(f.files.ignored) != 1 || !strings.Contains(f.files.ignored[0], "readOnlyPort: 10255 is ignored") {
+		t.Fatalf("ignored %q", f.files.ignored)
+	}
+}
+
+func TestMistakesInFilesAreToldWithTheirPlace(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "kubelet.yaml")
+	for text, want := range map[string]string{
+		kubeletHead + "maxPod: 1\n":                file + ": line 3: unknown field \"maxPod\"",
+		kubeletHead + "clusterDNS: [somewhere]\n":  file + ": clusterDNS: ",
+		kubeletHead + "containerLogMaxSize: big\n": file + ": containerLogMaxSize: ",
+	} {
+		write(t, file, text)
+		var f nodeFlags
+		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		f.add(fs)
+		if err := fs.Parse([]string{"--kubelet-config", file}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.config(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -1,0 +1,262 @@
+package nodeconfig
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"nodelet/node"
+)
+
+// Reasons that several fields share.
+const (
+	whyNoCadvisor   = "figures are read on demand, nothing is collected in between"
+	whyNoPolling    = "nodelet waits for events instead of asking at intervals"
+	whyNoRateLimit  = "requests are not limited here; the API server has its own priority and fairness"
+	whyNotYetEvict  = "eviction by these thresholds is not part of this version"
+	whyNotYetImages = "image garbage collection by these thresholds is not part of this version"
+	whyNoManagers   = "CPUs and memory are not assigned exclusively by this version"
+	whyNoIPTables   = "the service proxy keeps its rules itself"
+	whyNoShutdown   = "graceful node shutdown is not part of this version"
+	whyNoStatic     = "static pods are not part of this version"
+	whyOneServer    = "the kubelet API is always served, with these handlers and TLS 1.3 defaults"
+)
+
+// kubeletFields is what becomes of each field of KubeletConfiguration, in its order.
+func kubeletFields() []field {
+	return append(append(append(serverFields(), nodeFields()...), resourceFields()...), miscFields()...)
+}
+
+func serverFields() []field {
+	return []field{
+		{path: "enableServer", is: []string{"true"}, why: whyOneServer, zero: true},
+		{path: "staticPodPath", why: whyNoStatic},
+		{path: "podLogsDir", is: []string{"/var/log/pods"}, why: "follows --data-dir"},
+		{path: "syncFrequency", why: whyNoPolling},
+		{path: "fileCheckFrequency", why: whyNoPolling},
+		{path: "httpCheckFrequency", why: whyNoPolling},
+		{path: "staticPodURL", why: whyNoStatic},
+		{path: "staticPodURLHeader", why: whyNoStatic},
+		{path: "address", is: []string{"0.0.0.0", "::"}, why: "the kubelet API listens on all addresses"},
+		{path: "port", flag: "kubelet-port"},
+		{path: "readOnlyPort", why: "there is no port without authentication"},
+		{path: "tlsCertFile", set: into(func(c *node.Config) *string { return &c.Kubelet.TLSCertFile })},
+		{path: "tlsPrivateKeyFile", set: into(func(c *node.Config) *string { return &c.Kubelet.TLSPrivateKeyFile })},
+		{path: "tlsCipherSuites", why: whyOneServer},
+		{path: "tlsCurvePreferences", why: whyOneServer},
+		{path: "tlsMinVersion", why: whyOneServer},
+		{path: "rotateCertificates", why: "credentials are those that --kubeconfig names"},
+		{path: "serverTLSBootstrap", why: "the serving certificate is read from the data directory or tlsCertFile"},
+		{path: "authentication.x509.clientCAFile", set: into(func(c *node.Config) *string { return &c.Kubelet.ClientCAFile })},
+		{path: "authentication.webhook.enabled", is: []string{"true"}, why: "bearer tokens are always checked by the API server", zero: true},
+		{path: "authentication.webhook.cacheTTL", why: "answers are kept for a fixed time"},
+		{path: "authentication.anonymous.enabled", is: []string{"false"}, why: "nobody is served without credentials", zero: true},
+		{path: "authorization.mode", is: []string{"Webhook"}, why: "the API server decides who may do what"},
+		{path: "authorization.webhook.cacheAuthorizedTTL", why: "answers are kept for a fixed time"},
+		{path: "authorization.webhook.cacheUnauthorizedTTL", why: "answers are kept for a fixed time"},
+		{path: "registryPullQPS", why: "pulls are limited by how many run at a time"},
+		{path: "registryBurst", why: "pulls are limited by how many run at a time"},
+		{path: "imagePullCredentialsVerificationPolicy", why: "not part of this version"},
+		{path: "preloadedImagesVerificationAllowlist", why: "not part of this version"},
+		{path: "eventRecordQPS", why: "events are cut per object instead"},
+		{path: "eventBurst", why: "events are cut per object instead"},
+		{path: "enableDebuggingHandlers", is: []string{"true"}, why: whyOneServer, zero: true},
+		{path: "enableContentionProfiling", why: "not part of this version"},
+		{path: "healthzPort", flag: "healthz-address", text: healthz},
+		{path: "healthzBindAddress", flag: "healthz-address", text: healthz},
+		{path: "oomScoreAdj", why: "set it in the unit that starts the daemon"},
+	}
+}
+
+func nodeFields() []field {
+	status := func(to func(*node.KubeletOptions) *time.Duration) func(*node.Config, any) error {
+		return duration(func(c *node.Config) *time.Duration { return to(&c.Kubelet) })
+	}
+	return []field{
+		{path: "clusterDomain", flag: "cluster-domain"},
+		{path: "clusterDNS", flag: "cluster-dns"},
+		{path: "streamingConnectionIdleTimeout", why: "streams end with their connection"},
+		{path: "nodeStatusUpdateFrequency", set: status(func(k *node.KubeletOptions) *time.Duration { return &k.NodeStatusUpdateFrequency })},
+		{path: "nodeStatusReportFrequency", set: status(func(k *node.KubeletOptions) *time.Duration { return &k.NodeStatusReportFrequency })},
+		{path: "nodeLeaseDurationSeconds", set: func(c *node.Config, v any) error {
+			seconds, err := decode[int64](v)
+			c.Kubelet.NodeLeaseDuration = time.Duration(seconds) * time.Second
+			return err
+		}},
+		{path: "imageMinimumGCAge", why: whyNotYetImages},
+		{path: "imageMaximumGCAge", why: whyNotYetImages},
+		{path: "imageGCHighThresholdPercent", why: whyNotYetImages},
+		{path: "imageGCLowThresholdPercent", why: whyNotYetImages},
+		{path: "volumeStatsAggPeriod", why: whyNoCadvisor},
+		{path: "kubeletCgroups", why: "set it in the unit that starts the daemon"},
+		{path: "systemCgroups", why: "processes of the system are left where they are"},
+		{path: "cgroupRoot", flag: "cgroup-root"},
+		{path: "cgroupsPerQOS", is: []string{"true"}, why: "pods always have a cgroup tree by quality of service", zero: true},
+		{path: "cgroupDriver", is: []string{"cgroupfs"}, why: "cgroups are made directly, and the runtime is told so"},
+		{path: "cpuManagerPolicy", is: []string{"none"}, why: whyNoManagers},
+		{path: "singleProcessOOMKill", why: "not part of this version", zero: true, is: []string{"true"}},
+		{path: "cpuManagerPolicyOptions", why: whyNoManagers},
+		{path: "cpuManagerReconcilePeriod", why: whyNoManagers},
+		{path: "memoryManagerPolicy", is: []string{"None"}, why: whyNoManagers},
+		{path: "topologyManagerPolicy", is: []string{"none"}, why: whyNoManagers},
+		{path: "topologyManagerScope", is: []string{"container"}, why: whyNoManagers},
+		{path: "topologyManagerPolicyOptions", why: whyNoManagers},
+		{path: "qosReserved", why: "not part of this version"},
+		{path: "runtimeRequestTimeout", why: "calls to the runtime have limits by their kind"},
+		{path: "hairpinMode", why: "pods reach themselves through their Services in any case"},
+		{path: "maxPods", flag: "max-pods"},
+		{path: "podCIDR", why: "the range comes from the Node object"},
+		{path: "podPidsLimit", set: into(func(c *node.Config) *int64 { return &c.Kubelet.PodPidsLimit })},
+		{path: "resolvConf", flag: "resolv-conf"},
+		{path: "runOnce", why: "removed upstream"},
+		{path: "cpuCFSQuota", is: []string{"true"}, why: "CPU limits are always enforced", zero: true},
+		{path: "cpuCFSQuotaPeriod", is: []string{"100ms"}, why: "the period is 100 ms"},
+		{path: "nodeStatusMaxImages", is: []string{"50"}, why: "the status names 50 images", zero: true},
+		{path: "maxOpenFiles", why: "set it in the unit that starts the daemon"},
+		{path: "contentType", why: "Protobuf is used where the server knows it"},
+		{path: "kubeAPIQPS", why: whyNoRateLimit},
+		{path: "kubeAPIBurst", why: whyNoRateLimit},
+		{path: "serializeImagePulls", why: "pulls run beside one another", zero: true, is: []string{"false"}},
+		{path: "maxParallelImagePulls", why: "the number of pulls at a time is fixed"},
+	}
+}
+
+func resourceFields() []field {
+	return []field{
+		{path: "evictionHard", why: whyNotYetEvict},
+		{path: "evictionSoft", why: whyNotYetEvict},
+		{path: "evictionSoftGracePeriod", why: whyNotYetEvict},
+		{path: "evictionPressureTransitionPeriod", why: whyNotYetEvict},
+		{path: "evictionMaxPodGracePeriod", why: whyNotYetEvict},
+		{path: "evictionMinimumReclaim", why: whyNotYetEvict},
+		{path: "mergeDefaultEvictionSettings", why: whyNotYetEvict},
+		{path: "podsPerCore", set: into(func(c *node.Config) *int { return &c.Kubelet.PodsPerCore })},
+		{path: "enableControllerAttachDetach", is: []string{"true"}, why: "volumes are always attached by the controller", zero: true},
+		{path: "protectKernelDefaults", why: "sysctls that pods need are set where they are needed"},
+		{path: "makeIPTablesUtilChains", why: whyNoIPTables, zero: true, is: []string{"true", "false"}},
+		{path: "iptablesMasqueradeBit", why: "the service proxy's own setting counts"},
+		{path: "iptablesDropBit", why: whyNoIPTables},
+		{path: "featureGates", why: "behaviour does not depend on gates here"},
+		{path: "failSwapOn", why: "swap does not keep the daemon from starting; pods get none", zero: true, is: []string{"false"}},
+		{path: "memorySwap.swapBehavior", is: []string{"NoSwap"}, why: "pods get no swap"},
+		{path: "containerLogMaxSize", set: func(c *node.Config, v any) error {
+			q, err := decode[resource.Quantity](v)
+			c.Resources.ContainerLogMaxSize = q.Value()
+			return err
+		}},
+		{path: "containerLogMaxFiles", set: into(func(c *node.Config) *int { return &c.Resources.ContainerLogMaxFiles })},
+		{path: "containerLogMaxWorkers", set: into(func(c *node.Config) *int { return &c.Resources.ContainerLogMaxWorkers })},
+		{path: "containerLogMonitorInterval", set: duration(func(c *node.Config) *time.Duration { return &c.Resources.ContainerLogMonitorInterval })},
+		{path: "configMapAndSecretChangeDetectionStrategy", is: []string{"Watch"}, why: "objects that pods refer to are watched"},
+		{path: "systemReserved", set: into(func(c *node.Config) *corev1.ResourceList { return &c.Kubelet.SystemReserved })},
+		{path: "kubeReserved", set: into(func(c *node.Config) *corev1.ResourceList { return &c.Kubelet.KubeReserved })},
+		{path: "reservedSystemCPUs", why: whyNoManagers},
+		{path: "showHiddenMetricsForVersion", why: "no metrics are hidden"},
+		{path: "systemReservedCgroup", why: "only the pods' cgroup is limited"},
+		{path: "kubeReservedCgroup", why: "only the pods' cgroup is limited"},
+		{path: "enforceNodeAllocatable", is: []string{`["pods"]`}, why: "what pods use together is limited, nothing else"},
+		{path: "allowedUnsafeSysctls", why: "not part of this version"},
+		{path: "defaultPodSysctls", why: "not part of this version"},
+	}
+}
+
+func miscFields() []field {
+	return []field{
+		{path: "volumePluginDir", why: "FlexVolume programs are never run"},
+		{path: "providerID", flag: "provider-id"},
+		{path: "kernelMemcgNotification", why: whyNotYetEvict},
+		{path: "logging", flag: "log-level", text: logLevel},
+		{path: "enableSystemLogHandler", why: "the host's log files are not served", zero: true, is: []string{"false"}},
+		{path: "enableSystemLogQuery", why: "the host's journal is not served", zero: true, is: []string{"false"}},
+		{path: "shutdownGracePeriod", why: whyNoShutdown},
+		{path: "shutdownGracePeriodCriticalPods", why: whyNoShutdown},
+		{path: "shutdownGracePeriodByPodPriority", why: whyNoShutdown},
+		{path: "crashLoopBackOff.maxContainerRestartPeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.MaxContainerRestartPeriod })},
+		{path: "reservedMemory", why: whyNoManagers},
+		{path: "enableProfilingHandler", why: whyOneServer, zero: true, is: []string{"true"}},
+		{path: "enableDebugFlagsHandler", why: whyOneServer, zero: true, is: []string{"true"}},
+		{path: "seccompDefault", set: into(func(c *node.Config) *bool { return &c.Kubelet.SeccompDefault })},
+		{path: "memoryThrottlingFactor", why: "memory is limited, not throttled"},
+		{path: "memoryReservationPolicy", is: []string{"None"}, why: "memory is limited, not reserved"},
+		{path: "registerWithTaints", flag: "register-with-taints", text: taints},
+		{path: "registerNode", is: []string{"true"}, why: "the node registers itself where it may", zero: true},
+		{path: "tracing", why: "not part of this version"},
+		{path: "localStorageCapacityIsolation", why: "local storage is always counted", zero: true, is: []string{"true"}},
+		{path: "containerRuntimeEndpoint", flag: "container-runtime-endpoint", text: endpoint},
+		{path: "imageServiceEndpoint", why: "images come from the container runtime"},
+		{path: "failCgroupV1", why: "cgroup v1 works", zero: true, is: []string{"false"}},
+		{path: "userNamespaces.idsPerPod", is: []string{"65536"}, why: "a pod's range is 65536 ids"},
+	}
+}
+
+// duration makes a setter of a time that the file writes as 10s.
+func duration(to func(*node.Config) *time.Duration) func(*node.Config, any) error {
+	return func(c *node.Config, v any) error {
+		d, err := decode[metav1.Duration](v)
+		*to(c) = d.Duration
+		return err
+	}
+}
+
+// healthz joins the two fields that make one address.
+func healthz(d *Document, _ any) (string, error) {
+	host, port := "127.0.0.1", "10248"
+	if v := d.get("healthzBindAddress"); v != nil && !empty(v) {
+		host = plain(v)
+	}
+	if v := d.get("healthzPort"); v != nil && !empty(v) {
+		port = plain(v)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// taints writes taints as --register-with-taints has them.
+func taints(_ *Document, v any) (string, error) {
+	list, err := decode[[]corev1.Taint](v)
+	var texts []string
+	for _, t := range list {
+		texts = append(texts, t.Key+"="+t.Value+":"+string(t.Effect))
+	}
+	return strings.Join(texts, ","), err
+}
+
+// endpoint takes a bare path for a socket, as upstream does.
+func endpoint(_ *Document, v any) (string, error) {
+	s := plain(v)
+	if strings.HasPrefix(s, "/") {
+		return "unix://" + s, nil
+	}
+	return s, nil
+}
+
+// debugVerbosity is klog's verbosity from which on everything is wanted.
+const debugVerbosity = 4
+
+// logLevel takes klog's verbosity for a level.
+func logLevel(_ *Document, v any) (string, error) {
+	l, err := decode[struct{ Verbosity json.Number }](v)
+	if err != nil {
+		return "", err
+	}
+	if n, err := l.Verbosity.Int64(); err == nil && n >= debugVerbosity {
+		return "debug", nil
+	}
+	return "", nil
+}
+
+// hostPort adds the default port to an address without one.
+func hostPort(port int) func(*Document, any) (string, error) {
+	return func(_ *Document, v any) (string, error) {
+		s := plain(v)
+		if _, _, err := net.SplitHostPort(s); err == nil {
+			return s, nil
+		}
+		return net.JoinHostPort(strings.Trim(s, "[]"), fmt.Sprint(port)), nil
+	}
+}

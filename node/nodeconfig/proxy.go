@@ -1,0 +1,85 @@
+package nodeconfig
+
+// Reasons that several fields share.
+const (
+	whyOneMode    = "it is of a mode of kube-proxy whose rules work differently here"
+	whyWindows    = "Windows only"
+	whyEventDrive = "rules follow each change at once; they are compared with the kernel every 30 s"
+)
+
+// Ports of kube-proxy's health and metrics.
+const (
+	proxyHealthPort  = 10256
+	proxyMetricsPort = 10249
+)
+
+// proxyFields is what becomes of each field of KubeProxyConfiguration, in its order.
+func proxyFields() []field {
+	return []field{
+		{path: "featureGates", why: "behaviour does not depend on gates here"},
+		{path: "clientConnection.kubeconfig", why: "the daemon has one identity, that of --kubeconfig"},
+		{path: "clientConnection.acceptContentTypes", why: "Protobuf is used where the server knows it"},
+		{path: "clientConnection.contentType", why: "Protobuf is used where the server knows it"},
+		{path: "clientConnection.qps", why: whyNoRateLimit},
+		{path: "clientConnection.burst", why: whyNoRateLimit},
+		{path: "logging", flag: "log-level", text: logLevel},
+		{path: "hostnameOverride", flag: "hostname-override"},
+		{path: "bindAddress", is: []string{"0.0.0.0", "::"}, why: "the primary address family is that of --node-ip"},
+		{path: "healthzBindAddress", flag: "proxy-healthz-address", text: hostPort(proxyHealthPort)},
+		{path: "metricsBindAddress", flag: "metrics-address", text: hostPort(proxyMetricsPort)},
+		{path: "bindAddressHardFail", is: []string{"true"}, why: "an address that is taken is always an error"},
+		{path: "enableProfiling", why: "the proxy serves no profiles"},
+		{path: "showHiddenMetricsForVersion", why: "no metrics are hidden"},
+		{path: "mode", flag: "proxy-mode"},
+		{path: "iptables.masqueradeBit", flag: "iptables-masquerade-bit", text: ofMode("iptables", "masqueradeBit")},
+		{path: "iptables.masqueradeAll", flag: "masquerade-all"},
+		{path: "iptables.localhostNodePorts", flag: "iptables-localhost-nodeports", zero: true},
+		{path: "iptables.syncPeriod", why: whyEventDrive},
+		{path: "iptables.minSyncPeriod", why: whyEventDrive},
+		{path: "ipvs.syncPeriod", why: whyEventDrive},
+		{path: "ipvs.minSyncPeriod", why: whyEventDrive},
+		{path: "ipvs.scheduler", is: []string{"rr"}, why: whyOneMode},
+		{path: "ipvs.excludeCIDRs", why: whyOneMode},
+		{path: "ipvs.strictARP", why: whyOneMode},
+		{path: "ipvs.tcpTimeout", why: whyOneMode},
+		{path: "ipvs.tcpFinTimeout", why: whyOneMode},
+		{path: "ipvs.udpTimeout", why: whyOneMode},
+		{path: "nftables.masqueradeBit", flag: "iptables-masquerade-bit", text: ofMode("nftables", "masqueradeBit")},
+		{path: "nftables.masqueradeAll", flag: "masquerade-all"},
+		{path: "nftables.syncPeriod", why: whyEventDrive},
+		{path: "nftables.minSyncPeriod", why: whyEventDrive},
+		{path: "winkernel.networkName", why: whyWindows},
+		{path: "winkernel.sourceVip", why: whyWindows},
+		{path: "winkernel.enableDSR", why: whyWindows},
+		{path: "winkernel.rootHnsEndpointName", why: whyWindows},
+		{path: "winkernel.forwardHealthCheckVip", why: whyWindows},
+		{path: "detectLocalMode", is: []string{"ClusterCIDR"}, why: "pods of this node are told by --cluster-cidr"},
+		{path: "detectLocal.bridgeInterface", why: "pods of this node are told by --cluster-cidr"},
+		{path: "detectLocal.interfaceNamePrefix", why: "pods of this node are told by --cluster-cidr"},
+		{path: "clusterCIDR", flag: "cluster-cidr"},
+		{path: "nodePortAddresses", flag: "nodeport-addresses"},
+		{path: "oomScoreAdj", why: "set it in the unit that starts the daemon"},
+		{path: "conntrack.maxPerCore", flag: "conntrack-max-per-core", zero: true},
+		{path: "conntrack.min", flag: "conntrack-min", zero: true},
+		{path: "conntrack.tcpEstablishedTimeout", flag: "conntrack-tcp-timeout-established", zero: true},
+		{path: "conntrack.tcpCloseWaitTimeout", flag: "conntrack-tcp-timeout-close-wait", zero: true},
+		{path: "conntrack.tcpBeLiberal", flag: "conntrack-tcp-be-liberal"},
+		{path: "conntrack.udpTimeout", flag: "conntrack-udp-timeout"},
+		{path: "conntrack.udpStreamTimeout", flag: "conntrack-udp-timeout-stream"},
+		{path: "configSyncPeriod", why: "objects are watched, not asked for at intervals"},
+		{path: "portRange", why: "the proxy opens no ports"},
+		{path: "windowsRunAsService", why: whyWindows},
+	}
+}
+
+// ofMode lets the section of the chosen mode win over the other's.
+func ofMode(section, name string) func(*Document, any) (string, error) {
+	return func(d *Document, v any) (string, error) {
+		if mode, ok := d.get("mode").(string); ok && mode != section {
+			if other := d.get(mode + "." + name); other != nil {
+				return plain(other), nil
+			}
+		}
+		return plain(v), nil
+	}
+}
