@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -98,6 +99,9 @@ func (c *Child) stop(p *proc.Process) error {
 }
 
 func (c *Child) start(ctx context.Context) (ready bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(c.LogFile), 0o755); err != nil {
+		return false, fmt.Errorf("make directory for the log of %s: %w", c.Path, err)
+	}
 	log, err := os.OpenFile(c.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		return false, fmt.Errorf("open log of %s: %w", c.Path, err)

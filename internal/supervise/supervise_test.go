@@ -37,7 +37,7 @@ func newChild(t *testing.T, mode string) (*Child, chan string, chan int) {
 	lines, adopted := make(chan string, 10), make(chan int, 10)
 	return &Child{
 		Path: os.Args[0], Args: []string{"child", dir, mode}, Words: []string{"child", dir},
-		PIDFile: filepath.Join(dir, "pid"), LogFile: filepath.Join(dir, "log"),
+		PIDFile: filepath.Join(dir, "pid"), LogFile: filepath.Join(dir, "log", "child.log"), // its directory is made
 		Log:  slog.New(slog.DiscardHandler),
 		Line: func(l string) { lines <- l }, Adopted: func(pid int) { adopted <- pid },
 	}, lines, adopted

@@ -35,7 +35,7 @@ func (r *runner) boot(m machine) ([]result, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
 	defer cancel()
 	args := []string{
-		"-n", "5", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.memory),
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", m.kernel.image(), "-initrd", m.initrd,
 		"-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nodelet.vm",
@@ -43,7 +43,7 @@ func (r *runner) boot(m machine) ([]result, error) {
 	if m.disk != "" {
 		args = append(args, "-drive", "file="+m.disk+",format=raw,if=virtio,cache=unsafe")
 	}
-	cmd := exec.CommandContext(ctx, "nice", args...)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Stderr = os.Stderr
 	serial, err := cmd.StdoutPipe()

@@ -81,6 +81,9 @@ func (r *runner) run(versions []string, run string) (bool, error) {
 		done := ran{version: v, release: k.release}
 		fmt.Printf("kernel %s\n", k.release)
 		done.results, done.err = r.small(k, small)
+		if more, err := r.withSystemd(k, systemd); err != nil || len(more) > 0 {
+			done.results, done.err = append(done.results, more...), errors.Join(done.err, err)
+		}
 		all = append(all, done)
 		if r.ctx.Err() != nil {
 			return false, errors.New("interrupted")
