@@ -105,6 +105,13 @@ test-vm: ## Run the kernel's tests in virtual machines: KERNELS=5.15,6.1,6.12 RU
 e2e: build images ## Run the end-to-end scripts only (root)
 	$(GO) test -tags $(TAGS) -count=1 -v ./test/e2e/...
 
+.PHONY: e2e-daemonset
+e2e-daemonset: image images ## Run deploy/daemonset.yaml beside upstream's kubelet and Debian's containerd (root)
+	@hack/deps.sh daemonset
+	@mkdir -p .cache/$(KUBE) && cd controlplane && $(GO) build -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KUBE)" \
+		-o ../.cache/$(KUBE)/kubelet k8s.io/kubernetes/cmd/kubelet
+	NODELET_KUBELET=$(CURDIR)/.cache/$(KUBE)/kubelet $(GO) test -tags $(TAGS) -count=1 -v -timeout 20m ./test/daemonset
+
 .PHONY: lint
 lint: ## Run the linters and the checks of structure
 	@hack/lint.sh

@@ -49,7 +49,9 @@ func Cleanup(ctx context.Context, l Layout) (removed []string, err error) {
 	for _, f := range c.leavers() {
 		errs = append(errs, f.cleanup(ctx))
 	}
-	errs = append(errs, removePodLogs(l))
+	if c.Has(Agent) {
+		errs = append(errs, removePodLogs(l))
+	}
 	// The configuration is in the data directory: it goes last, and only when
 	// all else is gone, so that a second reset still knows what to look for.
 	if err := errors.Join(errs...); err != nil {
@@ -82,8 +84,10 @@ func Residue(ctx context.Context, l Layout) ([]string, error) {
 	}
 	mounts, err := mountsBelow(l.Data, l.Run)
 	left, errs = append(left, mounts...), append(errs, err)
-	for _, path := range podLogs(l) {
-		left = append(left, "file "+path)
+	if c.Has(Agent) {
+		for _, path := range podLogs(l) {
+			left = append(left, "file "+path)
+		}
 	}
 	for _, dir := range []string{l.Data, l.Run} {
 		there, err := remains(dir)
@@ -131,16 +135,18 @@ type leaver struct {
 	residue func(context.Context) ([]string, error)
 }
 
-// leavers are all parts, whether they ran or not: an earlier start may have had others.
+// leavers are all parts that may have left something. The agent counts only if
+// it ever ran: the volumes, logs and cgroups of another kubelet are not ours.
 func (c *Config) leavers() []leaver {
 	log := slog.New(slog.DiscardHandler)
 	var out []leaver
 	add := func(cleanup func(context.Context) error, residue func(context.Context) ([]string, error)) {
 		out = append(out, leaver{cleanup, residue})
 	}
-	root := c.Layout.KubeletRoot()
-	add(func(context.Context) error { return volume.Cleanup(root) }, func(context.Context) ([]string, error) { return volume.Residue(root) })
-	if tree, err := cgroup.New(c.cgroups(), cgroup.Deps{Log: log}); err == nil {
+	if root := c.Layout.KubeletRoot(); c.Has(Agent) {
+		add(func(context.Context) error { return volume.Cleanup(root) }, func(context.Context) ([]string, error) { return volume.Residue(root) })
+	}
+	if tree, err := cgroup.New(c.cgroups(), cgroup.Deps{Log: log}); err == nil && c.Has(Agent) {
 		add(func(context.Context) error { return tree.Cleanup() }, func(context.Context) ([]string, error) { return tree.Residue(), nil })
 	}
 	add(

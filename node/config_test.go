@@ -63,7 +63,7 @@ func TestSavedConfigurationComesBack(t *testing.T) {
 	c.Layout = Layout{Data: t.TempDir(), Run: t.TempDir()}
 	c.NodeName, c.CgroupRoot, c.RuntimeEndpoint = "n", "/x", "unix:///y"
 	c.ClusterDNS = []netip.Addr{netip.MustParseAddr("10.96.0.53")}
-	if got, err := LoadConfig(c.Layout); err != nil || got.CgroupRoot != "/" {
+	if got, err := LoadConfig(c.Layout); err != nil || got.CgroupRoot != "/" || got.Has(Agent) {
 		t.Fatalf("never started: %+v %v", got, err)
 	}
 	if err := saveConfig(c); err != nil {
@@ -80,6 +80,43 @@ func TestSavedConfigurationComesBack(t *testing.T) {
 	}
 	if _, err := LoadConfig(c.Layout); err == nil || !strings.Contains(err.Error(), savedName) {
 		t.Fatalf("garbage: %v", err)
+	}
+}
+
+// TestResetSparesAnotherKubelet: where only the proxy and the DNS server ran,
+// pods' volumes, logs and cgroups are those of another kubelet.
+func TestResetSparesAnotherKubelet(t *testing.T) {
+	c := Defaults()
+	c.Layout = Layout{Data: t.TempDir(), Run: t.TempDir()}
+	c.Components = []Component{Proxy, DNS}
+	volume := filepath.Join(c.Layout.KubeletRoot(), "pods", "0b9e2f6c-5d1a-4d0e-9a55-0d7f0c3a1b2c", "volumes", "kubernetes.io~empty-dir", "data")
+	for _, dir := range []string{volume, filepath.Join(c.Layout.PodLogs(), "default_web_0b9e2f6c-5d1a-4d0e-9a55-0d7f0c3a1b2c")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := saveConfig(c); err != nil {
+		t.Fatal(err)
+	}
+	mentions := func() bool {
+		left, err := Residue(t.Context(), c.Layout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(strings.Join(left, "\n"), "0b9e2f6c")
+	}
+	if mentions() {
+		t.Error("another kubelet's pod is taken for ours")
+	}
+	// A later start with the agent, and one without it again: it ran.
+	for _, components := range [][]Component{{Agent}, {Proxy}} {
+		c.Components = components
+		if err := saveConfig(c); err != nil {
+			t.Fatal(err)
+		}
+		if !mentions() {
+			t.Errorf("after components %v our own pod is not found", components)
+		}
 	}
 }
 

@@ -6,14 +6,25 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // savedName is the file that remembers how the daemon was last started, so
 // that down and reset clean up what it really made.
 const savedName = "node.json"
 
-// saveConfig remembers the configuration in the data directory.
+// saveConfig remembers the configuration in the data directory, with all
+// components that ever ran: an earlier start may have had others.
 func saveConfig(c Config) error {
+	before, recorded, err := readConfig(c.Layout)
+	if err != nil {
+		return err
+	}
+	for _, p := range before.Components {
+		if recorded && !c.Has(p) {
+			c.Components = append(slices.Clone(c.Components), p)
+		}
+	}
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode configuration: %w", err)
@@ -28,17 +39,29 @@ func saveConfig(c Config) error {
 	return nil
 }
 
-// LoadConfig gives the configuration the daemon was last started with, or the
-// defaults for that layout when it never was.
+// LoadConfig gives the configuration the daemon was last started with, with all
+// components that ever ran. When it never was, the defaults, without the agent:
+// its directories and cgroups are those of any kubelet, and without a record
+// they are somebody else's. All other objects carry a mark of ours.
 func LoadConfig(l Layout) (Config, error) {
-	c := Defaults()
+	c, recorded, err := readConfig(l)
+	if err == nil && !recorded {
+		c.Components = slices.DeleteFunc(c.Components, func(p Component) bool { return p == Agent })
+	}
+	return c, err
+}
+
+// readConfig reads what saveConfig wrote; recorded is false when there is nothing.
+func readConfig(l Layout) (c Config, recorded bool, err error) {
+	c = Defaults()
 	data, err := os.ReadFile(filepath.Join(l.Data, savedName))
 	if err == nil {
+		recorded = true
 		err = json.Unmarshal(data, &c)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return c, fmt.Errorf("read saved configuration %s: %w (remove the file to go on with the defaults)", filepath.Join(l.Data, savedName), err)
+		return c, recorded, fmt.Errorf("read saved configuration %s: %w (remove the file to go on with the defaults)", filepath.Join(l.Data, savedName), err)
 	}
 	c.Layout = l
-	return c, nil
+	return c, recorded, nil
 }
