@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +14,7 @@ import (
 	"nodelet/internal/kube"
 	"nodelet/internal/model"
 	"nodelet/proxy"
+	"nodelet/proxy/ipvs"
 )
 
 // ProxyOptions are settings of the service proxy, with kube-proxy's meaning.
@@ -22,6 +25,8 @@ type ProxyOptions struct {
 	MasqueradeBit      int
 	LocalhostNodePorts bool
 	Conntrack          proxy.Conntrack
+	// IPVS are those of mode ipvs.
+	IPVS ipvs.Config
 }
 
 // NodePortsPrimary stands for the node's own addresses (--node-ip).
@@ -36,6 +41,12 @@ func DefaultProxyOptions() ProxyOptions {
 func (o *ProxyOptions) check() error {
 	if o.MasqueradeBit < 0 || o.MasqueradeBit > 31 {
 		return fmt.Errorf("--iptables-masquerade-bit %d: must be 0 to 31", o.MasqueradeBit)
+	}
+	if s := o.IPVS.Scheduler; strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") != "" || len(s) > 15 {
+		return fmt.Errorf("--ipvs-scheduler %q: must be a name as ipvsadm takes it: rr, lc, sh, mh", s)
+	}
+	if t := o.IPVS.Timeouts; t.TCP < 0 || t.TCPFin < 0 || t.UDP < 0 {
+		return errors.New("--ipvs-tcp-timeout, --ipvs-tcpfin-timeout, --ipvs-udp-timeout: must not be negative")
 	}
 	for _, t := range o.NodePortAddresses {
 		if _, err := netip.ParsePrefix(t); err != nil && (t != NodePortsPrimary || len(o.NodePortAddresses) > 1) {
@@ -66,7 +77,7 @@ func (c *Config) proxy() proxy.Config {
 	return proxy.Config{
 		NodeName: c.NodeName, Mode: c.ProxyMode, PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String(),
 		MasqueradeAll: o.MasqueradeAll, MasqueradeBit: &o.MasqueradeBit, LocalhostNodePorts: o.LocalhostNodePorts,
-		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack,
+		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack, IPVS: o.IPVS,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"nodelet/internal/xtables"
 	"nodelet/proxy/ebpf"
 	"nodelet/proxy/iptables"
+	"nodelet/proxy/ipvs"
 	"nodelet/proxy/nftables"
 )
 
@@ -18,6 +19,7 @@ const (
 	Nftables = "nftables"
 	EBPF     = "ebpf"
 	Iptables = "iptables"
+	IPVS     = "ipvs"
 )
 
 // mode is one back end: how it proves itself and how it is made.
@@ -68,6 +70,18 @@ func modes() []mode {
 					return nil, fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 				}
 				return b, err
+			},
+		},
+		{
+			name:  IPVS,
+			asked: true, // for those who want its schedulers
+			probe: func(ctx context.Context, c Config) (bool, error) {
+				return ipvs.Detect(ctx, c.NetNS, c.IPVS.Scheduler)
+			},
+			open: func(p place) (Backend, error) {
+				cfg := p.IPVS
+				cfg.NetNS, cfg.IPv6 = p.NetNS, p.IPv6
+				return ipvs.New(cfg)
 			},
 		},
 	}

@@ -16,6 +16,7 @@ import (
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
+	"nodelet/proxy/ipvs"
 	"nodelet/proxy/lb"
 )
 
@@ -41,6 +42,8 @@ type Config struct {
 	Conntrack Conntrack
 	// Mode is the back end, one of Modes; empty is Auto.
 	Mode string
+	// IPVS are the settings of that mode; its NetNS and IPv6 are set here.
+	IPVS ipvs.Config
 	// HealthzAddr is where /healthz and /livez are served, ":10256" by custom; empty for nowhere.
 	HealthzAddr string
 	// Pause is the least time between two writes to the kernel; 0 is none.

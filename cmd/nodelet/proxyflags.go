@@ -17,6 +17,11 @@ func addProxyFlags(fs *pflag.FlagSet, c *node.Config) {
 	fs.BoolVar(&o.MasqueradeAll, "masquerade-all", o.MasqueradeAll, "masquerade all traffic to cluster IPs")
 	fs.IntVar(&o.MasqueradeBit, "iptables-masquerade-bit", o.MasqueradeBit, "bit of the packet mark that marks packets to be masqueraded")
 	fs.BoolVar(&o.LocalhostNodePorts, "iptables-localhost-nodeports", o.LocalhostNodePorts, "serve IPv4 node ports on 127.0.0.1 too, in every mode that can; sets the sysctl route_localnet")
+	fs.StringVar(&o.IPVS.Scheduler, "ipvs-scheduler", "", "how mode ipvs chooses endpoints: rr, lc, sh, mh and what else the kernel has (default: rr)")
+	fs.BoolVar(&o.IPVS.StrictARP, "ipvs-strict-arp", false, "in mode ipvs, answer ARP only for addresses of the link that was asked; load balancers in the same network need it")
+	fs.DurationVar(&o.IPVS.Timeouts.TCP, "ipvs-tcp-timeout", 0, "how long IPVS remembers an idle TCP connection (0: leave it)")
+	fs.DurationVar(&o.IPVS.Timeouts.TCPFin, "ipvs-tcpfin-timeout", 0, "how long IPVS remembers a TCP connection that one side has closed (0: leave it)")
+	fs.DurationVar(&o.IPVS.Timeouts.UDP, "ipvs-udp-timeout", 0, "how long IPVS remembers a UDP flow (0: leave it)")
 	ct := &o.Conntrack
 	fs.IntVar(&ct.MaxPerCore, "conntrack-max-per-core", ct.MaxPerCore, "least size of the connection tracking table per CPU; it is never made smaller (0: leave it)")
 	fs.IntVar(&ct.Min, "conntrack-min", ct.Min, "least size of the connection tracking table")

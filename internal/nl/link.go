@@ -161,3 +161,15 @@ func dump[T any](list func() ([]T, error)) ([]T, error) {
 		}
 	}
 }
+
+// AddDummy creates a link that leads nowhere and sets it up: a place for addresses.
+func (c *Conn) AddDummy(name string) error {
+	a := netlink.NewLinkAttrs()
+	a.Name = name
+	a.Flags = net.FlagUp
+	err := c.h.LinkAdd(&netlink.Dummy{LinkAttrs: a})
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return explain(err, "add dummy link", name)
+}

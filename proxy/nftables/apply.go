@@ -14,11 +14,15 @@ type Config struct {
 	NetNS int
 	// IPv6 makes the table of that family too.
 	IPv6 bool
+	// Handover leaves to IPVS what HandedOver says. The table is another then:
+	// both modes can be cleaned up beside each other.
+	Handover bool
 }
 
 // Backend keeps the tables. It is used by one goroutine at a time.
 type Backend struct {
 	conn     *nft.Conn
+	table    string
 	families []*family
 	// have is what the kernel holds, by family; nil when that is not known.
 	have []*content
@@ -35,9 +39,15 @@ func New(cfg Config) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{conn: conn, families: []*family{familyOf(false)}}
+	b := &Backend{conn: conn, table: tableName, families: []*family{familyOf(false)}}
 	if cfg.IPv6 {
 		b.families = append(b.families, familyOf(true))
+	}
+	if cfg.Handover {
+		b.table = handoverTable
+		for _, f := range b.families {
+			f.handover, f.table.Name = true, b.table
+		}
 	}
 	return b, nil
 }
@@ -207,7 +217,7 @@ func (b *Backend) Residue(ctx context.Context) ([]string, error) {
 	}
 	var out []string
 	for _, t := range tables {
-		if t.Name == tableName {
+		if t.Name == b.table {
 			out = append(out, "nftables table "+t.String())
 		}
 	}

@@ -14,6 +14,7 @@ import (
 type content struct {
 	*family
 	cfg    *lb.Config
+	state  *lb.State // that the content is made for
 	rows   map[lb.Frontend]row
 	pools  map[pool][]netip.AddrPort
 	guards map[lb.Frontend][]netip.Prefix
@@ -90,8 +91,8 @@ func (c *content) want(e *edits, f lb.Frontend, t lb.Target) wanted {
 	if t.Port == nil || t.Kind == lb.AnyPort {
 		return w
 	}
-	p := planOf(c.cfg, t)
-	w.row = row{plan: c.nameOf(p), dispatched: p.dispatched()}
+	p := c.plan(t)
+	w.row = row{plan: c.nameOf(p), dispatched: p.dispatched(), handed: p.handed}
 	c.need(e, p, w.dispatched)
 	if p.sticky {
 		w.sticky = t.Affinity
@@ -168,6 +169,9 @@ func (c *content) memberships(f lb.Frontend, r row) (sets []string) {
 	}
 	if r.dispatched {
 		sets = append(sets, named(f.NodePort(), setFrontends))
+	}
+	if r.handed {
+		sets = append(sets, setHanded)
 	}
 	if r.sticky > 0 {
 		sets = append(sets, stickySet(f.NodePort(), r.sticky))
@@ -328,6 +332,7 @@ func (c *content) setLoop(e *edits, a netip.Addr, is bool) {
 
 // advance notes in e what changes from prev to next, a State's step for this family.
 func (c *content) advance(e *edits, prev, next *lb.State) {
+	c.state = next
 	for ch := range lb.Changes(prev, next) {
 		if ch.IPv6() == c.ipv6 {
 			c.set(e, ch.Frontend, ch.New)
@@ -352,6 +357,7 @@ func (c *content) become(want *lb.State) (gone []lb.Frontend) {
 	before := *c
 	*c = *newContent(c.family, c.cfg)
 	c.dispatch, c.remember = before.dispatch, before.remember
+	c.state = want
 	e := newEdits() // only for its shape: the whole is compared
 	for f, t := range want.All() {
 		if f.IPv6() != c.ipv6 {
@@ -396,7 +402,7 @@ func (c *content) ruleset() *nft.Ruleset {
 		remember.Rules = append(remember.Rules, c.sticky[name])
 	}
 	r.Chains = append(r.Chains, remember)
-	names := constantSets()
+	names := c.constantSets()
 	for _, name := range slices.Sorted(maps.Keys(c.plans)) {
 		use := c.plans[name]
 		if use.dispatched || use.action == lb.Balance {
@@ -474,7 +480,7 @@ func (c *content) write(tx *nft.Tx, e *edits) {
 func isPlan(name string) bool {
 	bare := strings.TrimPrefix(name, forNodePorts)
 	switch bare {
-	case setFrontends, setEndpoints, setAffinity, setSources, setClusterIPs, setLoops:
+	case setFrontends, setEndpoints, setAffinity, setSources, setClusterIPs, setLoops, setHanded:
 		return false
 	}
 	return !strings.HasPrefix(bare, setSticky)

@@ -16,6 +16,8 @@ type row struct {
 	plan string
 	// dispatched: it is a member of frontends.
 	dispatched bool
+	// handed: it is a member of handed-to-ipvs.
+	handed bool
 	// sticky is the affinity's timeout, 0 for none.
 	sticky time.Duration
 }

@@ -18,6 +18,8 @@ type plan struct {
 	guarded bool
 	// sticky: clients stay with their endpoint.
 	sticky bool
+	// handed: IPVS chooses the endpoint.
+	handed bool
 	// cluster and local count the endpoints of the two policies.
 	cluster, local int
 }
@@ -94,6 +96,8 @@ func (p plan) name() string {
 	switch {
 	case p.action != lb.Balance:
 		parts = append(parts, p.action.String())
+	case p.handed:
+		parts = append(parts, "ipvs")
 	case p.policy == localOnly:
 		parts = append(parts, fmt.Sprintf("local%d", p.local))
 	case p.policy == external:

@@ -15,6 +15,9 @@ import (
 // tableName is the same in both families.
 const tableName = "nodelet-proxy"
 
+// handoverTable is that of a back end whose endpoints IPVS chooses.
+const handoverTable = "nodelet-ipvs"
+
 // localSlots is where the slots of local endpoints begin, behind all others.
 const localSlots = 1 << 16
 
@@ -62,6 +65,8 @@ type family struct {
 	// words is the number of registers an address takes.
 	words    nft.Reg
 	loopback netip.Prefix
+	// handover: IPVS chooses endpoints where it can.
+	handover bool
 }
 
 func familyOf(ipv6 bool) *family {
@@ -129,13 +134,16 @@ func rejects() []plan {
 }
 
 // constantSets are always there.
-func constantSets() []string {
+func (f *family) constantSets() []string {
 	names := []string{
 		setFrontends, forNodePorts + setFrontends, setEndpoints, forNodePorts + setEndpoints,
 		setAffinity, setSources, setClusterIPs, setLoops,
 	}
 	for _, p := range rejects() {
 		names = append(names, p.name())
+	}
+	if f.handover {
+		names = append(names, setHanded)
 	}
 	return names
 }
@@ -218,6 +226,9 @@ func (f *family) firstPackets(cfg *lb.Config) []nft.Rule {
 			nft.Is(nft.DstAddr, f.loopback), nft.IsNot(nft.SrcAddr, f.loopback), nft.Drop(),
 		}})
 	}
+	if f.handover {
+		rules = append(rules, rule("IPVS answers", f.frontend(setHanded, false), []nft.Stmt{nft.Return()}))
+	}
 	for _, p := range rejects() {
 		if !p.nodePort {
 			rules = append(rules, rule("no endpoints", f.frontend(p.name(), false), answer))
@@ -236,7 +247,7 @@ func (f *family) firstPackets(cfg *lb.Config) []nft.Rule {
 // The mark lives from the choice of an endpoint to here, on first packets only.
 func (f *family) postrouting(cfg *lb.Config) []nft.Rule {
 	ours := nft.HasBits(nft.CtStatus, nft.StatusDNAT)
-	return []nft.Rule{
+	rules := []nft.Rule{
 		{Comment: "marked", Do: []nft.Stmt{
 			ours, nft.HasBits(nft.PacketMark, cfg.Mark()), nft.ClearBits(cfg.Mark()), nft.Masquerade(),
 		}},
@@ -244,6 +255,10 @@ func (f *family) postrouting(cfg *lb.Config) []nft.Rule {
 			ours, nft.Load(0, nft.SrcAddr), nft.Load(f.words, nft.DstAddr), nft.Member(setLoops, 0), nft.Masquerade(),
 		}},
 	}
+	if f.handover {
+		rules = append(rules, f.postroutingIPVS(cfg)...)
+	}
+	return rules
 }
 
 func (f *family) markUnlessPod(cfg *lb.Config) []nft.Rule {
@@ -301,6 +316,9 @@ func (f *family) chainOf(cfg *lb.Config, p plan) (c nft.Chain, more []plan) {
 		add("", nft.SetBits(cfg.Mark()))
 	case unlessPod:
 		add("", nft.Jump(chainMasquerade))
+	}
+	if p.handed {
+		return c, more
 	}
 	if p.sticky {
 		client, _ := f.load(f.words, false)

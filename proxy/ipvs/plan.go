@@ -1,0 +1,193 @@
+package ipvs
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"nodelet/internal/ipvs"
+	"nodelet/proxy/lb"
+	"nodelet/proxy/nftables"
+)
+
+// table is what IPVS holds at our addresses, or shall hold.
+type table struct {
+	addrs    map[netip.Addr]bool
+	services map[ipvs.VirtualServer]service
+}
+
+type service struct {
+	scheduler string
+	real      map[netip.AddrPort]ipvs.RealServer
+}
+
+func newTable() *table {
+	return &table{map[netip.Addr]bool{}, map[ipvs.VirtualServer]service{}}
+}
+
+// compile gives the table for a State.
+func compile(s *lb.State, scheduler string, ipv6 bool) *table {
+	t := newTable()
+	for f, target := range s.All() {
+		if f.IPv6() && !ipv6 {
+			continue
+		}
+		if !nftables.HandedOver(s, target) {
+			if awaits(s, target) {
+				t.addrs[f.Addr] = true
+			}
+			continue
+		}
+		one := service{scheduler, map[netip.AddrPort]ipvs.RealServer{}}
+		for _, e := range target.Route(s.Config(), lb.FromOutside).Endpoints {
+			one.real[e.AddrPort] = ipvs.RealServer{AddrPort: e.AddrPort, Weight: 1}
+		}
+		t.services[ipvs.VirtualServer{Addr: f.Addr, Proto: uint8(f.Proto), Port: f.Port}] = one
+		t.addrs[f.Addr] = true
+	}
+	return t
+}
+
+// awaits tells of a frontend that would be handed over if it had endpoints. Its
+// address stays: the node's own sockets that are connected to it have it as
+// their source, and could send nothing from an address that is gone.
+func awaits(s *lb.State, t lb.Target) bool {
+	if t.Kind == lb.NodePort || t.Kind == lb.AnyPort || t.Affinity > 0 || t.Kind != lb.ClusterIP && t.ExternalLocal {
+		return false
+	}
+	return len(t.Route(s.Config(), lb.FromOutside).Endpoints) == 0
+}
+
+// verb is a kind of step.
+type verb uint8
+
+const (
+	addAddr verb = iota
+	addServer
+	setScheduler
+	addReal
+	setWeight
+	deleteReal
+	deleteServer
+	deleteAddr
+)
+
+// step is one change of the kernel.
+type step struct {
+	do        verb
+	addr      netip.Addr
+	server    ipvs.VirtualServer
+	scheduler string
+	real      ipvs.RealServer
+}
+
+// String is one line.
+func (s step) String() string {
+	name := [...]string{"add address", "add server", "set scheduler of", "add to", "set weight in", "delete from", "delete server", "delete address"}[s.do]
+	switch s.do {
+	case addAddr, deleteAddr:
+		return fmt.Sprintf("%s %s", name, s.addr)
+	case addServer, setScheduler:
+		return fmt.Sprintf("%s %s: %s", name, s.server, s.scheduler)
+	case deleteServer:
+		return fmt.Sprintf("%s %s", name, s.server)
+	}
+	return fmt.Sprintf("%s %s: %s weight %d", name, s.server, s.real.AddrPort, s.real.Weight)
+}
+
+// drains tells whether a real server that is not wanted may still end its connections.
+func drains(v ipvs.VirtualServer, r ipvs.RealServer) bool {
+	return v.Proto != unix.IPPROTO_UDP && r.Connections > 0
+}
+
+// diff gives the steps from have to want, and tells whether some real servers
+// stay only until their connections have ended.
+func diff(have, want *table) (steps []step, draining bool) {
+	kept := map[netip.Addr]bool{}
+	for v, h := range have.services {
+		w, wanted := want.services[v]
+		stays := wanted
+		for _, r := range h.real {
+			switch goal, ok := w.real[r.AddrPort]; {
+			case ok && goal.Weight != r.Weight:
+				steps = append(steps, step{do: setWeight, server: v, real: goal})
+			case ok:
+			case drains(v, r):
+				stays, draining = true, true
+				if r.Weight != 0 {
+					steps = append(steps, step{do: setWeight, server: v, real: ipvs.RealServer{AddrPort: r.AddrPort}})
+				}
+			case wanted || h.draining(v):
+				steps = append(steps, step{do: deleteReal, server: v, real: r})
+			}
+		}
+		if !stays {
+			steps = append(steps, step{do: deleteServer, server: v})
+			continue
+		}
+		kept[v.Addr] = true
+		if wanted && w.scheduler != h.scheduler {
+			steps = append(steps, step{do: setScheduler, server: v, scheduler: w.scheduler})
+		}
+	}
+	for v, w := range want.services {
+		h, there := have.services[v]
+		if !there {
+			steps = append(steps, step{do: addServer, server: v, scheduler: w.scheduler})
+		}
+		for a, r := range w.real {
+			if _, ok := h.real[a]; !ok {
+				steps = append(steps, step{do: addReal, server: v, real: r})
+			}
+		}
+	}
+	for a := range want.addrs {
+		if !have.addrs[a] {
+			steps = append(steps, step{do: addAddr, addr: a})
+		}
+	}
+	for a := range have.addrs {
+		if !want.addrs[a] && !kept[a] {
+			steps = append(steps, step{do: deleteAddr, addr: a})
+		}
+	}
+	slices.SortFunc(steps, step.compare)
+	return steps, draining
+}
+
+// draining tells whether a real server of a virtual one that is not wanted has connections.
+func (s service) draining(v ipvs.VirtualServer) bool {
+	for _, r := range s.real {
+		if drains(v, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// compare puts steps into an order in which each can be done.
+func (s step) compare(o step) int {
+	return cmp.Or(
+		cmp.Compare(s.do, o.do), s.addr.Compare(o.addr), s.server.Addr.Compare(o.server.Addr), cmp.Compare(s.server.Port, o.server.Port),
+		cmp.Compare(s.server.Proto, o.server.Proto), s.real.Compare(o.real.AddrPort),
+	)
+}
+
+// String lists the table.
+func (t *table) String() string {
+	var lines []string
+	for v, s := range t.services {
+		line := v.String() + " " + s.scheduler
+		for _, a := range slices.SortedFunc(maps.Keys(s.real), netip.AddrPort.Compare) {
+			line += fmt.Sprintf(" %s=%d", a, s.real[a].Weight)
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
