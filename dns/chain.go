@@ -96,7 +96,19 @@ func (d *DNS) handle(r *request, packet []byte) (msg []byte, v verdict) {
 	if v == done {
 		r.stats.replied(r.scope, msg)
 	}
+	if every := d.c.LogEvery; every > 0 && d.asked.Add(1)%every == 0 {
+		d.logQuery(r, msg, v)
+	}
 	return msg, v
+}
+
+// logQuery writes one line on a query: who asked, what, and what came of it.
+func (d *DNS) logQuery(r *request, msg []byte, v verdict) {
+	answer := "later"
+	if v == done {
+		answer = wire.Rcode(msg[3] & 0xF).String()
+	}
+	d.log.Info("query", "client", r.client, "name", textOf(&r.q), "type", r.q.Type, "tcp", r.tcp, "answer", answer)
 }
 
 // walk goes along the chain until a step has an answer.

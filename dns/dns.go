@@ -44,6 +44,8 @@ type Config struct {
 	// of systemd-resolved, ResolvedConf has the real servers.
 	ResolvConf   string
 	ResolvedConf string
+	// LogEvery logs one of so many queries; 0: none.
+	LogEvery uint64
 	// HostSearch is the host's own search path, which pods have behind the cluster's.
 	HostSearch []string
 	// Corefile names the ConfigMap that is read as CoreDNS's configuration; empty: none is.
@@ -107,6 +109,8 @@ type Deps struct {
 	Log   *slog.Logger
 	// Host is what is needed of the host; nil means rtnetlink and nftables.
 	Host Host
+	// Holder keeps the sockets across a restart; nil: nobody does.
+	Holder Holder
 }
 
 // DNS is the running feature.
@@ -115,6 +119,7 @@ type DNS struct {
 	log    *slog.Logger
 	store  *store.Store
 	host   Host
+	holder Holder
 	health reconcile.Health
 
 	zone atomic.Pointer[zone.Zone]
@@ -128,6 +133,8 @@ type DNS struct {
 	// unreadySince is since when Ready has had an error, in unix nanoseconds.
 	unreadySince atomic.Int64
 
+	// asked counts the queries for LogEvery.
+	asked atomic.Uint64
 	// searching are the pods whose search path is walked here; completions bounds the walks.
 	searching   atomic.Pointer[searchers]
 	completions chan struct{}
@@ -158,7 +165,7 @@ func New(c Config, deps Deps) (*DNS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure dns: %w", err)
 	}
-	d := &DNS{base: z, completions: make(chan struct{}, maxCompletions), c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, host: deps.Host}
+	d := &DNS{base: z, completions: make(chan struct{}, maxCompletions), c: c, log: deps.Log.With("feature", "dns"), store: deps.Store, host: deps.Host, holder: deps.Holder}
 	if d.host == nil {
 		d.host = newKernelHost(c)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -255,6 +256,56 @@ func digFromPod(t *testing.T, n *node) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestKernelClients asks as the programs in pods do: by the C library, by Go's
+// own resolver, with a pod's search path and ndots.
+func TestKernelClients(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	n := newNode(t)
+	startSynced(t, kernelConfig())
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	text := "nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// A mount namespace of its own has the pod's resolv.conf and plain nsswitch.
+	run := func(script string) string {
+		var out []byte
+		err := n.pod.Do(func() (err error) {
+			out, err = exec.Command("unshare", "-m", "sh", "-c", "mount --bind "+conf+" /etc/resolv.conf && "+script).CombinedOutput()
+			return err
+		})
+		if err != nil {
+			t.Errorf("%s: %v\n%s", script, err, out)
+		}
+		return string(out)
+	}
+	for program, script := range map[string]string{
+		"getent":  "getent -s hosts:dns ahostsv4 web", // glibc: A and AAAA at once from one socket
+		"host":    "host web",
+		"busybox": "busybox nslookup web.default.svc.cluster.local", // Debian's is linked against glibc
+	} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Logf("%s is not installed: not tried", program)
+			continue
+		}
+		if out := run(script); !strings.Contains(out, "10.96.0.5") {
+			t.Errorf("%s:\n%s", script, out)
+		}
+	}
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
+		err = n.pod.Do(func() (err error) {
+			conn, err = new(net.Dialer).DialContext(ctx, network, "10.96.0.10:53")
+			return err
+		})
+		return conn, err
+	}}
+	if got, err := r.LookupHost(t.Context(), "web.default.svc.cluster.local."); err != nil || len(got) != 1 || got[0] != "10.96.0.5" {
+		t.Errorf("Go's resolver: %q, %v", got, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"syscall"
@@ -30,6 +31,8 @@ const (
 type sockets struct {
 	udp []*net.UDPConn // one per core
 	tcp *net.TCPListener
+	// inherited: a daemon before this one opened them, and queries may be waiting in them.
+	inherited bool
 }
 
 // serve opens the sockets, waiting for those that are taken, and answers until ctx ends.
@@ -68,8 +71,15 @@ func (d *DNS) watchOpening(ctx context.Context, opened <-chan error) {
 func (d *DNS) serveAddr(ctx context.Context, a netip.Addr, opened chan<- error) error {
 	at := netip.AddrPortFrom(a, d.c.Port)
 	for wait, last := bindMin, ""; ; wait = min(wait*2, bindMax) {
-		s, err := listen(ctx, at, runtime.GOMAXPROCS(0))
+		s, err := d.inherit(at), error(nil)
+		if s == nil {
+			s, err = listen(ctx, at, runtime.GOMAXPROCS(0))
+		}
 		if err == nil {
+			d.handOn(at, s)
+			if s.inherited {
+				d.awaitZone(ctx)
+			}
 			select {
 			case opened <- nil:
 			case <-ctx.Done():
@@ -100,10 +110,21 @@ func (d *DNS) serveSockets(ctx context.Context, s *sockets) error {
 	g.Go(func() error { return d.serveTCP(ctx, s.tcp) })
 	g.Go(func() error {
 		<-ctx.Done()
-		s.close()
+		s.wake()
 		return nil
 	})
+	defer s.close()
 	return g.Wait()
+}
+
+// wake ends all waits for queries. What has been read by then is still answered:
+// closing the sockets at once would lose it.
+func (s *sockets) wake() {
+	past := time.Unix(1, 0)
+	for _, c := range s.udp {
+		_ = c.SetReadDeadline(past) // fails only when it is closed
+	}
+	_ = s.tcp.SetDeadline(past)
 }
 
 func (s *sockets) close() {
@@ -204,7 +225,7 @@ func (d *DNS) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 	arena := make([]byte, batchSize*wire.MaxUDP+wire.MaxTCP)
 	for {
 		n, err := b.read()
-		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || err != nil && ctx.Err() != nil {
 			return nil
 		}
 		if err != nil && !transient(err) {

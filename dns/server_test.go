@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -347,5 +348,21 @@ func TestBadConfiguration(t *testing.T) {
 		if _, err := New(c, Deps{Log: discard()}); err == nil || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: error is %v", want, err)
 		}
+	}
+}
+
+// TestQueryLog: of ten queries every fifth is logged.
+func TestQueryLog(t *testing.T) {
+	s := start(t, func(c *Config) { c.LogEvery = 5 })
+	s.sync(clusterIP("default/web", "10.96.0.5"))
+	s.stop()
+	var lines strings.Builder
+	s.log = slog.New(slog.NewTextHandler(&lines, nil))
+	r := &request{client: netip.MustParseAddrPort("10.244.0.5:4711"), stats: &stats{}}
+	for range 10 {
+		s.handle(r, packed(t, "web.default.svc.cluster.local", dns.TypeA, 1))
+	}
+	if n := strings.Count(lines.String(), "client=10.244.0.5:4711 name=web.default.svc.cluster.local. type=A tcp=false answer=NOERROR"); n != 2 {
+		t.Errorf("%d lines of 10 queries:\n%s", n, lines.String())
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"nodelet/dns/corefile"
 	"nodelet/dns/zone"
 	"nodelet/internal/control"
+	"nodelet/internal/fdstore"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
@@ -27,6 +28,8 @@ type DNSConfig struct {
 	Upstreams []string
 	// Corefile is namespace/name of the ConfigMap with CoreDNS's configuration; empty: none is read.
 	Corefile string
+	// LogEvery logs one of so many queries; 0: none.
+	LogEvery uint64
 	// PodRecords is disabled, insecure or verified.
 	PodRecords string
 }
@@ -41,7 +44,7 @@ func (n *Node) buildDNS() error {
 	if err != nil {
 		return err
 	}
-	f, err := dns.New(c, dns.Deps{Store: n.store, Log: n.deps.Log})
+	f, err := dns.New(c, dns.Deps{Store: n.store, Log: n.deps.Log, Holder: fdstore.Open()})
 	if err != nil {
 		return err
 	}
@@ -56,6 +59,7 @@ func (c *Config) dns() (dns.Config, error) {
 	if text, err := os.ReadFile(c.ResolvConf); err == nil {
 		d.HostSearch = podplan.ParseResolvConf(string(text)).Searches
 	}
+	d.LogEvery = c.DNS.LogEvery
 	if c.DNS.Corefile != "" {
 		d.Corefile = model.ParseKey(c.DNS.Corefile)
 	}
