@@ -15,8 +15,6 @@ const corefileKey = "Corefile"
 // configState is the last look at the ConfigMap.
 type configState struct {
 	seen *model.Config
-	// err says what is wrong with it; the configuration before stays in force.
-	err error
 }
 
 // configure takes a changed Corefile. It is called by the loop that keeps the zone, and by nobody else.

@@ -1,6 +1,7 @@
 package corefile
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -59,10 +60,9 @@ func TestGolden(t *testing.T) {
 		for i := 0; i+1 < len(archive.Files); i += 2 {
 			in, want := archive.Files[i], &archive.Files[i+1]
 			t.Run(in.Name, func(t *testing.T) {
-				got := ""
-				if c, err := Parse("Corefile", string(in.Data)); err != nil {
-					got = err.Error() + "\n"
-				} else {
+				c, err := Parse("Corefile", string(in.Data))
+				got := fmt.Sprintln(err)
+				if err == nil {
 					got = c.print()
 				}
 				if *update {
@@ -114,10 +114,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		var at *Error
-		if e, ok := err.(*Error); ok {
-			at = e
-		}
-		if at == nil || at.Line < 1 || at.Line > strings.Count(text, "\n")+1 {
+		if !errors.As(err, &at) || at.Line < 1 || at.Line > strings.Count(text, "\n")+1 {
 			t.Errorf("the error names no line of the text: %v", err)
 		}
 	})
