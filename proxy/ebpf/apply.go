@@ -25,6 +25,8 @@ type Config struct {
 	Cgroup string
 	// BPFFS is where the BPF file system is, or will be mounted; empty is /sys/fs/bpf.
 	BPFFS string
+	// NoTCX uses clsact hooks even where the kernel has tcx.
+	NoTCX bool
 }
 
 // Backend keeps the maps and the programs. Run apart, it is used by one goroutine at a time.
@@ -116,15 +118,14 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 		if err != nil {
 			return lb.Result{}, err
 		}
+		k.clsact = b.cfg.NoTCX
 		b.kernel = k
 	}
 	found, err := b.kernel.readAll()
 	if err != nil {
 		return lb.Result{}, err
 	}
-	c := contentOf(want.Config(), &found)
-	wanted := c.become(want)
-	e := diffElements(&found, &wanted)
+	c, e := plan(&found, want)
 	if err := b.kernel.write(e); err != nil {
 		return lb.Result{}, err
 	}
@@ -137,6 +138,21 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	}
 	b.have, b.applied = c, want
 	return lb.Result{Full: true, Messages: e.len() + changes, Gone: goneFrontends(e)}, nil
+}
+
+// plan gives what has to be written to make found what want says.
+func plan(found *elements, want *lb.State) (*content, *edits) {
+	if len(found.frontends)+len(found.ports)+len(found.slots)+len(found.members)+len(found.ranges) > 0 {
+		c := contentOf(want.Config(), found)
+		wanted := c.become(want)
+		return c, diffElements(found, &wanted)
+	}
+	c := newContent(want.Config()) // a first start: nothing to compare with
+	e := c.advance(lb.Empty(want.Config()), want)
+	for _, p := range want.Config().PodCIDRs {
+		e.ranges.add(encodeRange(podRanges, p), 1)
+	}
+	return c, e
 }
 
 // attach puts the programs in their places, once the maps say what to do, and
@@ -175,50 +191,44 @@ func removeOthers(dir string) error {
 	return nil
 }
 
-// write writes the elements, in the order that leaves nobody without an endpoint.
+// write writes the elements, and forgets the counters of ports that are no more.
 func (k *kernel) write(e *edits) error {
 	m := &k.maps
-	for _, step := range []func() error{
-		func() error { return putAll(m.Ranges, &e.ranges) },
-		func() error { return putAll(m.Members, &e.members) },
-		func() error { return putAll(m.Slots, &e.slots) },
-		func() error { return putAll(m.Ports, &e.ports) },
-		func() error { return putAll(m.Frontends, &e.frontends) },
-		func() error { return deleteAll(m.Frontends, e.noFrontends) },
-		func() error { return deleteAll(m.Ports, e.noPorts) },
-		func() error { return deleteAll(m.Counters, e.noPorts) },
-		func() error { return deleteAll(m.Slots, e.noSlots) },
-		func() error { return deleteAll(m.Members, e.noMembers) },
-		func() error { return deleteAll(m.Ranges, e.noRanges) },
-	} {
-		if err := step(); err != nil {
-			return err
-		}
+	err := e.write(&tables{
+		ranges: bpfTable[proxyRangeKey, uint32]{m.Ranges}, members: bpfTable[proxyMemberKey, uint32]{m.Members},
+		slots: bpfTable[proxySlotKey, proxyEndpoint]{m.Slots}, ports: bpfTable[uint32, proxyPort]{m.Ports},
+		frontends: bpfTable[proxyFrontendKey, proxyFrontend]{m.Frontends},
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	return bpfTable[uint32, proxyCounter]{m.Counters}.remove(e.noPorts)
 }
+
+// bpfTable is a map in the kernel.
+type bpfTable[K comparable, V any] struct{ *ebpf.Map }
 
 // few is how many elements are written one by one: a batch has its own price.
 const few = 16
 
-func putAll[K comparable, V any](m *ebpf.Map, p *puts[K, V]) error {
-	if len(p.keys) > few && m.Type() != ebpf.LPMTrie {
-		if _, err := m.BatchUpdate(p.keys, p.values, nil); err == nil {
+func (t bpfTable[K, V]) put(p *puts[K, V]) error {
+	if len(p.keys) > few && t.Type() != ebpf.LPMTrie {
+		if _, err := t.BatchUpdate(p.keys, p.values, nil); err == nil {
 			return nil
 		}
 	}
 	for i := range p.keys {
-		if err := m.Put(&p.keys[i], &p.values[i]); err != nil {
-			return explain(m, err)
+		if err := t.Put(&p.keys[i], &p.values[i]); err != nil {
+			return explain(t.Map, err)
 		}
 	}
 	return nil
 }
 
-func deleteAll[K comparable](m *ebpf.Map, keys []K) error {
+func (t bpfTable[K, V]) remove(keys []K) error {
 	for i := range keys {
-		if err := m.Delete(&keys[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return explain(m, err)
+		if err := t.Delete(&keys[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return explain(t.Map, err)
 		}
 	}
 	return nil
@@ -241,10 +251,11 @@ func syncMap[K, V comparable](m *ebpf.Map, want map[K]V) (changes int, err error
 	}
 	p := &puts[K, V]{}
 	gone := diffMap(p, have, want)
-	if err := putAll(m, p); err != nil {
+	t := bpfTable[K, V]{m}
+	if err := t.put(p); err != nil {
 		return 0, err
 	}
-	return len(p.keys) + len(gone), deleteAll(m, gone)
+	return len(p.keys) + len(gone), t.remove(gone)
 }
 
 // Cleanup removes the pins: with them the links are detached and the maps freed.
@@ -252,7 +263,7 @@ func (b *Backend) Cleanup(context.Context) error {
 	if err := b.Close(); err != nil {
 		return err
 	}
-	return bpffs.Remove(pinsOf(b.cfg.BPFFS, b.cookie))
+	return errors.Join(b.inside(cleanClsact), bpffs.Remove(pinsOf(b.cfg.BPFFS, b.cookie)))
 }
 
 // Residue names what is left of ours.
@@ -264,5 +275,10 @@ func (b *Backend) Residue(context.Context) ([]string, error) {
 	for i := range pins {
 		pins[i] = "BPF pin " + pins[i]
 	}
-	return pins, nil
+	err = b.inside(func() error {
+		programs, err := clsactResidue()
+		pins = append(pins, programs...)
+		return err
+	})
+	return pins, err
 }

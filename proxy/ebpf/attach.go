@@ -125,6 +125,9 @@ func (k *kernel) devicePin(index int, d direction) string {
 // attachDevice puts the programs on a device, in the place of the ones that
 // are there. The calling thread must be in the network namespace.
 func (k *kernel) attachDevice(index int) (changes int, err error) {
+	if k.clsact {
+		return k.attachClsact(index)
+	}
 	for _, d := range []direction{egress, ingress} { // answers first
 		pin := k.devicePin(index, d)
 		fits := func(i *link.Info) bool { return i.TCX() != nil && i.TCX().Ifindex == uint32(index) }
@@ -137,6 +140,10 @@ func (k *kernel) attachDevice(index int) (changes int, err error) {
 			continue
 		}
 		l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: prog, Attach: at})
+		if errors.Is(err, ebpf.ErrNotSupported) { // before 6.6
+			k.clsact = true
+			return k.attachClsact(index)
+		}
 		if err != nil {
 			return changes, fmt.Errorf("attach %s to link #%d: %w", d, index, err)
 		}

@@ -22,12 +22,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // their own, where the programs are; those of other hosts are outside of it.
 func TestConformance(t *testing.T) {
 	cg := newCgroup(t)
-	proxytest.Conformance(t, oneNode(t, cg.dir), proxytest.Sockets(cg.within), proxytest.OwnNAT())
+	proxytest.Conformance(t, oneNode(t, ebpf.Config{Cgroup: cg.dir}), proxytest.Sockets(cg.within), proxytest.OwnNAT())
+}
+
+// TestConformanceClsact has the programs where kernels before 6.6 have them.
+func TestConformanceClsact(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the same cases as TestConformance, on another hook")
+	}
+	cg := newCgroup(t)
+	proxytest.Conformance(t, oneNode(t, ebpf.Config{Cgroup: cg.dir, NoTCX: true}), proxytest.Sockets(cg.within), proxytest.OwnNAT())
 }
 
 // oneNode opens back ends. All nodes of the cases share one cgroup, so what one
 // has left there is removed when the next one comes.
-func oneNode(t *testing.T, dir string) proxytest.Open {
+func oneNode(t *testing.T, cfg ebpf.Config) proxytest.Open {
 	var last *ebpf.Backend
 	lastCookie := uint64(0)
 	t.Cleanup(func() {
@@ -38,7 +47,8 @@ func oneNode(t *testing.T, dir string) proxytest.Open {
 		}
 	})
 	return func(netns int) (proxy.Backend, error) {
-		back, err := ebpf.New(ebpf.Config{NetNS: netns, Cgroup: dir})
+		cfg.NetNS = netns
+		back, err := ebpf.New(cfg)
 		if err != nil {
 			return nil, err
 		}

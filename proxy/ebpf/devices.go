@@ -113,7 +113,7 @@ func (b *Backend) writePlace(p place) (changes int, err error) {
 	}
 	var errs []error
 	for index := range p.devices {
-		if b.attached[int(index)] && pinned[int(index)] {
+		if b.attached[int(index)] && (pinned[int(index)] || b.kernel.clsact) {
 			continue
 		}
 		n, err := b.kernel.attachDevice(int(index))
@@ -123,9 +123,13 @@ func (b *Backend) writePlace(p place) (changes int, err error) {
 		}
 		b.attached[int(index)] = true
 	}
-	for index := range pinned {
+	for index := range b.attached {
 		if _, is := p.devices[uint32(index)]; !is {
 			delete(b.attached, index)
+		}
+	}
+	for index := range pinned {
+		if _, is := p.devices[uint32(index)]; !is {
 			errs = append(errs, b.kernel.forgetDevice(index))
 		}
 	}

@@ -43,6 +43,8 @@ type edits struct {
 	ports     puts[uint32, proxyPort]
 	frontends puts[proxyFrontendKey, proxyFrontend]
 
+	// emptied are ports with a list that is empty now: frontends stop to use it first.
+	emptied     puts[uint32, proxyPort]
 	noFrontends []proxyFrontendKey
 	noPorts     []uint32
 	noSlots     []proxySlotKey
@@ -54,7 +56,45 @@ type edits struct {
 
 func (e *edits) len() int {
 	return len(e.ranges.keys) + len(e.members.keys) + len(e.slots.keys) + len(e.ports.keys) + len(e.frontends.keys) +
-		len(e.noFrontends) + len(e.noPorts) + len(e.noSlots) + len(e.noMembers) + len(e.noRanges)
+		len(e.emptied.keys) + len(e.noFrontends) + len(e.noPorts) + len(e.noSlots) + len(e.noMembers) + len(e.noRanges)
+}
+
+// table is one of the maps, to be written.
+type table[K comparable, V any] interface {
+	put(*puts[K, V]) error
+	remove([]K) error
+}
+
+// tables are the maps that the daemon writes.
+type tables struct {
+	ranges    table[proxyRangeKey, uint32]
+	members   table[proxyMemberKey, uint32]
+	slots     table[proxySlotKey, proxyEndpoint]
+	ports     table[uint32, proxyPort]
+	frontends table[proxyFrontendKey, proxyFrontend]
+}
+
+// write writes the elements, in the order that leaves nobody without an
+// endpoint, wherever it ends.
+func (e *edits) write(t *tables) error {
+	for _, step := range []func() error{
+		func() error { return t.ranges.put(&e.ranges) },
+		func() error { return t.members.put(&e.members) },
+		func() error { return t.slots.put(&e.slots) },
+		func() error { return t.ports.put(&e.ports) },
+		func() error { return t.frontends.put(&e.frontends) },
+		func() error { return t.ports.put(&e.emptied) },
+		func() error { return t.frontends.remove(e.noFrontends) },
+		func() error { return t.ports.remove(e.noPorts) },
+		func() error { return t.slots.remove(e.noSlots) },
+		func() error { return t.members.remove(e.noMembers) },
+		func() error { return t.ranges.remove(e.noRanges) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stops tells whether an endpoint may have stopped to serve that sockets are connected to.
@@ -130,8 +170,10 @@ func (c *content) setPool(e *edits, p *lb.Port) {
 	old := c.pool(name)
 	fresh := renderPool(old, p)
 	c.pools[name] = fresh
-	if !known || old.value != fresh.value {
+	if !known {
 		e.ports.add(fresh.id, fresh.value)
+	} else {
+		e.setPort(fresh.id, old.value, fresh.value)
 	}
 	for i := range fresh.lists {
 		diffSlots(e, fresh.id, listBase(i), [2][]lb.Endpoint{old.lists[i], fresh.lists[i]})
@@ -146,6 +188,24 @@ func (c *content) setPool(e *edits, p *lb.Port) {
 		if !slices.Contains(fresh.sources, s) {
 			e.noRanges = append(e.noRanges, encodeRange(fresh.id, s))
 		}
+	}
+}
+
+// setPort writes a port again. A list that becomes empty is left for last, with
+// the slots that it has had.
+func (e *edits) setPort(id uint32, old, fresh proxyPort) {
+	interim := fresh
+	if fresh.Slots == 0 {
+		interim.Slots = old.Slots
+	}
+	if fresh.Local == 0 {
+		interim.Local = old.Local
+	}
+	if interim != old {
+		e.ports.add(id, interim)
+	}
+	if interim != fresh {
+		e.emptied.add(id, fresh)
 	}
 }
 
@@ -202,8 +262,7 @@ func (c *content) written(e *edits) { c.free = append(c.free, e.freed...) }
 // String lists the edits in the order in which they are written.
 func (e *edits) String() string {
 	var b strings.Builder
-	for i, k := range e.ranges.keys {
-		_ = e.ranges.values[i]
+	for _, k := range e.ranges.keys {
 		fmt.Fprintf(&b, "+ range %s\n", k)
 	}
 	for i, k := range e.members.keys {
@@ -217,6 +276,9 @@ func (e *edits) String() string {
 	}
 	for i, k := range e.frontends.keys {
 		fmt.Fprintf(&b, "+ frontend %s = %s\n", decodeFrontend(k), e.frontends.values[i])
+	}
+	for i, k := range e.emptied.keys {
+		fmt.Fprintf(&b, "+ port %d = %s\n", k, e.emptied.values[i])
 	}
 	for _, k := range e.noFrontends {
 		fmt.Fprintf(&b, "- frontend %s\n", decodeFrontend(k))

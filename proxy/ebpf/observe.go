@@ -108,12 +108,17 @@ func contentOf(cfg *lb.Config, found *elements) *content {
 			byID[id].lists[list] = inOrder(m)
 		}
 	}
-	used := slices.Sorted(maps.Keys(byID))
-	for _, id := range used {
+	// A daemon that was killed may have left frontends whose port has lost its
+	// name: its number is not given again before they are gone.
+	used := map[uint32]bool{}
+	for _, v := range found.frontends {
+		used[v.Port] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(used)) {
 		for ; c.next < id; c.next++ {
 			c.free = append(c.free, c.next)
 		}
-		c.next = id + 1
+		c.next = max(c.next, id+1)
 	}
 	return c
 }
@@ -184,7 +189,14 @@ func diffElements(found, wanted *elements) *edits {
 	e.noRanges = diffMap(&e.ranges, found.ranges, wanted.ranges)
 	e.noMembers = diffMap(&e.members, found.members, wanted.members)
 	e.noSlots = diffMap(&e.slots, found.slots, wanted.slots)
-	e.noPorts = diffMap(&e.ports, found.ports, wanted.ports)
+	for id, v := range wanted.ports {
+		if old, known := found.ports[id]; known {
+			e.setPort(id, old, v)
+		} else {
+			e.ports.add(id, v)
+		}
+	}
+	e.noPorts = diffMap(&puts[uint32, proxyPort]{}, found.ports, wanted.ports)
 	e.noFrontends = diffMap(&e.frontends, found.frontends, wanted.frontends)
 	return e
 }
@@ -218,8 +230,7 @@ func asLocals(cfg *lb.Config, addrs []netip.Addr) map[proxyAddr]proxyLocal {
 	out := map[proxyAddr]proxyLocal{}
 	for _, a := range addrs {
 		l := proxyLocal{}
-		if !a.IsLoopback() && (len(cfg.NodePortAddresses) == 0 ||
-			slices.ContainsFunc(cfg.NodePortAddresses, func(p netip.Prefix) bool { return p.Contains(a) })) {
+		if cfg.NodePortsOn(a) {
 			l.NodePorts = 1
 		}
 		out[encodeAddr(a)] = l

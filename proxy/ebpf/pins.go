@@ -23,6 +23,8 @@ type kernel struct {
 	dir   string // of the pins: root/nodelet/netns-<cookie>/layout
 	maps  proxyMaps
 	progs proxyPrograms
+	// clsact: the kernel has no tcx.
+	clsact bool
 	// ended ends sockets; nil where the kernel cannot, for the reason endedErr.
 	ended    *ebpf.Program
 	endedErr error
