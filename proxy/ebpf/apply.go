@@ -101,7 +101,7 @@ func (b *Backend) Apply(_ context.Context, want *lb.State) (lb.Result, error) {
 	b.have.written(e)
 	b.applied = want
 	if e.stops() {
-		if err := b.inside(b.kernel.endSockets); err != nil {
+		if err := b.forgetEndpoints(b.have); err != nil {
 			b.forget()
 			return lb.Result{}, err
 		}
@@ -133,11 +133,16 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	if err != nil {
 		return lb.Result{}, err
 	}
-	if err := b.inside(b.kernel.endSockets); err != nil {
+	if err := b.forgetEndpoints(c); err != nil {
 		return lb.Result{}, err
 	}
 	b.have, b.applied = c, want
 	return lb.Result{Full: true, Messages: e.len() + changes, Gone: goneFrontends(e)}, nil
+}
+
+// forgetEndpoints ends what UDP still has to do with endpoints that no longer serve.
+func (b *Backend) forgetEndpoints(c *content) error {
+	return errors.Join(b.kernel.forgetFlows(c), b.inside(b.kernel.endSockets))
 }
 
 // plan gives what has to be written to make found what want says.

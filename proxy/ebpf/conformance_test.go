@@ -1,7 +1,6 @@
 package ebpf_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,7 +40,7 @@ func oneNode(t *testing.T, cfg ebpf.Config) proxytest.Open {
 	lastCookie := uint64(0)
 	t.Cleanup(func() {
 		if last != nil {
-			if err := last.Cleanup(context.Background()); err != nil {
+			if err := ebpf.RemovePins(last); err != nil {
 				t.Error(err)
 			}
 		}
@@ -53,7 +52,7 @@ func oneNode(t *testing.T, cfg ebpf.Config) proxytest.Open {
 			return nil, err
 		}
 		if last != nil && ebpf.Cookie(back) != lastCookie {
-			if err := last.Cleanup(context.Background()); err != nil {
+			if err := ebpf.RemovePins(last); err != nil {
 				return nil, err
 			}
 		}

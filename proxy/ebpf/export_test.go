@@ -1,7 +1,9 @@
 package ebpf
 
+import "nodelet/internal/bpffs"
+
 // Cookie tells the network namespace of a back end.
 func Cookie(b *Backend) uint64 { return b.cookie }
 
-// EndsSockets tells why the back end cannot end sockets, after an Apply.
-func EndsSockets(b *Backend) error { return b.kernel.endedErr }
+// RemovePins removes what a back end has left, when its namespace may be gone.
+func RemovePins(b *Backend) error { return bpffs.Remove(pinsOf(b.cfg.BPFFS, b.cookie)) }

@@ -89,8 +89,10 @@ static __always_inline bool still_right(const struct packet *p, const struct flo
 	return idle < TCP_IDLE && !closing(p, f);
 }
 
-/* Notes a new flow. False: its answers could not be told from another's. */
-static __always_inline bool begin(const struct packet *p, __u32 port, const struct endpoint *e, bool masquerade)
+/* Notes a new flow. False: its answers could not be told from another's. In
+ * the last resort a new UDP flow takes them over: most likely it is another
+ * socket that has got the number of one that was closed. */
+static __always_inline bool begin(const struct packet *p, __u32 port, const struct endpoint *e, bool masquerade, bool last)
 {
 	struct flow to = { .addr = e->addr, .number = e->port, .port = port, .seen = seconds() };
 	struct flow back = { .addr = p->t.dst, .number = p->t.dport, .port = port, .seen = to.seen, .flags = FLOW_REPLY };
@@ -99,7 +101,7 @@ static __always_inline bool begin(const struct packet *p, __u32 port, const stru
 	struct tuple onward = answer_of(&p->t.src, p->t.sport, &e->addr, e->port, p, true);
 	struct flow *other = bpf_map_lookup_elem(&flows, &answer);
 
-	if (other && !(same(&other->addr, &p->t.dst) && other->number == p->t.dport) &&
+	if (other && !(last && p->t.proto == UDP) && !(same(&other->addr, &p->t.dst) && other->number == p->t.dport) &&
 	    !(other->flags & FLOW_CLOSING) && to.seen - other->seen < UDP_IDLE)
 		return false;
 	if (masquerade)

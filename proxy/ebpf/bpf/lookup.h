@@ -120,6 +120,33 @@ static __always_inline bool pick(__u32 id, const struct port *p, bool local, __u
 	return true;
 }
 
+/* A pod whose socket drew the pod itself is left to the packet path, which is
+ * told so here: else it would draw again, and a pod would meet itself too rarely. */
+#define SELF 0x80000000 /* in client_key.port */
+
+static __always_inline void remember_self(__u32 id, const struct endpoint *self)
+{
+	struct client_key who = { .port = id | SELF, .client = self->addr };
+
+	remember(&who, self);
+}
+
+static __always_inline bool drew_self(__u32 id, const struct addr *client, struct endpoint *to)
+{
+	struct client_key who = { .port = id | SELF, .client = *client };
+	struct client *c = bpf_map_lookup_elem(&clients, &who);
+	bool fresh;
+
+	if (!c)
+		return false;
+	fresh = bpf_ktime_get_ns() - c->last < 1000000000;
+	to->addr = c->addr;
+	to->port = c->number;
+	to->here = 1;
+	bpf_map_delete_elem(&clients, &who);
+	return fresh;
+}
+
 /* The endpoint for a new connection of a client. */
 static __always_inline bool choose(__u32 id, const struct addr *client, bool local, __u32 hash, struct endpoint *to)
 {

@@ -53,12 +53,16 @@ int getpeername6(struct bpf_sock_addr *ctx)
 	return sock_name(ctx, true);
 }
 
-/* The first packet of a connection to a frontend. */
+#define PICKS 4
+
+/* The first packet of a connection to a frontend. An endpoint whose answers
+ * could not be told from those of another frontend is not taken, if there is another. */
 static __always_inline int first(struct __sk_buff *skb, struct packet *p, struct frontend *f)
 {
 	__u8 how = f->how[in_range(0, &p->t.src) ? FROM_POD : FROM_OUTSIDE];
+	__u32 hash = bpf_get_hash_recalc(skb);
+	bool local = how & HOW_LOCAL;
 	struct endpoint e;
-	bool masquerade;
 
 	if (f->flags & FRONTEND_GUARDED && !in_range(f->port, &p->t.src))
 		return drop(DROP_SOURCE_RANGE);
@@ -68,13 +72,18 @@ static __always_inline int first(struct __sk_buff *skb, struct packet *p, struct
 	case HOW_DROP:
 		return drop(DROP_NO_LOCAL_ENDPOINT);
 	}
-	if (!choose(f->port, &p->t.src, how & HOW_LOCAL, bpf_get_hash_recalc(skb), &e))
-		return send_refusal(skb, p); /* the last one left between two looks */
-	masquerade = how & HOW_MASQUERADE || same(&e.addr, &p->t.src);
-	if (!begin(p, f->port, &e, masquerade))
-		return drop(DROP_COLLISION);
-	count(f->port, 1, skb->len);
-	return rewrite(skb, p, &e.addr, e.port);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < PICKS; i++) {
+		if (!(how & HOW_MASQUERADE) && i == 0 && drew_self(f->port, &p->t.src, &e))
+			; /* and so it shall be */
+		else if (!choose(f->port, &p->t.src, local, hash + i, &e))
+			return send_refusal(skb, p); /* the last one left between two looks */
+		if (begin(p, f->port, &e, how & HOW_MASQUERADE || same(&e.addr, &p->t.src), i == PICKS - 1)) {
+			count(f->port, 1, skb->len);
+			return rewrite(skb, p, &e.addr, e.port);
+		}
+	}
+	return drop(DROP_COLLISION);
 }
 
 SEC("tc/ingress")

@@ -107,7 +107,10 @@ static __always_inline int resolve(struct bpf_sock_addr *ctx, const struct addr 
 	out->given = e.addr;
 	out->given_port = e.port;
 	/* Told by its own address to call itself, a pod would see itself as the client. */
-	return !node && e.here && is_self(ctx, &e.addr) ? ALLOW + 1 : ALLOW;
+	if (node || !e.here || !is_self(ctx, &e.addr))
+		return ALLOW;
+	remember_self(f->port, &e);
+	return ALLOW + 1;
 }
 
 static __always_inline int sock_connect(struct bpf_sock_addr *ctx, bool six)
