@@ -89,6 +89,11 @@ func touched(prev, next *store.Snapshot) iter.Seq[model.UID] {
 				return
 			}
 		}
+		for d := range next.Evictions.Since(prev.Evictions) {
+			if !emit(d.Key) {
+				return
+			}
+		}
 		for d := range next.Probes.Since(prev.Probes) {
 			if !emit(d.Key.PodUID) {
 				return

@@ -10,12 +10,10 @@ import (
 	"nodelet/agent"
 	"nodelet/agent/handler"
 	"nodelet/agent/image"
-	"nodelet/agent/logs"
 	"nodelet/agent/nodestatus"
 	"nodelet/agent/pluginreg"
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
-	"nodelet/agent/stats"
 	"nodelet/agent/volume"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
@@ -39,13 +37,13 @@ type agentParts struct {
 	volumes  *volume.Volumes
 	plugins  *pluginreg.Registry
 	images   *image.Images
-	logs     *logs.Rotator
-	stats    *stats.Stats
 	handlers *handler.Handlers
 	probes   *probe.Probes
 	counted  *probeMetrics
 	agent    *agent.Agent
 	server   *server.Server
+
+	resourceParts
 }
 
 // runAgent starts the container runtime and then everything that works with pods.
@@ -66,6 +64,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "plugins": p.runPlugins, "images": p.images.Run,
 		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
 		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
+		"eviction": p.evictor.Run, "collect images": p.collector.Run,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.buildCgroups, p.buildStatus, p.buildVolumes, p.buildImages, p.buildStats, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -60,18 +60,14 @@ func (p *agentParts) buildStatus() (err error) {
 			KubeletPort: int32(c.KubeletPort), KubeletVersion: version.Kubernetes + "+nodelet",
 			ProviderID: c.Kubelet.ProviderID,
 		},
-		Reserve: nodeplan.Reserve{
-			MaxPods: c.MaxPods, PodsPerCore: c.Kubelet.PodsPerCore, EvictMemory: 100 << 20,
-			Kube: c.Kubelet.KubeReserved, System: c.Kubelet.SystemReserved,
-		},
+		Reserve:        p.reserve(),
 		StatusInterval: c.Kubelet.NodeStatusUpdateFrequency, ReportInterval: c.Kubelet.NodeStatusReportFrequency,
-		LeaseDuration:       c.Kubelet.NodeLeaseDuration,
-		EvictStoragePercent: 10,
-		KubeletRoot:         c.Layout.KubeletRoot(),
-		Require:             require,
+		LeaseDuration: c.Kubelet.NodeLeaseDuration,
+		KubeletRoot:   c.Layout.KubeletRoot(),
+		Require:       require,
 	}, nodestatus.Deps{
 		Store: p.n.store, API: p.n.client, Runtime: p.runtime, Events: p.events, Log: p.n.deps.Log,
-		Health: p.n.watchHealth("node status"),
+		Health: p.n.watchHealth("node status"), Pressure: p.pressure,
 	})
 	if err != nil {
 		return err

@@ -1,9 +1,17 @@
 package node
 
 import (
+	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/evict"
+	"nodelet/agent/evict/evictplan"
+	"nodelet/agent/image"
+	"nodelet/agent/image/gcplan"
 	"nodelet/agent/logs"
+	"nodelet/agent/nodestatus/nodeplan"
 	"nodelet/agent/stats"
 	"nodelet/internal/metrics"
 )
@@ -16,6 +24,26 @@ type Resources struct {
 	ContainerLogMaxFiles        int
 	ContainerLogMaxWorkers      int
 	ContainerLogMonitorInterval time.Duration
+
+	// Eviction has evictionHard, evictionSoft, evictionSoftGracePeriod and evictionMinimumReclaim.
+	// Hard is nil for upstream's defaults.
+	Eviction                         evictplan.Statements
+	EvictionPressureTransitionPeriod time.Duration
+	EvictionMaxPodGracePeriod        time.Duration
+
+	// ImageGC has imageGCHighThresholdPercent, imageGCLowThresholdPercent, imageMinimumGCAge and
+	// imageMaximumGCAge.
+	ImageGC gcplan.Policy
+}
+
+// resourceParts are the parts of the agent that Resources rules.
+type resourceParts struct {
+	stats     *stats.Stats
+	logs      *logs.Rotator
+	evictor   *evict.Evictor
+	collector *image.Collector
+	// thresholds are those of evictions.
+	thresholds []evictplan.Threshold
 }
 
 func (p *agentParts) buildLogs() (err error) {
@@ -44,4 +72,70 @@ func (p *agentParts) buildStats() error {
 		return all
 	})
 	return nil
+}
+
+// buildThresholds reads the eviction thresholds: the node's status needs them as well.
+func (p *agentParts) buildThresholds() (err error) {
+	statements := p.n.cfg.Resources.Eviction
+	if statements.Hard == nil {
+		statements.Hard = evictplan.DefaultHard()
+	}
+	p.thresholds, err = evictplan.Parse(statements)
+	return err
+}
+
+// reserve is what the node does not offer to pods: below the hard thresholds pods are evicted.
+func (p *agentParts) reserve() nodeplan.Reserve {
+	c := &p.n.cfg
+	r := nodeplan.Reserve{MaxPods: c.MaxPods, PodsPerCore: c.Kubelet.PodsPerCore, Kube: c.Kubelet.KubeReserved, System: c.Kubelet.SystemReserved}
+	node := p.stats.Node(context.Background(), stats.Cheap)
+	for _, t := range p.thresholds {
+		switch {
+		case t.Soft:
+		case t.Signal == evictplan.MemoryAvailable:
+			r.EvictMemory = uint64(t.Value.Of(node.Memory))
+		case t.Signal == evictplan.NodeFsAvailable && node.Fs != nil:
+			r.EvictStorage = uint64(t.Value.Of(node.Fs.Capacity))
+		}
+	}
+	return r
+}
+
+func (p *agentParts) buildCollector() (err error) {
+	removed := p.n.metrics.Counter("kubelet_image_garbage_collected_total", "Images removed because nobody uses them.", "reason")
+	p.collector, err = image.NewCollector(image.CollectConfig{NodeName: p.n.cfg.NodeName, Policy: p.n.cfg.Resources.ImageGC}, image.CollectDeps{
+		Deps: image.Deps{
+			Store: p.n.store, Images: p.n.writers.Images, Events: p.events, Log: p.n.deps.Log, Health: p.n.watchHealth("collect images"),
+		},
+		Runtime: p.runtime,
+		Space: func(ctx context.Context) (capacity, available uint64, ok bool) {
+			fs := p.stats.Node(ctx, stats.Full).ImageFs
+			if fs == nil {
+				return 0, 0, false
+			}
+			return fs.Capacity, fs.Available, true
+		},
+		Removed: func(reason string) { removed(1, reason) },
+	})
+	return err
+}
+
+func (p *agentParts) buildEvictor() error {
+	r := &p.n.cfg.Resources
+	evictions := p.n.metrics.Counter("kubelet_evictions", "Pods evicted, by what ran short.", "eviction_signal")
+	p.evictor = evict.New(evict.Config{
+		NodeName: p.n.cfg.NodeName, Thresholds: p.thresholds, Transition: r.EvictionPressureTransitionPeriod, MaxGrace: r.EvictionMaxPodGracePeriod,
+	}, evict.Deps{
+		Store: p.n.store, Evictions: p.n.writers.Evictions, Stats: p.stats, Reclaim: p.collector.Reclaim, Events: p.events,
+		Changed: p.status.Recheck, Evicted: func(signal string) { evictions(1, signal) },
+		Log: p.n.deps.Log, Health: p.n.watchHealth("eviction"),
+	})
+	return nil
+}
+
+// pressure is what the node's status shows of evictions.
+func (p *agentParts) pressure() nodeplan.Pressure {
+	return nodeplan.Pressure{
+		Memory: p.evictor.Has(corev1.NodeMemoryPressure), Disk: p.evictor.Has(corev1.NodeDiskPressure), PID: p.evictor.Has(corev1.NodePIDPressure),
+	}
 }

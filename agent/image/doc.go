@@ -1,7 +1,8 @@
 // Package image sees to it that the images containers need are on this node:
-// it asks the runtime whether they are, pulls them, and keeps store.Images. It
-// does not decide when a container may start or a pull be tried again
-// (agent/image/imageplan does), and it does not remove images. Part of the flow
+// it asks the runtime whether they are, pulls them, keeps store.Images, and
+// removes images that nobody uses (Collector). It does not decide when a
+// container may start or a pull be tried again (agent/image/imageplan does),
+// nor what is to be removed (agent/image/gcplan does). Part of the flow
 // podplan.EnsureImage -> Images.Ensure -> runtime -> store.Images -> podplan.
 //
 // Touches: the runtime's image service.

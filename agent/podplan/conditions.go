@@ -2,6 +2,7 @@ package podplan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,10 +19,9 @@ func (m *maker) setConditions(s *corev1.PodStatus) {
 		}
 	}
 	s.Conditions = append(all, m.resizeConditions(s)...)
-	if m.preempted() {
-		c := condition(corev1.DisruptionTarget, true, corev1.PodReasonTerminationByKubelet, "Pod was preempted by Kubelet to accommodate a critical pod.")
+	if c, is := m.disruption(); is {
 		m.keepTime(&c)
-		s.Conditions = append(s.Conditions, c)
+		s.Conditions = append(slices.DeleteFunc(s.Conditions, func(old corev1.PodCondition) bool { return old.Type == c.Type }), c)
 	}
 	containersReady := m.containersReady(s)
 	for _, c := range []corev1.PodCondition{

@@ -88,6 +88,11 @@ type world struct {
 		Containers                map[string]corev1.ResourceRequirements
 		Pending                   *model.PendingResize
 	}
+	// Evicted: the pod has to go.
+	Evicted *struct {
+		Grace, Message string
+		Pressure       bool
+	}
 	// Volumes is "ready" unless said otherwise: absent, failed.
 	Volumes string
 	Configs []struct {
@@ -290,6 +295,13 @@ func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
 		key := model.ProbeKey{PodUID: uid, Container: p.Container, Type: map[string]model.ProbeType{"startup": 0, "liveness": 1, "readiness": 2}[p.Type]}
 		verdict := map[string]model.Verdict{"success": model.Success, "failure": model.Failure}[p.Verdict]
 		tables.Probes.Set(key, &model.Probe{ProbeKey: key, ContainerID: p.ID, Verdict: verdict})
+	}
+	if e := w.Evicted; e != nil {
+		grace, err := time.ParseDuration(e.Grace)
+		if err != nil {
+			panic(err)
+		}
+		tables.Evictions.Set(uid, &model.Eviction{UID: uid, Grace: grace, Message: e.Message, Pressure: e.Pressure})
 	}
 	if w.Volumes == "absent" {
 		return

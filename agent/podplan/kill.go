@@ -37,7 +37,7 @@ func Grace(pod *corev1.Pod) time.Duration {
 	return defaultGrace
 }
 
-func (m *maker) grace() time.Duration { return Grace(m.obj) }
+func (m *maker) grace() time.Duration { return StopGrace(m.obj, m.evicted()) }
 
 // kill stops one container while the pod goes on.
 func (m *maker) kill(s stopping) {

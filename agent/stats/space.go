@@ -15,8 +15,12 @@ func fsSpace(path string) *Space {
 		return nil
 	}
 	size := uint64(st.Bsize)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil
+	}
 	return &Space{
-		At: time.Now(), Available: st.Bavail * size, Capacity: st.Blocks * size, Used: (st.Blocks - st.Bfree) * size,
+		Device: dev(info), At: time.Now(), Available: st.Bavail * size, Capacity: st.Blocks * size, Used: (st.Blocks - st.Bfree) * size,
 		InodesFree: st.Ffree, InodesAll: st.Files, InodesUsed: st.Files - st.Ffree,
 	}
 }

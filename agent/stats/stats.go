@@ -69,6 +69,8 @@ func (s *Stats) Run(ctx context.Context) error { return s.figures.run(ctx, s.dep
 
 // Space is what a file system has, and what somebody uses of it. Zero where it is not known.
 type Space struct {
+	// Device tells file systems apart; 0 when there is none.
+	Device                            uint64
 	At                                time.Time
 	Available, Capacity, Used         uint64 // bytes
 	InodesFree, InodesAll, InodesUsed uint64

@@ -34,6 +34,7 @@ type Snapshot struct {
 
 	// Decided on this node.
 	Allocations Table[model.UID, *model.Allocation] // which pods are taken, with which resources
+	Evictions   Table[model.UID, *model.Eviction]   // pods that have to go
 
 	// Applied says for each feature which revision its kernel objects hold.
 	Applied map[Feature]Revision
@@ -73,6 +74,7 @@ type Writers struct {
 	Probes     *Writer[model.ProbeKey, *model.Probe]
 
 	Allocations *Writer[model.UID, *model.Allocation]
+	Evictions   *Writer[model.UID, *model.Eviction]
 }
 
 func empty() *Snapshot {
@@ -100,6 +102,7 @@ func empty() *Snapshot {
 		Volumes:     newTable[model.UID](sameVolumes),
 		Probes:      newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
 		Allocations: newTable[model.UID](func(a, b *model.Allocation) bool { return reflect.DeepEqual(a, b) }),
+		Evictions:   newTable[model.UID](func(a, b *model.Eviction) bool { return *a == *b }),
 		Applied:     map[Feature]Revision{},
 		changed:     make(chan struct{}),
 	}
@@ -121,5 +124,6 @@ func writers(s *Store) *Writers {
 		Volumes:     newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
 		Probes:      newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
 		Allocations: newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Allocation] { return &n.Allocations }),
+		Evictions:   newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Eviction] { return &n.Evictions }),
 	}
 }
