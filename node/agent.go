@@ -64,7 +64,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "plugins": p.runPlugins, "images": p.images.Run,
 		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
 		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
-		"eviction": p.evictor.Run, "collect images": p.collector.Run,
+		"eviction": p.evictor.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

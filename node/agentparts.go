@@ -76,14 +76,6 @@ func (p *agentParts) buildStatus() (err error) {
 	return nil
 }
 
-func (p *agentParts) buildImages() (err error) {
-	p.images, err = image.New(image.Config{}, image.Deps{
-		Store: p.n.store, Images: p.n.writers.Images, Runtime: p.runtime, Events: p.events,
-		Log: p.n.deps.Log, Health: p.n.watchHealth("images"),
-	})
-	return err
-}
-
 func (p *agentParts) buildProbes() (err error) {
 	p.handlers = handler.New(handler.Config{Version: "1.36"}, handler.Deps{Runtime: p.runtime})
 	p.counted = newProbeMetrics()

@@ -160,6 +160,9 @@ func (c *Config) Validate() error {
 			bad("--node-ip %s: cannot be reached from pods; use an address of a network interface", a)
 		}
 	}
+	if err := c.Resources.Validate(); err != nil {
+		bad("%w", err)
+	}
 	if c.RuntimeEndpoint != "" && !strings.HasPrefix(c.RuntimeEndpoint, "unix://") {
 		bad("--container-runtime-endpoint %q: must start with unix://, e.g. unix:///run/containerd/containerd.sock", c.RuntimeEndpoint)
 	}

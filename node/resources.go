@@ -2,6 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,6 +12,7 @@ import (
 	"nodelet/agent/evict"
 	"nodelet/agent/evict/evictplan"
 	"nodelet/agent/image"
+	"nodelet/agent/image/credplugin"
 	"nodelet/agent/image/gcplan"
 	"nodelet/agent/logs"
 	"nodelet/agent/nodestatus/nodeplan"
@@ -34,6 +38,30 @@ type Resources struct {
 	// ImageGC has imageGCHighThresholdPercent, imageGCLowThresholdPercent, imageMinimumGCAge and
 	// imageMaximumGCAge.
 	ImageGC gcplan.Policy
+
+	// MaxParallelImagePulls bounds the pulls at one time, 1 as serializeImagePulls has it; 0 means 3.
+	MaxParallelImagePulls int
+	// CredentialProviderConfig and CredentialProviderBinDir are those of the flags
+	// --image-credential-provider-config and --image-credential-provider-bin-dir; both or none.
+	CredentialProviderConfig, CredentialProviderBinDir string
+}
+
+// Validate names the first thing that is wrong.
+func (r *Resources) Validate() error {
+	switch {
+	case r.ContainerLogMaxFiles != 0 && r.ContainerLogMaxFiles < 2:
+		return fmt.Errorf("container log max files is %d: it must be at least 2", r.ContainerLogMaxFiles)
+	case r.MaxParallelImagePulls < 0:
+		return fmt.Errorf("max parallel image pulls is %d: it must be at least 1", r.MaxParallelImagePulls)
+	case (r.CredentialProviderConfig == "") != (r.CredentialProviderBinDir == ""):
+		return errors.New("credential provider plugins need both --image-credential-provider-config and --image-credential-provider-bin-dir")
+	case r.CredentialProviderConfig != "" && (!filepath.IsAbs(r.CredentialProviderConfig) || !filepath.IsAbs(r.CredentialProviderBinDir)):
+		return errors.New("--image-credential-provider-config and --image-credential-provider-bin-dir must be absolute paths")
+	}
+	if _, err := evictplan.Complete(r.Eviction); err != nil {
+		return err
+	}
+	return r.ImageGC.Completed().Check()
 }
 
 // resourceParts are the parts of the agent that Resources rules.
@@ -44,6 +72,7 @@ type resourceParts struct {
 	collector *image.Collector
 	// thresholds are those of evictions.
 	thresholds []evictplan.Threshold
+	preload    *preloader
 }
 
 func (p *agentParts) buildLogs() (err error) {
@@ -76,11 +105,7 @@ func (p *agentParts) buildStats() error {
 
 // buildThresholds reads the eviction thresholds: the node's status needs them as well.
 func (p *agentParts) buildThresholds() (err error) {
-	statements := p.n.cfg.Resources.Eviction
-	if statements.Hard == nil {
-		statements.Hard = evictplan.DefaultHard()
-	}
-	p.thresholds, err = evictplan.Parse(statements)
+	p.thresholds, err = evictplan.Complete(p.n.cfg.Resources.Eviction)
 	return err
 }
 
@@ -101,7 +126,27 @@ func (p *agentParts) reserve() nodeplan.Reserve {
 	return r
 }
 
+func (p *agentParts) buildImages() (err error) {
+	r := &p.n.cfg.Resources
+	deps := image.Deps{
+		Store: p.n.store, Images: p.n.writers.Images, Runtime: p.runtime, Events: p.events,
+		Log: p.n.deps.Log, Health: p.n.watchHealth("images"),
+	}
+	if r.CredentialProviderConfig != "" {
+		plugins, err := credplugin.Load(r.CredentialProviderConfig, r.CredentialProviderBinDir, p.n.deps.Log)
+		if err != nil {
+			return err
+		}
+		deps.Logins = plugins.Logins
+	}
+	p.images, err = image.New(image.Config{
+		Parallel: r.MaxParallelImagePulls, LoginFile: filepath.Join(p.n.cfg.Layout.KubeletRoot(), "config.json"),
+	}, deps)
+	return err
+}
+
 func (p *agentParts) buildCollector() (err error) {
+	p.preload = newPreloader(p.n)
 	removed := p.n.metrics.Counter("kubelet_image_garbage_collected_total", "Images removed because nobody uses them.", "reason")
 	p.collector, err = image.NewCollector(image.CollectConfig{NodeName: p.n.cfg.NodeName, Policy: p.n.cfg.Resources.ImageGC}, image.CollectDeps{
 		Deps: image.Deps{
@@ -115,7 +160,7 @@ func (p *agentParts) buildCollector() (err error) {
 			}
 			return fs.Capacity, fs.Available, true
 		},
-		Removed: func(reason string) { removed(1, reason) },
+		Keep: p.preload.keep, Removed: func(reason string) { removed(1, reason) },
 	})
 	return err
 }

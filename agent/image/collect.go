@@ -44,6 +44,8 @@ type CollectDeps struct {
 	Runtime CollectRuntime
 	// Space is what the images' file system has, in bytes; false when that is not known.
 	Space func(context.Context) (capacity, available uint64, ok bool)
+	// Keep tells of a name whether its image is to stay although nobody uses it; may be nil.
+	Keep func(name string) bool
 	// Removed is told why each image was removed: space or age; may be nil.
 	Removed func(reason string)
 }
@@ -63,9 +65,8 @@ type times struct{ seen, used time.Time }
 
 // NewCollector checks the policy.
 func NewCollector(cfg CollectConfig, deps CollectDeps) (*Collector, error) {
-	p := &cfg.Policy
-	p.High, p.Low, p.MinAge = cmp.Or(p.High, 85), cmp.Or(p.Low, 80), cmp.Or(p.MinAge, 2*time.Minute)
-	if err := p.Check(); err != nil {
+	cfg.Policy = cfg.Policy.Completed()
+	if err := cfg.Policy.Check(); err != nil {
 		return nil, err
 	}
 	cfg.Interval = cmp.Or(cfg.Interval, collectInterval)
@@ -151,7 +152,8 @@ func (c *Collector) look(images []*runtimev1.Image, now time.Time) []gcplan.Imag
 		if is {
 			t.used = now
 		}
-		out = append(out, gcplan.Image{ID: id, Size: i.GetSize(), Pinned: i.GetPinned(), InUse: is, Seen: t.seen, Used: t.used})
+		pinned := i.GetPinned() || c.deps.Keep != nil && slices.ContainsFunc(i.GetRepoTags(), c.deps.Keep)
+		out = append(out, gcplan.Image{ID: id, Size: i.GetSize(), Pinned: pinned, InUse: is, Seen: t.seen, Used: t.used})
 	}
 	for id := range c.seen {
 		if !there[id] {

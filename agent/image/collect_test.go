@@ -41,6 +41,7 @@ func collecting(t *testing.T, policy gcplan.Policy, test func(*cellar)) {
 		c.collector, err = NewCollector(CollectConfig{NodeName: "n1", Policy: policy}, CollectDeps{
 			Deps:    Deps{Store: c.store, Images: c.w.Images, Events: c, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
 			Runtime: c.server.Runtime(cri.Deps{}),
+			Keep:    func(name string) bool { return name == "kept:1" },
 			Space:   func(context.Context) (uint64, uint64, bool) { return 100 << 20, c.available.Load(), true },
 		})
 		if err != nil {
@@ -120,16 +121,17 @@ func TestReclaim(t *testing.T) {
 	collecting(t, gcplan.Policy{}, func(c *cellar) {
 		c.pod("p", "b") // pulled as b:latest, found by its row
 		c.w.Images.Set("b", &model.Image{Ref: "b", ID: c.id("b:1"), State: model.ImagePresent})
+		c.server.AddImage("kept:1")
 		c.w.Runtime.Set("u", &model.PodRuntime{UID: "u", Containers: []model.Container{{ID: "1", ImageRef: c.id("c:1"), State: model.ContainerExited}}})
 		if err := c.collector.Reclaim(c.t.Context()); err != nil {
 			c.t.Fatal(err)
 		}
-		c.want("a:1 b:1 c:1") // all are younger than two minutes
+		c.want("a:1 b:1 c:1 kept:1") // all are younger than two minutes
 		time.Sleep(3 * time.Minute)
 		if err := c.collector.Reclaim(c.t.Context()); err != nil {
 			c.t.Fatal(err)
 		}
-		c.want("b:1 c:1")
+		c.want("b:1 c:1 kept:1")
 	})
 }
 

@@ -25,6 +25,9 @@ const hintQueue = 256
 type Config struct {
 	// Parallel bounds the pulls at one time; 0 means 3.
 	Parallel int
+	// LoginFile is a login file of this node (config.json), for pods that bring no logins of their own;
+	// empty for none. It is read for each pull.
+	LoginFile string
 }
 
 // Runtime is what is used of cri.Runtime.
@@ -46,6 +49,8 @@ type Deps struct {
 	Events  Events
 	Log     *slog.Logger
 	Health  *reconcile.Health
+	// Logins gives what the node's credential plugins say for an image, and may take its time; nil for none.
+	Logins func(ctx context.Context, image string) []imageplan.Login
 }
 
 // Request asks for an image for one start of a container.

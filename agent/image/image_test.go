@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -111,6 +113,37 @@ func run(t *testing.T, c critest.Config, test func(*testing.T, *world)) {
 		cancel()
 		<-done
 		w.server.Close()
+	})
+}
+
+// What the node itself can log in with comes after what the pod brings.
+func TestNodeLogins(t *testing.T) {
+	run(t, critest.Config{}, func(t *testing.T, w *world) {
+		file := filepath.Join(t.TempDir(), "config.json")
+		if err := os.WriteFile(file, []byte(`{"auths":{"private.test":{"username":"of-file","password":"x"}}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.images.cfg.LoginFile = file
+		w.images.deps.Logins = func(context.Context, string) []imageplan.Login {
+			return []imageplan.Login{{Place: "private.test", Auth: imageplan.Auth{Username: "of-plugin"}}, {Place: "other.test", Auth: imageplan.Auth{Username: "of-other"}}}
+		}
+		w.runtime.refuse = func(user string) error {
+			if user != "of-plugin" {
+				return errors.New("denied")
+			}
+			return nil
+		}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "p"}}
+		pod.Spec.Containers = []corev1.Container{{Name: "c", Image: "private.test/a:1"}}
+		w.w.Pods.Replace(map[model.UID]*corev1.Pod{"p": pod})
+		w.images.Ensure(t.Context(), Request{Pod: pod, Container: "c", Image: "private.test/a:1", Policy: corev1.PullIfNotPresent})
+		synctest.Wait()
+		if got, want := w.runtime.all(), []string{"0s private.test/a:1 of-file", "0s private.test/a:1 of-plugin"}; !slices.Equal(got, want) {
+			t.Errorf("pulls %q, want %q", got, want)
+		}
+		if w.told("Successfully pulled image") != 1 {
+			t.Errorf("events %q", w.events)
+		}
 	})
 }
 

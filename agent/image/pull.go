@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,12 +125,13 @@ func (m *Images) tryAll(ctx context.Context, name string, r request) error {
 			Annotations: r.Pod.Annotations,
 		},
 	}
-	if len(r.access.Auths) == 0 {
+	auths := slices.Concat(r.access.Auths, m.nodeLogins(ctx, name))
+	if len(auths) == 0 {
 		_, err := m.deps.Runtime.PullImage(ctx, req)
 		return err
 	}
 	var errs []error
-	for _, auth := range r.access.Auths {
+	for _, auth := range auths {
 		// The runtime may keep a request, so each try has its own.
 		_, err := m.deps.Runtime.PullImage(ctx, &runtimev1.PullImageRequest{
 			Image: req.Image, SandboxConfig: req.SandboxConfig,
@@ -139,6 +143,25 @@ func (m *Images) tryAll(ctx context.Context, name string, r request) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// nodeLogins are those of the node itself for an image: its login file's and its plugins'.
+func (m *Images) nodeLogins(ctx context.Context, name string) []imageplan.Auth {
+	var logins []imageplan.Login
+	if m.cfg.LoginFile != "" {
+		b, err := os.ReadFile(m.cfg.LoginFile)
+		if err == nil {
+			logins, err = imageplan.ReadLogins(b)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			m.deps.Log.Warn("read the login file of the node, pulling without what cannot be read", "file", m.cfg.LoginFile, "err", err)
+		}
+	}
+	auths := imageplan.Choose(logins, name)
+	if m.deps.Logins != nil {
+		auths = append(auths, imageplan.Choose(m.deps.Logins(ctx, name), name)...)
+	}
+	return auths
 }
 
 // pulled notes a pull that worked. The runtime is asked for the image once

@@ -64,6 +64,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	addDNSFlags(fs, &c.DNS)
 	fs.StringVar(&c.ResolvConf, "resolv-conf", c.ResolvConf, "resolver configuration of the host")
 	addProxyFlags(fs, c)
+	addResourceFlags(fs, &c.Resources)
 	fs.Uint16Var(&c.KubeletPort, "kubelet-port", c.KubeletPort, "port of the kubelet API")
 	addrPortVar(fs, &c.HealthzAddr, "healthz-address", "where the node's /healthz answers")
 	addrPortVar(fs, &c.ProxyHealthAddr, "proxy-healthz-address", "where the proxy's /healthz and /livez answer")

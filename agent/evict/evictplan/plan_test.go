@@ -213,6 +213,31 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// A big disk with gigabytes free is not short of space by default, a small one is as upstream; and who
+// says a share gets it.
+func TestDefaultsOfBigDisks(t *testing.T) {
+	short := func(s Statements, o Observation) bool {
+		all, err := Complete(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(Make(Facts{Now: noon, Thresholds: all, Observations: map[Signal]Observation{NodeFsAvailable: o}}).Conditions) > 0
+	}
+	said := Statements{Hard: map[string]string{string(NodeFsAvailable): "10%"}}
+	for _, test := range []struct {
+		s    Statements
+		o    Observation
+		want bool
+	}{
+		{Statements{}, Observation{3 * gi, 1000 * gi}, false}, {Statements{}, Observation{2*gi - 1, 1000 * gi}, true},
+		{Statements{}, Observation{gi, 11 * gi}, true}, {Statements{}, Observation{gi, 9 * gi}, false}, {said, Observation{3 * gi, 1000 * gi}, true},
+	} {
+		if got := short(test.s, test.o); got != test.want {
+			t.Errorf("%+v of %+v: %t", test.o, test.s, got)
+		}
+	}
+}
+
 // Whatever is measured, at most one pod goes for pressure, never a critical one, and the same facts
 // give the same plan.
 func TestLaws(t *testing.T) {

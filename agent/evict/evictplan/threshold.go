@@ -64,14 +64,19 @@ func (s Signal) condition() corev1.NodeConditionType {
 // Amount is a quantity, or a share of what there is.
 type Amount struct {
 	Value int64
-	// Share is from 0 to 1; 0 means that Value counts.
+	// Share is from 0 to 1; 0 means that Value counts. Cap bounds what a share comes to; 0: nothing does.
 	Share float64
+	Cap   int64
 }
 
 // Of is the amount, of something that has that capacity.
 func (a Amount) Of(capacity uint64) int64 {
 	if a.Share > 0 {
-		return int64(float64(capacity) * a.Share)
+		n := int64(float64(capacity) * a.Share)
+		if a.Cap > 0 {
+			n = min(n, a.Cap)
+		}
+		return n
 	}
 	return a.Value
 }
@@ -111,6 +116,26 @@ func DefaultHard() map[string]string {
 		string(MemoryAvailable): "100Mi", string(NodeFsAvailable): "10%", string(NodeFsInodesFree): "5%",
 		string(ImageFsAvailable): "15%", string(ImageFsInodesFree): "5%",
 	}
+}
+
+// defaultCap bounds the shares of disks in the defaults: a disk with so much free is not short of space,
+// however big it is. What a configuration says is taken as it is.
+const defaultCap = 2 << 30
+
+// Complete reads thresholds; where there are no hard ones those of DefaultHard are taken, each at most
+// 2 GiB of a disk.
+func Complete(s Statements) ([]Threshold, error) {
+	if s.Hard != nil {
+		return Parse(s)
+	}
+	s.Hard = DefaultHard()
+	all, err := Parse(s)
+	for i := range all {
+		if t := &all[i]; !t.Soft && t.Signal.resource() == corev1.ResourceEphemeralStorage {
+			t.Value.Cap = defaultCap
+		}
+	}
+	return all, err
 }
 
 // Parse reads thresholds. The hard one for memory holds for all pods together as well.

@@ -12,8 +12,20 @@ type Policy struct {
 	// High and Low are the use of the file system in percent from which on images are removed, and
 	// down to which.
 	High, Low int
+	// HighFree and LowFree bound what High and Low ask to be free, in bytes; 0: nothing does.
+	HighFree, LowFree uint64
 	// MinAge is how long an image stays in any case, MaxAge how long without being used; 0: forever.
 	MinAge, MaxAge time.Duration
+}
+
+// Completed puts values where there are none: upstream's 85 %, 80 % and 2 min; and without a High the
+// disk is too full with less than 4 GiB free, and no longer with 6 GiB, however big it is.
+func (p Policy) Completed() Policy {
+	if p.High == 0 {
+		p.HighFree, p.LowFree = 4<<30, 6<<30
+	}
+	p.High, p.Low, p.MinAge = cmp.Or(p.High, 85), cmp.Or(p.Low, 80), cmp.Or(p.MinAge, 2*time.Minute)
+	return p
 }
 
 // Check says what is wrong with a policy.
@@ -115,8 +127,12 @@ func Make(f Facts) Plan {
 	switch {
 	case f.All:
 		p.Need = f.Capacity
-	case f.Capacity > 0 && p.Percent >= f.Policy.High:
-		p.Need = f.Capacity*uint64(100-f.Policy.Low)/100 - min(available, f.Capacity*uint64(100-f.Policy.Low)/100)
+	case f.Capacity > 0 && p.Percent >= f.Policy.High && (f.Policy.HighFree == 0 || available < f.Policy.HighFree):
+		want := f.Capacity * uint64(100-f.Policy.Low) / 100
+		if f.Policy.LowFree > 0 {
+			want = min(want, f.Policy.LowFree)
+		}
+		p.Need = want - min(available, want)
 	}
 	if p.Need == 0 {
 		p.Candidates = nil

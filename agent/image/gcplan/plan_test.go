@@ -39,6 +39,8 @@ func TestMake(t *testing.T) {
 		{"ages are not known yet", func(f *Facts) { f.Available, f.Policy.MaxAge, f.Began = 900, 90*time.Minute, ago(time.Minute) }, "10% used"},
 		{"all", func(f *Facts) { f.Available, f.All = 900, true }, "10% used need 1000 of long never lately"},
 		{"more free than there is", func(f *Facts) { f.Available = 5000 }, "0% used"},
+		{"enough free on a big disk", func(f *Facts) { f.Policy.HighFree, f.Policy.LowFree = 150, 160 }, "85% used"},
+		{"little free on a big disk", func(f *Facts) { f.Policy.HighFree, f.Policy.LowFree = 151, 160 }, "85% used need 10 of long never lately"},
 		{"no size", func(f *Facts) { f.Capacity = 0 }, "0% used"},
 	} {
 		f := facts()
