@@ -223,6 +223,8 @@ type tokens struct {
 	life   time.Duration
 	age    time.Duration
 	refuse bool
+	// forbid is how many requests are refused as the API server's authorizer does.
+	forbid int
 	// block makes requests for pods of that name wait for their context.
 	block string
 	count int
@@ -238,6 +240,10 @@ func (k *tokens) CreateToken(ctx context.Context, sa model.Key, r *authenticatio
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.forbid > 0 {
+		k.forbid--
+		return nil, forbidden()
+	}
 	if k.refuse {
 		return nil, errors.New("the API server is away")
 	}

@@ -145,7 +145,11 @@ func elder(a, b *corev1.Pod) bool {
 func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 	problem := vol.Problem.Text
 	if problem == "" {
-		if err := m.measured(ctx, vol); err != nil {
+		if err := m.measured(ctx, vol); m.refused.young(m.uid, err, time.Now()) {
+			m.waiting = append(m.waiting, explain(vol, err.Error()))
+			m.wait(refusedRetry)
+			return
+		} else if err != nil {
 			problem = err.Error()
 			m.failedToMake(vol, err)
 		}
@@ -232,6 +236,7 @@ func (m *maker) commit() {
 	default:
 		row.State, row.HostPaths, row.Devices = model.VolumesReady, m.paths, m.devices
 		row.Message = strings.Join(m.stale, "; ")
+		m.refused.forget(m.uid)
 	}
 	m.deps.Volumes.Set(m.uid, row)
 	if m.old != nil && m.old.Message == row.Message {

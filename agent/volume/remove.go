@@ -38,6 +38,7 @@ func (v *Volumes) takeDown(ctx context.Context, uid model.UID, parts ...string) 
 			return fmt.Errorf("remove volumes of pod %s: %w", uid, err)
 		}
 	}
+	v.refused.forget(uid)
 	v.deps.Volumes.Delete(uid)
 	return nil
 }

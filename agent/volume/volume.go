@@ -68,6 +68,8 @@ type Volumes struct {
 	// pods lets one at a time change what is on disk for a pod.
 	pods  locks
 	hosts hostChecks
+	// refused is what the API server does not give yet.
+	refused refusals
 }
 
 // New makes the volume part; Run does the work.
