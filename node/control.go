@@ -17,7 +17,9 @@ import (
 func (n *Node) api() control.API {
 	return control.API{
 		Status: n.status, Revisions: func() control.Revisions { return revisions(n.store.Snapshot()) },
-		Services: n.listServices, Endpoints: n.listEndpoints, Snapshot: n.dump, Explain: n.explain,
+		Proxy:       func() (any, error) { return n.proxyStatus() },
+		SwitchProxy: func(ctx context.Context, mode string) (any, error) { return n.switchProxy(ctx, mode) },
+		Services:    n.listServices, Endpoints: n.listEndpoints, Snapshot: n.dump, Explain: n.explain,
 		DNSWhy: n.dnsWhy,
 		ListImages: func(ctx context.Context) ([]control.Image, error) {
 			if r := n.runtime.Load(); r != nil {

@@ -19,7 +19,9 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 	m := n.metrics.Proxy()
 	answered := map[string]func(string){"healthz": n.metrics.Health("healthz"), "livez": n.metrics.Health("livez")}
 	flushed := n.metrics.Counter("kubeproxy_conntrack_reconciler_deleted_entries_total", "Stale conntrack entries that were deleted.", "ip_family")
+	repaired := n.metrics.Counter("nodelet_proxy_repairs_total", "How often rules that others had changed were put right.")
 	return proxy.Metrics{
+		Repaired: func() { repaired(1) },
 		Synced: func(full bool, took time.Duration, err error) {
 			// One round programs both families in one transaction.
 			m.Synced(metrics.Round{Family: "IPv4", Full: full, Took: took, Err: err}, time.Now())

@@ -75,7 +75,7 @@ func (c *Config) nodePorts() (out []netip.Prefix) {
 func (c *Config) proxy() proxy.Config {
 	o := c.ProxyOptions
 	return proxy.Config{
-		NodeName: c.NodeName, Mode: c.ProxyMode, PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String(),
+		NodeName: c.NodeName, Mode: c.proxyMode(), PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String(),
 		MasqueradeAll: o.MasqueradeAll, MasqueradeBit: &o.MasqueradeBit, LocalhostNodePorts: o.LocalhostNodePorts,
 		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack, IPVS: o.IPVS,
 	}

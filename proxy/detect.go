@@ -84,8 +84,8 @@ func reason(asked bool, trials []Trial) string {
 }
 
 // open gives the back end for cfg.Mode, proven to work here.
-func open(ctx context.Context, cfg Config, log *slog.Logger) (Backend, Choice, error) {
-	m, c, err := choose(ctx, cfg, modes())
+func open(ctx context.Context, known []mode, cfg Config, log *slog.Logger) (Backend, Choice, error) {
+	m, c, err := choose(ctx, cfg, known)
 	if err != nil {
 		return nil, c, err
 	}

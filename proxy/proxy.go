@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,6 +65,8 @@ type Metrics struct {
 	Programmed func(took time.Duration)
 	// Answered: a health check was answered; name is healthz or livez, code the status.
 	Answered func(name, code string)
+	// Repaired: rules that somebody else had changed were put right.
+	Repaired func()
 	// Flushed: so many stale UDP flows were deleted.
 	Flushed func(flows int)
 }
@@ -78,8 +81,6 @@ type Deps struct {
 	// Event tells people of trouble with a Service, or with the node when the
 	// key is empty; may be nil.
 	Event func(about model.Key, reason, message string)
-	// Drift asks for a look at the kernel at once; may be nil.
-	Drift <-chan struct{}
 }
 
 // Proxy is the feature.
@@ -87,15 +88,22 @@ type Proxy struct {
 	cfg     Config
 	deps    Deps
 	meaning *lb.Config
-	backend Backend
-	choice  Choice
 	flows   *conntrack.Conn
 	health  reconcile.Health
 	healthz net.Listener
 	checks  *checks
 	started time.Time
+	drift   *drift
 	// state is what the kernel holds; nil before the first success.
 	state atomic.Pointer[lb.State]
+
+	// mu is held while the kernel is programmed and while the mode changes.
+	mu     sync.Mutex
+	engine atomic.Pointer[engine]
+	// modes are those to choose from.
+	modes []mode
+	// ctx is Run's; nil before and after it.
+	ctx context.Context
 }
 
 // New opens the back end and the health port. It writes nothing to the kernel.
@@ -107,23 +115,25 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, deps: deps, backend: deps.Backend, started: time.Now(), meaning: meaning, choice: Choice{Mode: cfg.Mode, IPv6: true}}
+	p := &Proxy{cfg: cfg, deps: deps, started: time.Now(), meaning: meaning, drift: newDrift(), modes: modes()}
+	e := &engine{Backend: deps.Backend, choice: Choice{Mode: cfg.Mode, IPv6: true}}
 	p.checks = &checks{healthy: p.healthy, answers: func(a netip.Addr) bool {
 		return len(meaning.NodePortRanges(a.Is6())) == 0 || meaning.NodePortsOn(a)
 	}}
-	if p.backend == nil {
-		if p.backend, p.choice, err = open(ctx, cfg, deps.Log); err != nil {
+	if e.Backend == nil {
+		if e.Backend, e.choice, err = open(ctx, p.modes, cfg, deps.Log); err != nil {
 			return nil, err
 		}
-		deps.Log.Info("service proxy mode", "mode", p.choice.Mode, "why", p.choice.Why, "ipv6", p.choice.IPv6)
+		deps.Log.Info("service proxy mode", "mode", e.choice.Mode, "why", e.choice.Why, "ipv6", e.choice.IPv6)
 	}
+	p.engine.Store(e)
 	if p.flows, err = conntrack.Open(cfg.NetNS); err != nil {
-		return nil, errors.Join(err, p.backend.Close())
+		return nil, errors.Join(err, p.engine.Load().Close())
 	}
 	if cfg.HealthzAddr != "" {
 		if p.healthz, err = net.Listen("tcp", cfg.HealthzAddr); err != nil {
 			p.flows.Close()
-			return nil, errors.Join(fmt.Errorf("listen for the proxy's health checks (is another kube-proxy running?): %w", err), p.backend.Close())
+			return nil, errors.Join(fmt.Errorf("listen for the proxy's health checks (is another kube-proxy running?): %w", err), p.engine.Load().Close())
 		}
 	}
 	return p, nil
@@ -146,10 +156,19 @@ func (c *Config) meaning() (*lb.Config, error) {
 
 // Run keeps the kernel in step with the store until ctx ends. The rules stay.
 func (p *Proxy) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	p.begin(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		p.drift.watch(ctx, p.cfg.NetNS, func(err error) {
+			p.deps.Log.Warn("service proxy: no notifications of changed rules", "err", err, "retryIn", defaultResync)
+		})
+	}()
 	defer func() {
-		p.checks.close()
-		p.flows.Close()
-		_ = p.backend.Close()
+		cancel()
+		<-watched
+		p.finish()
 	}()
 	p.cfg.setSysctls(p.deps.Log)
 	if p.healthz != nil {
@@ -161,20 +180,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}()
 		defer func() {
 			_ = server.Close()
-			<-done
-		}()
-	}
-	if r, ok := p.backend.(runner); ok {
-		done := make(chan struct{})
-		ctx, cancel := context.WithCancel(ctx)
-		go func() {
-			defer close(done)
-			if err := r.Run(ctx); err != nil {
-				p.deps.Log.Error("watch the node's links for the service proxy", "err", err)
-			}
-		}()
-		defer func() {
-			cancel()
 			<-done
 		}()
 	}
@@ -192,14 +197,36 @@ func (p *Proxy) Run(ctx context.Context) error {
 		Pause:  p.cfg.Pause,
 		Resync: cmp.Or(p.cfg.Resync, defaultResync),
 		Health: &p.health,
-		Wake:   p.deps.Drift,
+		Wake:   p.drift.wake,
 	}
 	return loop.Run(ctx)
+}
+
+// begin lets the back end follow the kernel.
+func (p *Proxy) begin(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ctx = ctx
+	p.engine.Load().start(ctx, p.notFollowed)
+}
+
+// finish lets go of everything; the rules stay.
+func (p *Proxy) finish() {
+	p.checks.close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ctx = nil
+	p.flows.Close()
+	if err := p.engine.Load().end(); err != nil {
+		p.deps.Log.Warn("close the back end of the service proxy", "err", err)
+	}
 }
 
 // sync brings the kernel from prev to next. A nil prev asks for a look at the
 // kernel, unless it is certain that nobody has touched it.
 func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	begin := time.Now()
 	before := p.state.Load()
 	state := before
@@ -207,11 +234,11 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 		state = lb.Empty(p.meaning)
 	}
 	state = lb.Advance(state, next)
-	if prev == nil && !p.backend.Untouched(ctx) {
-		p.backend.Forget()
+	if prev == nil && !p.engine.Load().Untouched(ctx) {
+		p.engine.Load().Forget()
 	}
 	p.countChanges(prev, next)
-	result, err := p.backend.Apply(ctx, state)
+	result, err := p.engine.Load().Apply(ctx, state)
 	if err == nil {
 		err = p.flush(ctx, before, state, result.Gone)
 	}
@@ -222,6 +249,9 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 		return err
 	}
 	p.state.Store(state)
+	if before != nil && prev == nil {
+		p.repaired(result, time.Since(begin))
+	}
 	p.report(before, result, prev, next)
 	p.listen(state)
 	if before == nil {
@@ -251,12 +281,19 @@ func (p *Proxy) cleanupOthers(ctx context.Context) {
 	if p.deps.Backend != nil {
 		return
 	}
-	removed, err := cleanup(ctx, p.cfg, p.choice.Mode)
+	removed, err := cleanup(ctx, p.cfg, p.engine.Load().choice.Mode)
 	for _, what := range removed {
 		p.deps.Log.Info("removed what another proxy mode had left", "what", what)
 	}
 	if err != nil {
 		p.deps.Log.Warn("remove what other proxy modes have left", "err", err)
+	}
+	theirs, err := Foreign(ctx, p.cfg.NetNS)
+	for _, what := range theirs {
+		p.deps.Log.Warn("kube-proxy runs beside us or has left rules: remove them with nodelet proxy cleanup --foreign", "what", what)
+	}
+	if err != nil {
+		p.deps.Log.Debug("look for what kube-proxy has left", "err", err)
 	}
 }
 
@@ -288,11 +325,8 @@ func (p *Proxy) countChanges(prev, next *store.Snapshot) {
 
 // report tells how long changes of endpoints took, and what was found out of order.
 func (p *Proxy) report(before *lb.State, r lb.Result, prev, next *store.Snapshot) {
-	switch {
-	case before == nil:
+	if before == nil {
 		p.deps.Log.Info("services are in the kernel", "frontends", p.state.Load().Len(), "messages", r.Messages)
-	case r.Full && r.Messages > 0 && prev == nil:
-		p.deps.Log.Warn("somebody had changed our rules: repaired", "messages", r.Messages, "foreign", len(r.Gone))
 	}
 	if p.deps.Metrics.Programmed == nil || prev == nil {
 		return
@@ -305,9 +339,6 @@ func (p *Proxy) report(before *lb.State, r lb.Result, prev, next *store.Snapshot
 		}
 	}
 }
-
-// Choice is the mode in use, and why.
-func (p *Proxy) Choice() Choice { return p.choice }
 
 // State is what the kernel holds; nil before the first success.
 func (p *Proxy) State() *lb.State { return p.state.Load() }

@@ -26,7 +26,7 @@ const readBackTries = 3
 // ReadBack compares what the kernel holds about a frontend with the State that
 // was written last, which it gives as well.
 func (p *Proxy) ReadBack(ctx context.Context, about lb.Frontend) (lb.Kernel, *lb.State, error) {
-	e, ok := p.backend.(Explainer)
+	e, ok := p.engine.Load().Backend.(Explainer)
 	if !ok {
 		return lb.Kernel{}, p.State(), fmt.Errorf("read back %s: %w", about, ErrNoReadBack)
 	}

@@ -50,5 +50,6 @@ func root() *cobra.Command {
 	c.AddCommand(upCommand(), downCommand(), resetCommand(), nodeCommand(), kubectlCommand(),
 		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), dnsCommand(), imagesCommand(), snapshotCommand(),
 		explainCommand(), proveCommand())
+	c.AddCommand(proxyCommand())
 	return c
 }

@@ -21,6 +21,9 @@ type API struct {
 	// Services and Endpoints list what the proxy knows; the text filters by namespace/name, empty means all.
 	Services  func(filter string) ([]Service, error)
 	Endpoints func(filter string) ([]Endpoint, error)
+	// Proxy is the service proxy's status; SwitchProxy changes its mode.
+	Proxy       func() (any, error)
+	SwitchProxy func(ctx context.Context, mode string) (any, error)
 	// Snapshot dumps one table of the store by name, for debugging.
 	Snapshot func(table string) (any, error)
 	// Explain answers what happens to a packet.
@@ -79,6 +82,11 @@ func handler(api API) http.Handler {
 		return api.DNSWhy(r.Context(), DNSQuestion{Pod: r.FormValue("pod"), Name: r.FormValue("name"), Type: r.FormValue("type")})
 	})
 	get("/v1/images", func(r *http.Request) (any, error) { return api.ListImages(r.Context()) })
+	get("/v1/proxy", func(*http.Request) (any, error) { return api.Proxy() })
+	mux.HandleFunc("POST /v1/proxy/switch", func(w http.ResponseWriter, r *http.Request) {
+		done, err := api.SwitchProxy(r.Context(), r.FormValue("mode"))
+		answer(w, done, err)
+	})
 	mux.HandleFunc("POST /v1/images", func(w http.ResponseWriter, r *http.Request) {
 		names, err := api.ImportImages(r.Context(), r.Body)
 		answer(w, names, err)

@@ -5,12 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nodelet/internal/nlwatch"
 )
 
 // attempts bounds how often a transaction or a dump is tried when the kernel
@@ -38,7 +39,7 @@ type Conn struct {
 
 // Open connects to nf_tables.
 func Open(o Options) (*Conn, error) {
-	fd, err := socketIn(o.NetNS)
+	fd, err := nlwatch.Open(unix.NETLINK_NETFILTER, o.NetNS)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket to nf_tables: %w", err)
 	}
@@ -65,35 +66,6 @@ func (c *Conn) prepare() error {
 		_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, readBuffer)
 	}
 	return nil
-}
-
-// socketIn makes the socket in another namespace: a socket stays where it was
-// made, so only its making needs the thread to change places.
-func socketIn(netns int) (int, error) {
-	open := func() (int, error) {
-		return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	}
-	if netns <= 0 {
-		return open()
-	}
-	runtime.LockOSThread()
-	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		runtime.UnlockOSThread()
-		return -1, fmt.Errorf("open own network namespace: %w", err)
-	}
-	defer func() { _ = unix.Close(own) }()
-	if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
-		runtime.UnlockOSThread()
-		return -1, fmt.Errorf("enter network namespace: %w", err)
-	}
-	fd, err := open()
-	if back := unix.Setns(own, unix.CLONE_NEWNET); back != nil {
-		// The thread is in the wrong namespace: it stays locked, and ends with this goroutine.
-		return fd, fmt.Errorf("return to own network namespace: %w", back)
-	}
-	runtime.UnlockOSThread()
-	return fd, err
 }
 
 // Close ends the connection.

@@ -2,63 +2,112 @@ package nft
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"nodelet/internal/nlwatch"
 )
 
 // Watch calls changed after somebody else's transaction in the namespace it
 // was started in, until ctx ends. Changes made by this process are left out.
 // It says "look again" and nothing more; after a lost notification as well.
 func Watch(ctx context.Context, changed func()) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	return WatchChanges(ctx, 0, func(Change) { changed() })
+}
+
+// Change is somebody else's transaction.
+type Change struct {
+	// Lost: notifications were lost; there may have been any number of transactions by anybody.
+	Lost bool
+	// Tables are those that were changed.
+	Tables []Table
+	// Thread is the number of the thread that made it, in the pid namespace of
+	// this process, and Program its name.
+	Thread  uint32
+	Program string
+}
+
+// By names who made the change: the program, and its process when it still runs.
+func (c *Change) By() string {
+	if pid := processOf(c.Thread); pid != "" {
+		return fmt.Sprintf("%s (pid %s)", c.Program, pid)
+	}
+	return fmt.Sprintf("%s (thread %d, which has ended)", c.Program, c.Thread)
+}
+
+// processOf gives the process that a thread belongs to; empty when it is gone.
+func processOf(thread uint32) string {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", thread))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(status)) {
+		if id, ok := strings.CutPrefix(line, "Tgid:"); ok {
+			return strings.TrimSpace(id)
+		}
+	}
+	return ""
+}
+
+// watchBuffer holds the notifications of some ten thousand elements until they are read.
+const watchBuffer = 2 << 20
+
+// WatchChanges calls each with every transaction of others in a namespace (a
+// file descriptor; 0 is the own one) until ctx ends.
+func WatchChanges(ctx context.Context, netns int, each func(Change)) error {
+	var pending Change
+	err := nlwatch.Watch(ctx, nlwatch.Source{
+		Protocol: unix.NETLINK_NETFILTER, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1), NetNS: netns, Buffer: watchBuffer,
+	}, func(messages []byte) {
+		if messages == nil {
+			pending = Change{}
+			each(Change{Lost: true})
+			return
+		}
+		eachMessage(messages, func(m reply) {
+			if m.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.body) < 4 {
+				return
+			}
+			if m.typ&0xff != unix.NFT_MSG_NEWGEN {
+				pending.add(m)
+				return
+			}
+			pending.by(m)
+			// Every transaction ends with its generation.
+			if !ownThread(pending.Thread) {
+				each(pending)
+			}
+			pending = Change{}
+		})
+	})
 	if err != nil {
 		return fmt.Errorf("watch nf_tables: %w", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err != nil {
-		_ = unix.Close(fd)
-		return fmt.Errorf("watch nf_tables: bind: %w", err)
-	}
-	// An os.File on a non-blocking descriptor waits in the runtime's poller, so Close ends a Read.
-	f := os.NewFile(uintptr(fd), "nf_tables")
-	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
-	defer func() {
-		if stop() {
-			_ = f.Close()
-		}
-	}()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := f.Read(buf)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return fmt.Errorf("watch nf_tables: %w", err)
-		}
-		if err != nil || foreign(buf[:n]) {
-			changed()
-		}
-	}
+	return nil
 }
 
-// foreign tells whether the end of a transaction is among the messages, and
-// not this process has made it. Every transaction ends with its generation.
-func foreign(messages []byte) (yes bool) {
-	eachMessage(messages, func(m reply) {
-		if m.typ != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN || len(m.body) < 4 {
-			return
+// add notes the table of an object: of all kinds it is the first attribute.
+func (c *Change) add(m reply) {
+	attrs(m.body[4:], func(typ uint16, v []byte) {
+		if t := (Table{Family(m.body[0]), cstr(v)}); typ == unix.NFTA_TABLE_NAME && !slices.Contains(c.Tables, t) {
+			c.Tables = append(c.Tables, t)
 		}
-		attrs(m.body[4:], func(typ uint16, v []byte) {
-			if typ == unix.NFTA_GEN_PROC_PID && len(v) == 4 {
-				yes = yes || !ownThread(binary.BigEndian.Uint32(v))
-			}
-		})
 	})
-	return yes
+}
+
+func (c *Change) by(m reply) {
+	attrs(m.body[4:], func(typ uint16, v []byte) {
+		switch typ {
+		case unix.NFTA_GEN_PROC_PID:
+			c.Thread = be32(v)
+		case unix.NFTA_GEN_PROC_NAME:
+			c.Program = cstr(v)
+		}
+	})
 }
 
 // ownThread: what the kernel calls a pid there is the number of a thread. In

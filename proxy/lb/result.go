@@ -9,4 +9,7 @@ type Result struct {
 	// Gone are the frontends that Full found and that are not in the State:
 	// what went while nobody was watching.
 	Gone []Frontend
+	// Tidy: nothing was out of order; what was written only removes what
+	// earlier changes had left.
+	Tidy bool
 }

@@ -31,6 +31,8 @@ type Backend struct {
 	// generation is the kernel's count after our last change, when nobody else
 	// made one at the same time; otherwise 0.
 	generation uint32
+	// tidying: the next look at the kernel is only to remove idle plans.
+	tidying bool
 }
 
 // New opens the back end. It changes nothing.
@@ -110,7 +112,8 @@ func (b *Backend) applyAll(ctx context.Context, want *lb.State) (lb.Result, erro
 	if err != nil {
 		return lb.Result{}, err
 	}
-	result := lb.Result{Full: true}
+	result := lb.Result{Full: true, Tidy: b.tidying}
+	b.tidying = false
 	have := make([]*content, len(b.families))
 	tx := &nft.Tx{}
 	for i, f := range b.families {
@@ -163,13 +166,15 @@ func (b *Backend) Untouched(ctx context.Context) bool {
 	if b.generation == 0 || b.have == nil {
 		return false
 	}
+	now, err := b.conn.Generation(ctx)
+	same := err == nil && now.ID == b.generation
 	for _, c := range b.have {
 		if c.idle() > idlePlans {
+			b.tidying = same
 			return false
 		}
 	}
-	now, err := b.conn.Generation(ctx)
-	return err == nil && now.ID == b.generation
+	return same
 }
 
 // forgetClients removes remembered clients whose endpoint has left. Nobody can

@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"nodelet/internal/model"
+	"nodelet/internal/nft"
+	"nodelet/proxy/lb"
+)
+
+// ourTables are the nf_tables tables that a mode writes to: its own, or those
+// that iptables-nft shares with everybody.
+var ourTables = []string{"nodelet-proxy", "nat", "filter"}
+
+// Drift is one repair of rules that somebody else had changed.
+type Drift struct {
+	Time time.Time `json:"time"`
+	// By names who changed them, as far as the kernel tells.
+	By string `json:"by"`
+	// Messages were written to mend it, Took from the look to the end.
+	Messages int           `json:"messages"`
+	Took     time.Duration `json:"took"`
+}
+
+// drift notes who changes rules, and what was repaired.
+type drift struct {
+	wake chan struct{}
+
+	mu sync.Mutex
+	// suspects are those who changed tables of ours since the last look.
+	suspects []string
+	count    int
+	last     *Drift
+}
+
+// maxSuspects bounds the names in one report.
+const maxSuspects = 4
+
+func newDrift() *drift { return &drift{wake: make(chan struct{}, 1)} }
+
+// watch notes changes by others and asks for a look, until ctx ends. Without
+// notifications there is still the resync.
+func (d *drift) watch(ctx context.Context, netns int, failed func(error)) {
+	for ctx.Err() == nil {
+		err := nft.WatchChanges(ctx, netns, d.changed)
+		if ctx.Err() != nil {
+			return
+		}
+		failed(err)
+		timer := time.NewTimer(defaultResync)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (d *drift) changed(c nft.Change) {
+	if !c.Lost && !slices.ContainsFunc(c.Tables, func(t nft.Table) bool { return slices.Contains(ourTables, t.Name) }) {
+		return
+	}
+	if !c.Lost {
+		d.mu.Lock()
+		if by := c.By(); !slices.Contains(d.suspects, by) && len(d.suspects) < maxSuspects {
+			d.suspects = append(d.suspects, by)
+		}
+		d.mu.Unlock()
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default: // somebody will look anyway
+	}
+}
+
+// looked is called after each look at the kernel.
+func (d *drift) looked(repaired bool, messages int, took time.Duration) *Drift {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	by := strings.Join(d.suspects, ", ")
+	d.suspects = nil
+	if !repaired {
+		return nil
+	}
+	if by == "" {
+		by = "somebody (this kernel does not tell who)"
+	}
+	d.count++
+	d.last = &Drift{Time: time.Now(), By: by, Messages: messages, Took: took}
+	return d.last
+}
+
+// repaired reports a look that found our rules changed.
+func (p *Proxy) repaired(r lb.Result, took time.Duration) {
+	d := p.drift.looked(r.Messages > 0 && !r.Tidy, r.Messages, took)
+	if d == nil {
+		return
+	}
+	p.deps.Log.Warn("our rules were changed: repaired", "by", d.By, "messages", d.Messages, "took", d.Took, "foreign", len(r.Gone))
+	p.event(model.Key{}, "ServiceRulesChanged", fmt.Sprintf("rules of the service proxy were changed by %s; repaired in %s", d.By, d.Took.Round(time.Millisecond)))
+	if f := p.deps.Metrics.Repaired; f != nil {
+		f()
+	}
+}
+
+// Status is what people are told of the proxy.
+type Status struct {
+	Choice
+	// Frontends is the number of addresses and ports served.
+	Frontends int `json:"frontends"`
+	// Repairs counts how often rules that others had changed were put right; Last is the last time.
+	Repairs int    `json:"repairs"`
+	Last    *Drift `json:"lastRepair,omitempty"`
+}
+
+// Status is the present state.
+func (p *Proxy) Status() Status {
+	s := Status{Choice: p.Choice()}
+	if state := p.state.Load(); state != nil {
+		s.Frontends = state.Len()
+	}
+	p.drift.mu.Lock()
+	defer p.drift.mu.Unlock()
+	s.Repairs, s.Last = p.drift.count, p.drift.last
+	return s
+}
