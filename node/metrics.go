@@ -18,19 +18,36 @@ import (
 func (n *Node) proxyMetrics() proxy.Metrics {
 	m := n.metrics.Proxy()
 	answered := map[string]func(string){"healthz": n.metrics.Health("healthz"), "livez": n.metrics.Health("livez")}
-	flushed := n.metrics.Counter("kubeproxy_conntrack_reconciler_deleted_entries_total", "Stale conntrack entries that were deleted.", "ip_family")
 	repaired := n.metrics.Counter("nodelet_proxy_repairs_total", "How often rules that others had changed were put right.")
 	return proxy.Metrics{
-		Repaired: func() { repaired(1) },
 		Synced: func(full bool, took time.Duration, err error) {
-			// One round programs both families in one transaction.
-			m.Synced(metrics.Round{Family: "IPv4", Full: full, Took: took, Err: err}, time.Now())
+			// One round programs both families.
+			m.Synced(metrics.Round{Family: "IPv4", Mode: n.proxy.Choice().Mode, Full: full, Took: took, Err: err}, time.Now())
 		},
 		Changed:    m.Changed,
-		Programmed: m.Programmed,
+		Programmed: func(ipv6 bool, took time.Duration) { m.Programmed(familyName(ipv6), took) },
 		Answered:   func(name, code string) { answered[name](code) },
-		Flushed:    func(flows int) { flushed(float64(flows), "IPv4") },
+		Repaired:   func() { repaired(1) },
+		Reconciled: func(ipv6 bool, deleted int, took time.Duration) { m.Reconciled(familyName(ipv6), deleted, took) },
 	}
+}
+
+func familyName(ipv6 bool) string {
+	if ipv6 {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// noLocalEndpoints counts Services with traffic policy Local that have no endpoint here.
+func (n *Node) noLocalEndpoints() map[[2]string]int {
+	out := map[[2]string]int{}
+	for _, ipv6 := range []bool{false, true} {
+		internal, external := n.proxy.State().WithoutLocal(ipv6)
+		out[[2]string{"internal", familyName(ipv6)}] = internal
+		out[[2]string{"external", familyName(ipv6)}] = external
+	}
+	return out
 }
 
 // dnsMetrics gives the DNS server's counters in CoreDNS's names.
@@ -87,6 +104,9 @@ func (n *Node) registerMetrics() {
 		}
 		return out
 	})
+	if n.proxy != nil {
+		n.metrics.NoLocalEndpoints(n.noLocalEndpoints)
+	}
 	if n.dns != nil {
 		n.metrics.DNS(func() metrics.DNSStats { return dnsMetrics(n.dns.Stats()) })
 	}

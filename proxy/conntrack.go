@@ -66,16 +66,7 @@ func (s *stale) wrong(state *lb.State, f conntrack.Flow) bool {
 	return st != nil && st.Wrong(f.Dst, f.AnswersFrom, state.LocalAddr(f.Dst.Addr()))
 }
 
-// flush deletes the flows; it gives their number.
-func (s *stale) flush(ctx context.Context, ct flows, state *lb.State) (n int, err error) {
-	for i, any := range s.families {
-		if !any {
-			continue
-		}
-		deleted, err := ct.Delete(ctx, i == 1, func(f conntrack.Flow) bool { return s.wrong(state, f) })
-		if n += deleted; err != nil {
-			return n, err
-		}
-	}
-	return n, nil
+// flush deletes the flows of a family; it gives their number.
+func (s *stale) flush(ctx context.Context, ct flows, state *lb.State, ipv6 bool) (int, error) {
+	return ct.Delete(ctx, ipv6, func(f conntrack.Flow) bool { return s.wrong(state, f) })
 }

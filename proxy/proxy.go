@@ -62,13 +62,13 @@ type Metrics struct {
 	// Changed: so many Services and EndpointSlices are taken up by a round.
 	Changed func(services, slices int)
 	// Programmed: so long after its cause an EndpointSlice is in the kernel.
-	Programmed func(took time.Duration)
+	Programmed func(ipv6 bool, took time.Duration)
 	// Answered: a health check was answered; name is healthz or livez, code the status.
 	Answered func(name, code string)
 	// Repaired: rules that somebody else had changed were put right.
 	Repaired func()
-	// Flushed: so many stale UDP flows were deleted.
-	Flushed func(flows int)
+	// Reconciled: stale UDP flows of a family were looked for, and so many deleted.
+	Reconciled func(ipv6 bool, deleted int, took time.Duration)
 }
 
 // Deps are the seams.
@@ -299,14 +299,24 @@ func (p *Proxy) cleanupOthers(ctx context.Context) {
 
 // flush deletes UDP flows that are no longer right.
 func (p *Proxy) flush(ctx context.Context, before, after *lb.State, gone []lb.Frontend) error {
-	n, err := staleFlows(before, after, gone).flush(ctx, p.flows, after)
-	if n > 0 {
-		p.deps.Log.Debug("deleted stale UDP flows", "flows", n)
-		if f := p.deps.Metrics.Flushed; f != nil {
-			f(n)
+	stale := staleFlows(before, after, gone)
+	for i, any := range stale.families {
+		if !any {
+			continue
+		}
+		begin := time.Now()
+		n, err := stale.flush(ctx, p.flows, after, i == 1)
+		if f := p.deps.Metrics.Reconciled; f != nil {
+			f(i == 1, n, time.Since(begin))
+		}
+		if n > 0 {
+			p.deps.Log.Debug("deleted stale UDP flows", "flows", n, "ipv6", i == 1)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 func (p *Proxy) countChanges(prev, next *store.Snapshot) {
@@ -335,7 +345,7 @@ func (p *Proxy) report(before *lb.State, r lb.Result, prev, next *store.Snapshot
 	for d := range next.Slices.Since(prev.Slices) {
 		// What happened before this process was there is not its delay.
 		if d.Is && d.New.Triggered.After(p.started) {
-			p.deps.Metrics.Programmed(now.Sub(d.New.Triggered))
+			p.deps.Metrics.Programmed(d.New.IPv6, now.Sub(d.New.Triggered))
 		}
 	}
 }

@@ -9,10 +9,11 @@ var syncBuckets = exponential(0.0001, 2, 17)
 type Proxy struct {
 	sync, full, partial   func(time.Duration, ...string)
 	last, queued          func(float64, ...string)
-	failures              func(float64, ...string)
+	failures, restores    func(float64, ...string)
 	services, endpoints   func(float64, ...string)
 	pendingSvc, pendingEp func(float64, ...string)
-	programmed            func(time.Duration, ...string)
+	programmed, reconcile func(time.Duration, ...string)
+	deleted               func(float64, ...string)
 }
 
 // Proxy makes kube-proxy's metrics.
@@ -25,11 +26,14 @@ func (r *Registry) Proxy() *Proxy {
 		last:       r.Gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When the kernel was last programmed.", family),
 		queued:     r.Gauge("kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", "When a round was last asked for.", family),
 		failures:   r.Counter("kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Rounds that failed.", family),
+		restores:   r.Counter("kubeproxy_sync_proxy_rules_iptables_restore_failures_total", "Rounds that failed in mode iptables.", family),
 		services:   r.Counter("kubeproxy_sync_proxy_rules_service_changes_total", "Changes of Services."),
 		endpoints:  r.Counter("kubeproxy_sync_proxy_rules_endpoint_changes_total", "Changes of EndpointSlices."),
 		pendingSvc: r.Gauge("kubeproxy_sync_proxy_rules_service_changes_pending", "Changes of Services that wait for a round."),
 		pendingEp:  r.Gauge("kubeproxy_sync_proxy_rules_endpoint_changes_pending", "Changes of EndpointSlices that wait for a round."),
-		programmed: r.Histogram("kubeproxy_network_programming_duration_seconds", "From the change of an endpoint to the kernel holding it.", programmingBuckets),
+		programmed: r.Histogram("kubeproxy_network_programming_duration_seconds", "From the change of an endpoint to the kernel holding it.", programmingBuckets, family),
+		reconcile:  r.Histogram("kubeproxy_conntrack_reconciler_sync_duration_seconds", "One search for stale conntrack entries.", syncBuckets, family),
+		deleted:    r.Counter("kubeproxy_conntrack_reconciler_deleted_entries_total", "Stale conntrack entries that were deleted.", family),
 	}
 }
 
@@ -38,8 +42,8 @@ var programmingBuckets = append(exponential(0.001, 2, 8), .25, .5, 1, 2, 4, 8, 1
 
 // Round is one round of programming the kernel.
 type Round struct {
-	// Family is IPv4 or IPv6.
-	Family string
+	// Family is IPv4 or IPv6, Mode the back end.
+	Family, Mode string
 	// Full: everything was written, not only what had changed.
 	Full bool
 	Took time.Duration
@@ -55,7 +59,11 @@ func (m *Proxy) Synced(r Round, now time.Time) {
 		m.partial(r.Took, r.Family)
 	}
 	if r.Err != nil {
-		m.failures(1, r.Family)
+		if r.Mode == "iptables" {
+			m.restores(1, r.Family)
+		} else {
+			m.failures(1, r.Family)
+		}
 		return
 	}
 	m.last(float64(now.UnixNano())/1e9, r.Family)
@@ -75,7 +83,27 @@ func (m *Proxy) Changed(services, endpoints int) {
 }
 
 // Programmed notes how long an endpoint's change took to reach the kernel.
-func (m *Proxy) Programmed(took time.Duration) { m.programmed(took) }
+func (m *Proxy) Programmed(family string, took time.Duration) { m.programmed(took, family) }
+
+// Reconciled notes a search for stale conntrack entries.
+func (m *Proxy) Reconciled(family string, deleted int, took time.Duration) {
+	m.reconcile(took, family)
+	m.deleted(float64(deleted), family)
+}
+
+// NoLocalEndpoints makes kubeproxy_sync_proxy_rules_no_local_endpoints_total; read gives the numbers of
+// Services by traffic policy ("internal", "external") and family.
+func (r *Registry) NoLocalEndpoints(read func() map[[2]string]int) {
+	d := &Desc{
+		Name: "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+		Help: "Services with traffic policy Local and no endpoint on this node.", Labels: []string{"traffic_policy", "ip_family"},
+	}
+	r.OnScrape(func(e *Emitter) {
+		for labels, n := range read() {
+			e.Value(d, float64(n), labels[0], labels[1])
+		}
+	}, d)
+}
 
 // Health counts answers of the health ports; name is healthz or livez.
 func (r *Registry) Health(name string) func(code string) {

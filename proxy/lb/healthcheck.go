@@ -45,3 +45,26 @@ func readyHere(owned []*model.Slice, node string) int {
 	}
 	return len(addrs)
 }
+
+// WithoutLocal counts the Services of a family whose internal or external
+// traffic policy is Local and that have no endpoint on this node. A nil State has none.
+func (s *State) WithoutLocal(ipv6 bool) (internal, external int) {
+	if s == nil {
+		return 0, 0
+	}
+	for _, svc := range s.services.all() {
+		var in, ex bool
+		for _, p := range svc.ports {
+			if p.ClusterIP.Addr().Is6() == ipv6 && p.Usable && len(p.Local) == 0 {
+				in, ex = in || p.InternalLocal, ex || p.ExternalLocal
+			}
+		}
+		if in {
+			internal++
+		}
+		if ex {
+			external++
+		}
+	}
+	return internal, external
+}

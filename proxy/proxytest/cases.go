@@ -23,7 +23,7 @@ func Conformance(t *testing.T, open Open, traits ...Trait) {
 		"Hairpin": hairpin, "Reject": rejects, "Affinity": affinity, "AffinityTimeout": affinityTimeout,
 		"EndpointChange": endpointChange, "EstablishedStays": establishedStays, "StaleUDP": staleUDP,
 		"Restart": restart, "ForeignMarks": foreignMarks, "Repair": repair, "Cleanup": cleanup,
-		"HostNetwork": hostNetwork, "Random": random,
+		"UDPMatrix": udpMatrix, "HostNetwork": hostNetwork, "Random": random,
 	}
 	for name, run := range cases {
 		t.Run(name, func(t *testing.T) { run(t, s) })
@@ -340,6 +340,7 @@ func staleUDP(t *testing.T, s subject) {
 	b.change("service d/x NodePort 10.96.0.2,fd96::2 q:53/UDP[31002]")
 	b.change("service d/x NodePort 10.96.0.1,fd96::1 q:53/UDP[31001]\n" + endpoints("d/x", "b"))
 	expect("gone and back", "b")
+	b.explained("at the end")
 }
 
 func restart(t *testing.T, s subject) {
