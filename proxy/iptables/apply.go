@@ -92,9 +92,6 @@ func (b *Backend) Close() error {
 	return errors.Join(errs...)
 }
 
-// Variant is the one in use.
-func (b *Backend) Variant() xtables.Variant { return b.cfg.Variant }
-
 // Forget makes the next Apply look at the kernel.
 func (b *Backend) Forget() { b.applied, b.seen = nil, "" }
 
