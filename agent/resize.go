@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,14 +53,14 @@ func (a *Agent) resize(ctx context.Context, j job, x podplan.Resize) error {
 
 // enoughMemory refuses limits below what is in use: the kernel would kill for them.
 func (a *Agent) enoughMemory(x podplan.Resize) error {
-	var errs []error
+	var errs []string
 	check := func(what, id string, limit int64) {
 		used, err := a.deps.MemoryUsage(x.Pod, id)
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("read memory usage of %s: %w", what, err))
+			errs = append(errs, fmt.Sprintf("read memory usage of %s: %v", what, err))
 		case used >= uint64(limit):
-			errs = append(errs, fmt.Errorf("attempting to set %s memory limit (%d) below current usage (%d)", what, limit, used))
+			errs = append(errs, fmt.Sprintf("attempting to set %s memory limit (%d) below current usage (%d)", what, limit, used))
 		}
 	}
 	less := false
@@ -72,8 +73,8 @@ func (a *Agent) enoughMemory(x podplan.Resize) error {
 	if less && x.MemoryLimit > 0 {
 		check("pod", "", x.MemoryLimit)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("cannot decrease memory limits: %w", err)
+	if len(errs) > 0 {
+		return errors.New("cannot decrease memory limits: " + strings.Join(errs, ", "))
 	}
 	return nil
 }

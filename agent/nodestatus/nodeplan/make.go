@@ -157,6 +157,7 @@ func features(s *corev1.NodeStatus, r Runtime) {
 	}
 	slices.SortFunc(s.RuntimeHandlers, func(a, b corev1.NodeRuntimeHandler) int { return cmp.Compare(a.Name, b.Name) })
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &r.SupplementalGroups}
+	s.DeclaredFeatures = declared()
 }
 
 // differs compares two objects, heartbeats aside.
@@ -169,4 +170,13 @@ func differs(a, b *corev1.Node) bool {
 	}
 	return !equality.Semantic.DeepEqual(x, y) ||
 		!equality.Semantic.DeepEqual(a.Labels, b.Labels) || !equality.Semantic.DeepEqual(a.Annotations, b.Annotations)
+}
+
+// declared are the features of pods that the scheduler and the API server hand
+// out only to nodes that say they have them (KEP-5328), sorted: the agent
+// always has these.
+func declared() []string {
+	return []string{
+		"InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits",
+	}
 }
