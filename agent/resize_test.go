@@ -50,6 +50,12 @@ func TestResize(t *testing.T) {
 		more := resources("200m", "300Mi")
 		w.ask(uid, more)
 		w.await("resized", time.Minute, func() bool { return w.has(uid, more) && w.told("ResizeCompleted") })
+		for i, s := range w.history[uid] {
+			// Whoever sees generation 2 observed and no resize under way must find it done.
+			if s.ObservedGeneration == 2 && !resizes(&s) && s.ContainerStatuses[0].Resources.Limits.Memory().Value() != 300<<20 {
+				t.Errorf("status %d claims generation 2 before its resources were granted", i)
+			}
+		}
 		got := w.container("c").GetResources().GetLinux()
 		if got.GetMemoryLimitInBytes() != 300<<20 || got.GetCpuQuota() != 20_000 || got.GetCpuShares() != 204 {
 			t.Errorf("the runtime has %v", got)

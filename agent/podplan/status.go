@@ -16,7 +16,7 @@ import (
 func (m *maker) status() corev1.PodStatus {
 	old := &m.obj.Status
 	s := *old.DeepCopy()
-	s.ObservedGeneration = max(m.obj.Generation, old.ObservedGeneration)
+	s.ObservedGeneration = max(m.observed(), old.ObservedGeneration)
 	s.QOSClass = podref.QOS(m.obj)
 	if s.StartTime == nil || s.StartTime.IsZero() {
 		s.StartTime = stamp(m.now)
@@ -31,6 +31,17 @@ func (m *maker) status() corev1.PodStatus {
 	m.setConditions(&s)
 	m.setPodResources(&s)
 	return s
+}
+
+// observed is the generation that the status stands for: one whose resources
+// nobody has decided about yet is not observed, or it would seem to be in place already.
+func (m *maker) observed() int64 {
+	a, asked := m.allocation, m.obj.Generation
+	decided := a == nil || a.Rejected || a.Generation == asked || (a.Pending != nil && a.Pending.Generation == asked)
+	if decided || m.stopping {
+		return asked
+	}
+	return m.obj.Status.ObservedGeneration
 }
 
 func (m *maker) containerStatuses(s *corev1.PodStatus) {
