@@ -140,7 +140,7 @@ func (r *reader) readViews() {
 	if r.deps.Describe == nil {
 		return
 	}
-	name := ""
+	var name string
 	switch {
 	case f.Verdict.Target.Port != nil:
 		name = f.Verdict.Target.Service.String()

@@ -114,7 +114,7 @@ var unknown = regexp.MustCompile(`unknown field "([^"]+)"`)
 
 // locate says on which line the mistake is.
 func (k Kind) locate(data, raw []byte, err error) error {
-	name := ""
+	var name string
 	var wrong *json.UnmarshalTypeError
 	if m := unknown.FindStringSubmatch(err.Error()); m != nil {
 		name = m[1]

@@ -47,13 +47,6 @@ type renderer struct {
 	cfg     *lb.Config
 }
 
-func (r *renderer) zero() string {
-	if r.ipv6 {
-		return "::"
-	}
-	return "0.0.0.0"
-}
-
 func (r *renderer) loopback() string {
 	if r.ipv6 {
 		return "::1/128"

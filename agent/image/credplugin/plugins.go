@@ -112,7 +112,7 @@ func (p *plugin) logins(ctx context.Context, image string) ([]imageplan.Login, e
 	if resp.CacheDuration != nil {
 		keep = resp.CacheDuration.Duration
 	}
-	key := ""
+	var key string
 	switch resp.CacheKeyType {
 	case providerv1.ImagePluginCacheKeyType:
 		key = imageKey(image)
