@@ -78,7 +78,7 @@ func (s *Server) Put(o metav1.Object) error {
 	defer s.mu.Unlock()
 	s.version++
 	o.SetResourceVersion(strconv.Itoa(s.version))
-	path := ""
+	var path string
 	switch o := o.(type) {
 	case *corev1.Namespace:
 		path, o.TypeMeta = "/api/v1/namespaces", metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}
