@@ -18,7 +18,7 @@ run() {
   local dir=$1
   shift
   (cd "$dir" && go test -v "$@" ./... 2>&1) | tee -a "$log" |
-    grep -E '^(ok|FAIL|panic|--- FAIL|    --- FAIL)|^# |build failed'
+    grep --line-buffered -E '^(ok|FAIL|panic|--- FAIL|    --- FAIL)|^# |build failed'
   [ "${PIPESTATUS[0]}" -eq 0 ] || fail=1
 }
 # -p 2: packages that start whole nodes share the machine with few others.
