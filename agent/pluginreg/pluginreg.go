@@ -172,6 +172,10 @@ func (r *Registry) sync(ctx context.Context, path string, _ *store.Snapshot) (ti
 	r.mu.Lock()
 	r.known[path] = p
 	r.mu.Unlock()
+	// Until now nothing would have said that this socket went: the directory no longer names it.
+	if now, still, err := identify(path); err != nil || !still || now != file {
+		return time.Millisecond, nil
+	}
 	return 0, nil
 }
 

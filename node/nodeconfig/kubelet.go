@@ -3,12 +3,13 @@ package nodeconfig
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodelet/node"
@@ -16,16 +17,14 @@ import (
 
 // Reasons that several fields share.
 const (
-	whyNoCadvisor   = "figures are read on demand, nothing is collected in between"
-	whyNoPolling    = "nodelet waits for events instead of asking at intervals"
-	whyNoRateLimit  = "requests are not limited here; the API server has its own priority and fairness"
-	whyNotYetEvict  = "eviction by these thresholds is not part of this version"
-	whyNotYetImages = "image garbage collection by these thresholds is not part of this version"
-	whyNoManagers   = "CPUs and memory are not assigned exclusively by this version"
-	whyNoIPTables   = "the service proxy keeps its rules itself"
-	whyNoShutdown   = "graceful node shutdown is not part of this version"
-	whyNoStatic     = "static pods are not part of this version"
-	whyOneServer    = "the kubelet API is always served, with these handlers and TLS 1.3 defaults"
+	whyNoCadvisor  = "figures are read on demand, nothing is collected in between"
+	whyNoPolling   = "nodelet waits for events instead of asking at intervals"
+	whyNoRateLimit = "requests are not limited here; the API server has its own priority and fairness"
+	whyNoManagers  = "CPUs and memory are not assigned exclusively by this version"
+	whyNoIPTables  = "the service proxy keeps its rules itself"
+	whyNoShutdown  = "graceful node shutdown is not part of this version"
+	whyNoStatic    = "static pods are not part of this version"
+	whyOneServer   = "the kubelet API is always served, with these handlers and TLS 1.3 defaults"
 )
 
 // kubeletFields is what becomes of each field of KubeletConfiguration, in its order.
@@ -89,10 +88,10 @@ func nodeFields() []field {
 			c.Kubelet.NodeLeaseDuration = time.Duration(seconds) * time.Second
 			return err
 		}},
-		{path: "imageMinimumGCAge", why: whyNotYetImages},
-		{path: "imageMaximumGCAge", why: whyNotYetImages},
-		{path: "imageGCHighThresholdPercent", why: whyNotYetImages},
-		{path: "imageGCLowThresholdPercent", why: whyNotYetImages},
+		{path: "imageMinimumGCAge", flag: "minimum-image-ttl-duration"},
+		{path: "imageMaximumGCAge", flag: "image-maximum-gc-age"},
+		{path: "imageGCHighThresholdPercent", flag: "image-gc-high-threshold"},
+		{path: "imageGCLowThresholdPercent", flag: "image-gc-low-threshold"},
 		{path: "volumeStatsAggPeriod", why: whyNoCadvisor},
 		{path: "kubeletCgroups", why: "set it in the unit that starts the daemon"},
 		{path: "systemCgroups", why: "processes of the system are left where they are"},
@@ -122,20 +121,20 @@ func nodeFields() []field {
 		{path: "contentType", why: "Protobuf is used where the server knows it"},
 		{path: "kubeAPIQPS", why: whyNoRateLimit},
 		{path: "kubeAPIBurst", why: whyNoRateLimit},
-		{path: "serializeImagePulls", why: "pulls run beside one another", zero: true, is: []string{"false"}},
-		{path: "maxParallelImagePulls", why: "the number of pulls at a time is fixed"},
+		{path: "serializeImagePulls", flag: "max-parallel-image-pulls", text: serially},
+		{path: "maxParallelImagePulls", flag: "max-parallel-image-pulls"},
 	}
 }
 
 func resourceFields() []field {
 	return []field{
-		{path: "evictionHard", why: whyNotYetEvict},
-		{path: "evictionSoft", why: whyNotYetEvict},
-		{path: "evictionSoftGracePeriod", why: whyNotYetEvict},
-		{path: "evictionPressureTransitionPeriod", why: whyNotYetEvict},
-		{path: "evictionMaxPodGracePeriod", why: whyNotYetEvict},
-		{path: "evictionMinimumReclaim", why: whyNotYetEvict},
-		{path: "mergeDefaultEvictionSettings", why: whyNotYetEvict},
+		{path: "evictionHard", flag: "eviction-hard", text: statements("<")},
+		{path: "evictionSoft", flag: "eviction-soft", text: statements("<")},
+		{path: "evictionSoftGracePeriod", flag: "eviction-soft-grace-period", text: statements("=")},
+		{path: "evictionPressureTransitionPeriod", flag: "eviction-pressure-transition-period"},
+		{path: "evictionMaxPodGracePeriod", flag: "eviction-max-pod-grace-period", text: seconds},
+		{path: "evictionMinimumReclaim", flag: "eviction-minimum-reclaim", text: statements("=")},
+		{path: "mergeDefaultEvictionSettings", is: []string{"false"}, why: "evictionHard names all thresholds there are", zero: true},
 		{path: "podsPerCore", set: into(func(c *node.Config) *int { return &c.Kubelet.PodsPerCore })},
 		{path: "enableControllerAttachDetach", is: []string{"true"}, why: "volumes are always attached by the controller", zero: true},
 		{path: "protectKernelDefaults", why: "sysctls that pods need are set where they are needed"},
@@ -145,12 +144,8 @@ func resourceFields() []field {
 		{path: "featureGates", why: "behaviour does not depend on gates here"},
 		{path: "failSwapOn", why: "swap does not keep the daemon from starting; pods get none", zero: true, is: []string{"false"}},
 		{path: "memorySwap.swapBehavior", is: []string{"NoSwap"}, why: "pods get no swap"},
-		{path: "containerLogMaxSize", set: func(c *node.Config, v any) error {
-			q, err := decode[resource.Quantity](v)
-			c.Resources.ContainerLogMaxSize = q.Value()
-			return err
-		}},
-		{path: "containerLogMaxFiles", set: into(func(c *node.Config) *int { return &c.Resources.ContainerLogMaxFiles })},
+		{path: "containerLogMaxSize", flag: "container-log-max-size"},
+		{path: "containerLogMaxFiles", flag: "container-log-max-files"},
 		{path: "containerLogMaxWorkers", set: into(func(c *node.Config) *int { return &c.Resources.ContainerLogMaxWorkers })},
 		{path: "containerLogMonitorInterval", set: duration(func(c *node.Config) *time.Duration { return &c.Resources.ContainerLogMonitorInterval })},
 		{path: "configMapAndSecretChangeDetectionStrategy", is: []string{"Watch"}, why: "objects that pods refer to are watched"},
@@ -170,7 +165,7 @@ func miscFields() []field {
 	return []field{
 		{path: "volumePluginDir", why: "FlexVolume programs are never run"},
 		{path: "providerID", flag: "provider-id"},
-		{path: "kernelMemcgNotification", why: whyNotYetEvict},
+		{path: "kernelMemcgNotification", why: "pressure that the kernel tells of is always listened to"},
 		{path: "logging", flag: "log-level", text: logLevel},
 		{path: "enableSystemLogHandler", why: "the host's log files are not served", zero: true, is: []string{"false"}},
 		{path: "enableSystemLogQuery", why: "the host's journal is not served", zero: true, is: []string{"false"}},
@@ -203,6 +198,29 @@ func duration(to func(*node.Config) *time.Duration) func(*node.Config, any) erro
 		return err
 	}
 }
+
+// statements writes a map as the flags of evictions have it: signal, separator, value.
+func statements(separator string) func(*Document, any) (string, error) {
+	return func(_ *Document, v any) (string, error) {
+		all, err := decode[map[string]string](v)
+		var texts []string
+		for _, signal := range slices.Sorted(maps.Keys(all)) {
+			texts = append(texts, signal+separator+all[signal])
+		}
+		return strings.Join(texts, ","), err
+	}
+}
+
+// serially is one pull at a time.
+func serially(_ *Document, v any) (string, error) {
+	if plain(v) == "true" {
+		return "1", nil
+	}
+	return "", nil
+}
+
+// seconds makes a time of a number.
+func seconds(_ *Document, v any) (string, error) { return plain(v) + "s", nil }
 
 // healthz joins the two fields that make one address.
 func healthz(d *Document, _ any) (string, error) {
