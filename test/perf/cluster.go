@@ -93,7 +93,7 @@ func (c *cluster) start(ctx context.Context) (startTimes, error) {
 	begin := time.Now()
 	up := make(chan error, 1)
 	go func() {
-		up <- c.nodelet(ctx, "up", "--hostname-override", nodeName, "--cgroup-root", c.cgroup)
+		up <- c.nodelet(ctx, "up", "--hostname-override", nodeName, "--cgroup-root", c.cgroup, "--eviction-hard=")
 	}()
 	answered, ready := make(chan time.Duration, 1), make(chan time.Duration, 1)
 	go await(ctx, begin, answered, askDNS)

@@ -56,7 +56,9 @@ func (c Cluster) Start(ctx context.Context) error {
 }
 
 func (c Cluster) nodeFlags(n *Node) []string {
-	return append([]string{"--hostname-override", n.Name, "--node-ip", n.IP.String(), "--cgroup-root", n.Cgroup, "--bin-dir", c.Bin}, c.Flags...)
+	// All nodes have the disk of this machine: how full it is says nothing about them.
+	flags := []string{"--hostname-override", n.Name, "--node-ip", n.IP.String(), "--cgroup-root", n.Cgroup, "--bin-dir", c.Bin, "--eviction-hard="}
+	return append(flags, c.Flags...)
 }
 
 func (c Cluster) startFirst(ctx context.Context, n *Node) error {
