@@ -27,7 +27,7 @@ run controlplane -timeout 15m
 if [ "$fail" -ne 0 ]; then
   echo
   echo "What failed, with its output:"
-  grep -B 80 -E '^--- FAIL|^panic:' "$log" | grep -v -E '^=== |^ *--- PASS' | tail -n 400
+  grep -B 80 -E '^ *--- FAIL|^panic:|FAIL: ' "$log" | grep -v -E '^=== |^ *--- PASS' | tail -n 600
 fi
 passed=$(grep -c -E '^ *--- PASS' "$log")
 failed=$(grep -c -E '^ *--- FAIL' "$log")
