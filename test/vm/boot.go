@@ -88,10 +88,10 @@ func (r *runner) listen(serial io.Reader, start time.Time) (results []result, wh
 		case !ok && now != nil:
 			now.line(line)
 			if r.verbose || strings.Contains(line, "--- FAIL") {
-				fmt.Println("    " + line)
+				fmt.Fprintln(r.out, "    "+line)
 			}
 		case !ok && r.verbose:
-			fmt.Println("    " + line)
+			fmt.Fprintln(r.out, "    "+line)
 		}
 	}
 	return results, false

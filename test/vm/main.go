@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 
 // runner is one run of the command.
 type runner struct {
+	// out is told what machines say.
+	out     io.Writer
 	ctx     context.Context // of the whole run
 	cache   string
 	test    string
@@ -29,7 +32,7 @@ func main() {
 	defer cancel()
 	kernels := flag.String("kernels", "5.15,6.1,6.12", "versions of kernels, comma separated")
 	run := flag.String("run", ".", "regular expression: which packages' tests")
-	r := &runner{ctx: ctx}
+	r := &runner{out: os.Stdout, ctx: ctx}
 	flag.StringVar(&r.test, "test", "", "regular expression: which tests of them (default: those that depend on the kernel)")
 	flag.StringVar(&r.cache, "cache", ".cache/vm", "directory for kernels and file systems")
 	flag.DurationVar(&r.timeout, "timeout", 20*time.Minute, "how long one machine may take")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func serial(lines ...string) *strings.Reader {
 }
 
 func TestListen(t *testing.T) {
-	r := &runner{}
+	r := &runner{out: io.Discard}
 	results, whole := r.listen(serial(
 		"Booting", plan.Begin("a"), "--- PASS: TestX (0.1s)", "    --- PASS: TestX/y (0.1s)", "    x_test.go:3: no such thing here",
 		"--- SKIP: TestZ (0s)", plan.End("a", 0), plan.Begin("b"), "--- FAIL: TestF (1s)", plan.End("b", 1), plan.Off(),
