@@ -79,6 +79,9 @@ func (p *Proxy) Switch(ctx context.Context, mode string) (Switched, error) {
 		return report, fmt.Errorf("switch proxy mode to %s (nothing was changed): %w", mode, err)
 	}
 	report.To = choice.Mode
+	if choice.Mode == report.From { // auto came to the same: its rules are those in use
+		return report, errors.Join(fmt.Errorf("switch proxy mode: %s comes to %s, which is in use already", mode, choice.Mode), next.Close())
+	}
 	step("%s: proven to work here (IPv6 %t)", choice.Mode, choice.IPv6)
 	fresh := &engine{Backend: next, choice: choice}
 	if err := p.program(ctx, fresh, state, step); err != nil {

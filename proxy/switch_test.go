@@ -116,8 +116,14 @@ func TestSwitchLosesNothing(t *testing.T) {
 			t.Errorf("in use: %+v", got)
 		}
 	}
-	if _, err := p.Switch(t.Context(), proxy.Nftables); err == nil || !strings.Contains(err.Error(), "in use already") {
-		t.Errorf("switch to the mode in use: %v", err)
+	// By its name, and as what auto comes to.
+	for _, mode := range []string{proxy.Nftables, proxy.Auto} {
+		if _, err := p.Switch(t.Context(), mode); err == nil || !strings.Contains(err.Error(), "in use already") {
+			t.Errorf("switch to %s, which is in use: %v", mode, err)
+		}
+		if got, err := l.Ask(l.Host("b"), model.TCP, ways["b"], 5*time.Second); err != nil || got.Server != "a" {
+			t.Errorf("after the refusal: %s %v", got, err)
+		}
 	}
 }
 
