@@ -82,9 +82,15 @@ func (c *Config) proxy() proxy.Config {
 }
 
 func (n *Node) buildProxy() error {
-	f, err := proxy.New(context.Background(), n.cfg.proxy(), proxy.Deps{
-		Store: n.store, Log: n.deps.Log, Metrics: n.proxyMetrics(), Event: n.proxyEvents(),
-	})
+	cfg := n.cfg.proxy()
+	deps := proxy.Deps{Store: n.store, Log: n.deps.Log, Metrics: n.proxyMetrics(), Event: n.proxyEvents()}
+	f, err := proxy.New(context.Background(), cfg, deps)
+	if err != nil && cfg.Mode != n.cfg.ProxyMode {
+		// A node that was switched by hand must not stay down because its kernel is another one now.
+		n.deps.Log.Warn("the proxy mode that was switched to cannot be used any more, so --proxy-mode decides", "mode", cfg.Mode, "err", err)
+		cfg.Mode = n.cfg.ProxyMode
+		f, err = proxy.New(context.Background(), cfg, deps)
+	}
 	if err != nil {
 		return err
 	}
