@@ -122,7 +122,9 @@ fmt: ## Format all Go code
 
 .PHONY: golden
 golden: ## Rewrite golden files; look at the difference before you commit it
-	$(GO) test -tags $(TAGS) ./agent/podplan ./proxy/... ./dns/zone ./cni/linkplan ./cni/routes ./cni/ruleset -update
+	$(GO) test -tags $(TAGS) $$($(GO) list -tags $(TAGS) \
+		-f '{{range .TestImports}}{{if eq . "nodelet/internal/golden"}}{{$$.ImportPath}}{{end}}{{end}}{{range .XTestImports}}{{if eq . "nodelet/internal/golden"}}{{$$.ImportPath}}{{end}}{{end}}' \
+		./...) -update
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME=20s

@@ -1,19 +1,15 @@
 package explain_test
 
 import (
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodelet/explain"
+	"nodelet/internal/golden"
 	"nodelet/internal/model"
 	"nodelet/internal/nft/sim"
 	"nodelet/proxy/eval"
@@ -21,49 +17,18 @@ import (
 	"nodelet/proxy/lb/lbtest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 // TestGolden answers questions about worlds in which the kernel does what it
 // should: what the API alone decides, and how it is told.
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no golden files", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w, questions := lbtest.New(), ""
-			w.Pods.Set("c", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "c", UID: "c"},
-				Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: "10.244.1.9"}}}})
-			for i := range archive.Files {
-				f := &archive.Files[i]
-				switch f.Name {
-				case "world":
-					if err := w.Apply(string(f.Data)); err != nil {
-						t.Fatal(err)
-					}
-				case "questions":
-					questions = string(f.Data)
-				case "answers":
-					got := answers(w, questions)
-					if *update {
-						f.Data = []byte(got)
-					} else if diff := cmp.Diff(string(f.Data), got); diff != "" {
-						t.Errorf("answers (-want +got):\n%s", diff)
-					}
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	golden.Run(t, "testdata/*.txtar", func(t *golden.Case) {
+		w := lbtest.New()
+		w.Pods.Set("c", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "c", UID: "c"},
+			Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: "10.244.1.9"}}}})
+		if err := w.Apply(t.Section("world")); err != nil {
+			t.Fatal(err)
+		}
+		t.Want("answers", answers(w, t.Section("questions")))
+	})
 }
 
 func answers(w *lbtest.World, questions string) string {

@@ -2,18 +2,14 @@ package corefile
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
-)
 
-var update = flag.Bool("update", false, "write the golden readings anew")
+	"nodelet/internal/golden"
+)
 
 // print writes what was read, one line a thing.
 func (c *Config) print() string {
@@ -46,38 +42,22 @@ func (c *Config) print() string {
 	return b.String()
 }
 
-// TestGolden reads each file of the archives; what comes out, or the error, is its golden.
+// TestGolden reads each file of the archives; what comes out, or the error, is
+// the section of its name with ".read".
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := 0; i+1 < len(archive.Files); i += 2 {
-			in, want := archive.Files[i], &archive.Files[i+1]
-			t.Run(in.Name, func(t *testing.T) {
-				c, err := Parse("Corefile", string(in.Data))
-				got := fmt.Sprintln(err)
-				if err == nil {
-					got = c.print()
-				}
-				if *update {
-					want.Data = []byte(got)
-				} else if diff := cmp.Diff(string(want.Data), got); diff != "" {
-					t.Errorf("(-want +got):\n%s", diff)
-				}
-			})
-		}
-		if *update {
-			if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-				t.Fatal(err)
+	golden.Run(t, "testdata/*.txtar", func(t *golden.Case) {
+		for _, name := range t.Sections() {
+			if strings.HasSuffix(name, ".read") {
+				continue
 			}
+			c, err := Parse("Corefile", t.Section(name))
+			got := fmt.Sprintln(err)
+			if err == nil {
+				got = c.print()
+			}
+			t.Want(name+".read", got)
 		}
-	}
+	})
 }
 
 func TestParseUpstream(t *testing.T) {

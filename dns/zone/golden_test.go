@@ -1,22 +1,16 @@
 package zone
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
-	"github.com/rogpeppe/go-internal/txtar"
 
 	"nodelet/dns/wire"
+	"nodelet/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden answers anew")
 
 func testConfig() Config {
 	return Config{Domain: "cluster.local", TTL: 5, Servers: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}
@@ -24,29 +18,14 @@ func testConfig() Config {
 
 // TestGolden answers the questions of each archive from its objects. A line of
 // "ask" is "TYPE NAME [size=N] [edns] [tcp] [turn=N]".
-func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { runGolden(t, file) })
-	}
-}
+func TestGolden(t *testing.T) { golden.Run(t, "testdata/*.txtar", runGolden) }
 
-func runGolden(t *testing.T, file string) {
-	archive, err := txtar.ParseFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sections := map[string]string{}
-	for _, f := range archive.Files {
-		sections[f.Name] = string(f.Data)
-	}
+func runGolden(t *golden.Case) {
 	c := testConfig()
-	for o := range strings.SplitSeq(strings.TrimSpace(sections["config"]), "\n") {
+	for o := range strings.SplitSeq(strings.TrimSpace(t.Section("config")), "\n") {
 		switch key, value, _ := strings.Cut(o, "="); key {
 		case "pods":
+			var err error
 			if c.Pods, err = ParsePodMode(value); err != nil {
 				t.Fatal(err)
 			}
@@ -57,8 +36,8 @@ func runGolden(t *testing.T, file string) {
 			t.Fatalf("unknown config %q", o)
 		}
 	}
-	in := parseWorld(t, sections["objects"]).input()
-	if strings.Contains(sections["config"], "unsynced") {
+	in := parseWorld(t.T, t.Section("objects")).input()
+	if strings.Contains(t.Section("config"), "unsynced") {
 		in = newWorld().input()
 	}
 	z, err := Build(c, in)
@@ -66,25 +45,15 @@ func runGolden(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	for line := range strings.Lines(sections["ask"]) {
+	for line := range strings.Lines(t.Section("ask")) {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
 		}
-		fmt.Fprintf(&got, "? %s\n%s\n", line, ask(t, z, line))
+		fmt.Fprintf(&got, "? %s\n%s\n", line, ask(t.T, z, line))
 	}
-	if *update {
-		for i := range archive.Files {
-			if archive.Files[i].Name == "answers" {
-				archive.Files[i].Data = []byte(got.String())
-			}
-		}
-		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(sections["answers"], got.String()); diff != "" {
-		t.Errorf("answers differ (-want +got), run with -update to accept:\n%s\n%s", diff, z)
+	t.Want("answers", got.String())
+	if t.Failed() {
+		t.Log(z)
 	}
 }
 

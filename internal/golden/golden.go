@@ -51,6 +51,15 @@ func (c *Case) Section(name string) string {
 	return ""
 }
 
+// Sections names all sections, in order.
+func (c *Case) Sections() []string {
+	names := make([]string, len(c.archive.Files))
+	for i, f := range c.archive.Files {
+		names[i] = f.Name
+	}
+	return names
+}
+
 // Has tells whether the archive has a section.
 func (c *Case) Has(name string) bool { return c.find(name) != nil }
 
@@ -69,6 +78,24 @@ func (c *Case) Want(name, got string) {
 		if d := cmp.Diff(string(f.Data), got); d != "" {
 			c.Errorf("%s differs (-want +got), see -update:\n%s", name, d)
 		}
+	}
+}
+
+// File compares what the code says with a whole file, or with -update writes it there.
+func File(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("read what is wanted (-update makes it): %v", err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s differs (-want +got), see -update:\n%s", path, d)
 	}
 }
 

@@ -1,22 +1,18 @@
 package eval_test
 
 import (
-	"flag"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 
+	"nodelet/internal/golden"
 	"nodelet/proxy/eval"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var config = &lb.Config{NodeName: "n1", PodCIDRs: []netip.Prefix{
 	netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/56"),
@@ -24,86 +20,31 @@ var config = &lb.Config{NodeName: "n1", PodCIDRs: []netip.Prefix{
 
 // TestGolden evaluates the packets of the same files that package lb compiles.
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("../lb/testdata/services/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no golden files", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w, packets := lbtest.New(), ""
-			for i := range archive.Files {
-				f := &archive.Files[i]
-				switch f.Name {
-				case "world":
-					if err := w.Apply(string(f.Data)); err != nil {
-						t.Fatal(err)
-					}
-				case "packets":
-					packets = string(f.Data)
-				case "verdicts":
-					got := verdicts(t, lb.Compile(config, w.Snapshot()), packets)
-					if *update {
-						f.Data = []byte(got)
-					} else if diff := cmp.Diff(string(f.Data), got); diff != "" {
-						t.Errorf("verdicts (-want +got):\n%s", diff)
-					}
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	golden.Run(t, services, func(t *golden.Case) {
+		t.Want("verdicts", verdicts(t.T, compile(t), t.Section("packets")))
+	})
 }
 
 // TestTrace holds the sentences of the same packets.
 func TestTrace(t *testing.T) {
-	files, err := filepath.Glob("../lb/testdata/services/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no golden files", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got strings.Builder
-			w := lbtest.New()
-			for _, f := range archive.Files {
-				switch f.Name {
-				case "world":
-					if err := w.Apply(string(f.Data)); err != nil {
-						t.Fatal(err)
-					}
-				case "packets":
-					traces(t, &got, lb.Compile(config, w.Snapshot()), string(f.Data))
-				}
-			}
-			golden := filepath.Join("testdata", strings.TrimSuffix(filepath.Base(file), ".txtar")+".trace")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got.String()); diff != "" {
-				t.Errorf("traces (-want +got):\n%s", diff)
-			}
-		})
-	}
+	golden.Run(t, services, func(t *golden.Case) {
+		golden.File(t.T, filepath.Join("testdata", filepath.Base(t.Name())+".trace"), traces(t.T, compile(t), t.Section("packets")))
+	})
 }
 
-func traces(t *testing.T, b *strings.Builder, s *lb.State, packets string) {
+const services = "../lb/testdata/services/*.txtar"
+
+func compile(t *golden.Case) *lb.State {
+	t.Helper()
+	w := lbtest.New()
+	if err := w.Apply(t.Section("world")); err != nil {
+		t.Fatal(err)
+	}
+	return lb.Compile(config, w.Snapshot())
+}
+
+func traces(t *testing.T, s *lb.State, packets string) string {
+	var b strings.Builder
 	for line := range strings.Lines(packets) {
 		p, err := lbtest.ParsePacket(line)
 		if err != nil {
@@ -118,6 +59,7 @@ func traces(t *testing.T, b *strings.Builder, s *lb.State, packets string) {
 			b.WriteString("  " + sentence + "\n")
 		}
 	}
+	return b.String()
 }
 
 func verdicts(t *testing.T, s *lb.State, packets string) string {

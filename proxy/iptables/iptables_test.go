@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -17,13 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"nodelet/internal/golden"
 	"nodelet/internal/netns"
 	"nodelet/internal/xtables"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
 )
-
-var update = flag.Bool("update", false, "write the golden file anew")
 
 var config = &lb.Config{NodeName: "n1", PodCIDRs: []netip.Prefix{
 	netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/56"),
@@ -51,19 +49,7 @@ slice a/in of a/in p:8080/TCP 10.244.1.4=ready@n2
 `)
 	c := newContent(&renderer{cfg: config})
 	c.advance(nil, lb.Compile(config, w.Snapshot()))
-	got, file := text(c), "testdata/rules.golden"
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("rules (-want +got):\n%s", d)
-	}
+	golden.File(t, "testdata/rules.golden", text(c))
 }
 
 // line draws one change of a small world.

@@ -1,65 +1,33 @@
 package lb_test
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 	"pgregory.net/rapid"
 
+	"nodelet/internal/golden"
 	"nodelet/internal/model"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var config = &lb.Config{NodeName: "n1", PodCIDRs: []netip.Prefix{
 	netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/56"),
 }}
 
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/services/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no golden files", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := lbtest.New()
-			for i := range archive.Files {
-				f := &archive.Files[i]
-				switch f.Name {
-				case "world":
-					if err := w.Apply(string(f.Data)); err != nil {
-						t.Fatal(err)
-					}
-				case "state":
-					got := lb.Compile(config, w.Snapshot()).String()
-					if *update {
-						f.Data = []byte(got)
-					} else if diff := cmp.Diff(string(f.Data), got); diff != "" {
-						t.Errorf("state (-want +got):\n%s", diff)
-					}
-				}
-			}
-			if *update {
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-		})
-	}
+	golden.Run(t, "testdata/services/*.txtar", func(t *golden.Case) {
+		w := lbtest.New()
+		if err := w.Apply(t.Section("world")); err != nil {
+			t.Fatal(err)
+		}
+		t.Want("state", lb.Compile(config, w.Snapshot()).String())
+	})
 }
 
 // line draws one line of history out of a small world, so that collisions,

@@ -1,18 +1,13 @@
 package nftables
 
 import (
-	"flag"
-	"os"
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"nodelet/internal/golden"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestRenderGolden shows the whole of both tables for one of everything.
 func TestRenderGolden(t *testing.T) {
@@ -35,20 +30,7 @@ slice d/away of d/away p:8080/TCP 10.244.1.3=ready@n2
 		sortPlans(c)
 		got += c.ruleset().String()
 	}
-	const file = "testdata/tables.golden"
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("tables (-want +got):\n%s", diff)
-	}
+	golden.File(t, "testdata/tables.golden", got)
 }
 
 func sortPlans(c *content) {
