@@ -57,7 +57,11 @@ func modes() []mode {
 			name:  EBPF,
 			asked: true,
 			probe: func(ctx context.Context, c Config) (bool, error) { return ebpf.Detect(ctx, c.NetNS) },
-			open:  func(p place) (Backend, error) { return ebpf.New(ebpf.Config{NetNS: p.NetNS}) },
+			open: func(p place) (Backend, error) {
+				cfg := p.EBPF
+				cfg.NetNS = p.NetNS
+				return ebpf.New(cfg)
+			},
 		},
 		{
 			name: Iptables,

@@ -17,6 +17,7 @@ import (
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
+	"nodelet/proxy/ebpf"
 	"nodelet/proxy/ipvs"
 	"nodelet/proxy/lb"
 )
@@ -45,6 +46,8 @@ type Config struct {
 	Mode string
 	// IPVS are the settings of that mode; its NetNS and IPv6 are set here.
 	IPVS ipvs.Config
+	// EBPF are the settings of that mode; its NetNS is set here.
+	EBPF ebpf.Config
 	// HealthzAddr is where /healthz and /livez are served, ":10256" by custom; empty for nowhere.
 	HealthzAddr string
 	// Pause is the least time between two writes to the kernel; 0 is none.

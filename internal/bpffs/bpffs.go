@@ -34,16 +34,15 @@ func Ensure(root string) error {
 	return nil
 }
 
-// Pins lists what is pinned below a directory, by path. A directory that does not exist has none.
-func Pins(dir string) ([]string, error) {
+// Entries lists the pins and directories below a directory, by path, and itself.
+// A directory that does not exist has none.
+func Entries(dir string) ([]string, error) {
 	var out []string
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err == nil && !d.IsDir() {
-			out = append(out, path)
-		}
+		out = append(out, path)
 		return err
 	})
 	if err != nil {
@@ -57,6 +56,18 @@ func Pins(dir string) ([]string, error) {
 func Remove(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove BPF pins: %w", err)
+	}
+	return nil
+}
+
+// RemoveEmpty removes a directory unless there is something in it.
+func RemoveEmpty(dir string) error {
+	err := os.Remove(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove a directory of BPF pins: %w", err)
 	}
 	return nil
 }

@@ -2,9 +2,9 @@
 // eBPF objects are pinned in, so that they outlive the daemon. It knows nothing
 // of what is pinned. Part of the flow EndpointSlice -> kernel: proxy/ebpf.
 //
-// Touches: the mount at /sys/fs/bpf.
+// Touches: the mount at /sys/fs/bpf, and mounts below the directory for temporary files for those who try something.
 //
 // Invariants:
 //   - A mount that is there is left as it is.
-//   - Nothing is unmounted: other programs may have pinned something by then.
+//   - Nothing at Root is unmounted: other programs may have pinned something by then.
 package bpffs

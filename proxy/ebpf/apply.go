@@ -268,22 +268,30 @@ func (b *Backend) Cleanup(context.Context) error {
 	if err := b.Close(); err != nil {
 		return err
 	}
-	return errors.Join(b.inside(cleanClsact), bpffs.Remove(pinsOf(b.cfg.BPFFS, b.cookie)))
+	pins := pinsOf(b.cfg.BPFFS, b.cookie)
+	return errors.Join(b.inside(cleanClsact), bpffs.Remove(pins), bpffs.RemoveEmpty(filepath.Dir(pins)))
 }
 
 // Residue names what is left of ours.
 func (b *Backend) Residue(context.Context) ([]string, error) {
-	pins, err := bpffs.Pins(pinsOf(b.cfg.BPFFS, b.cookie))
+	dir := pinsOf(b.cfg.BPFFS, b.cookie)
+	left, err := bpffs.Entries(dir)
+	if err == nil && len(left) == 0 {
+		// The directory above is only ours to name when nobody else's is in it.
+		if left, err = bpffs.Entries(filepath.Dir(dir)); len(left) > 1 {
+			left = nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	for i := range pins {
-		pins[i] = "BPF pin " + pins[i]
+	for i := range left {
+		left[i] = "BPF pin " + left[i]
 	}
 	err = b.inside(func() error {
 		programs, err := clsactResidue()
-		pins = append(pins, programs...)
+		left = append(left, programs...)
 		return err
 	})
-	return pins, err
+	return left, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -24,20 +23,16 @@ func alone(t testing.TB) *Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := cgroupRoot()
+	box, err := NewSandbox()
 	if err != nil {
 		t.Skip(err)
 	}
-	dir := filepath.Join(root, fmt.Sprintf("nodelet-alone-%d", os.Getpid()))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	b, err := New(Config{NetNS: ns.Fd(), Cgroup: dir})
+	b, err := New(box.Config(ns.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, err := range []error{b.Cleanup(context.Background()), ns.Close(), os.Remove(dir)} {
+		for _, err := range []error{b.Cleanup(context.Background()), ns.Close(), box.Close()} {
 			if err != nil {
 				t.Error(err)
 			}

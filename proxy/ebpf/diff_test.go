@@ -1,24 +1,19 @@
 package ebpf
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"nodelet/internal/golden"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
 
 var config = &lb.Config{NodeName: "n1", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/16")}}
 
@@ -204,39 +199,20 @@ func check(t *rapid.T, c *content, have *elements, want *lb.State) {
 
 // TestEdits shows what changes write; nobody reads this order but people.
 func TestEdits(t *testing.T) {
-	w := lbtest.MustParse(nodes)
-	c := newContent(config)
-	state := lb.Compile(config, w.Snapshot())
-	var out strings.Builder
-	for _, change := range []string{
-		"service d/x LoadBalancer 10.96.0.1,fd96::1 p:80/TCP[30080] q:53/UDP lb=1.2.3.4 ranges=192.168.0.0/16 external=local",
-		"slice d/x-4 of d/x p:8080/TCP q:5353/UDP 10.244.1.1=ready@n1 10.244.2.1=ready@n2 10.244.2.2=ready@n2",
-		"slice d/x-4 of d/x p:8080/TCP q:5353/UDP 10.244.1.1=ready@n1 10.244.2.2=ready@n2",
-		"slice d/x-4 of d/x p:8080/TCP q:5353/UDP 10.244.1.1=serving@n1 10.244.2.2=ready@n2 10.244.1.9=ready@n1",
-		"service d/x ClusterIP 10.96.0.1 p:80/TCP affinity=3h",
-		"delete slice d/x-4",
-		"delete service d/x",
-	} {
-		if err := w.Apply(change); err != nil {
-			t.Fatal(err)
+	golden.Run(t, "testdata/edits.txtar", func(c *golden.Case) {
+		w := lbtest.MustParse(nodes)
+		have := newContent(config)
+		state := lb.Compile(config, w.Snapshot())
+		for change := range strings.Lines(c.Section("changes")) {
+			change = strings.TrimSpace(change)
+			if err := w.Apply(change); err != nil {
+				t.Fatal(err)
+			}
+			next := lb.Advance(state, w.Snapshot())
+			e := have.advance(state, next)
+			have.written(e)
+			c.Want(change, e.String())
+			state = next
 		}
-		next := lb.Advance(state, w.Snapshot())
-		e := c.advance(state, next)
-		c.written(e)
-		fmt.Fprintf(&out, "# %s\n%s\n", change, e)
-		state = next
-	}
-	file := filepath.Join("testdata", "edits.golden")
-	if *update {
-		if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), out.String()); diff != "" {
-		t.Errorf("edits (-golden +now):\n%s", diff)
-	}
+	})
 }

@@ -434,6 +434,9 @@ func cleanup(t *testing.T, s subject) {
 	b.who("c", "10.96.0.1:80/TCP")
 	b.stop()
 	cfg := proxy.Config{NetNS: b.Node.NS.Fd()}
+	if s.configure != nil {
+		s.configure(&cfg)
+	}
 	if left, err := proxy.Residue(context.Background(), cfg); err != nil || len(left) == 0 {
 		t.Errorf("residue of a proxy that has stopped: %v, %v (tables %s)", left, err, before)
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"nodelet/proxy"
 )
 
 // Trait tells how a back end works, where that is its own business.
@@ -17,7 +19,13 @@ type subject struct {
 	sockets func(open func() error) error
 	// ownNAT: netfilter does not see translated connections.
 	ownNAT bool
+	// configure completes the configuration that finds what is left.
+	configure func(*proxy.Config)
 }
+
+// Configured says with which settings the back end is found by those who only
+// know that some mode was in use.
+func Configured(set func(*proxy.Config)) Trait { return func(s *subject) { s.configure = set } }
 
 // Sockets has the sockets of clients on the node and in its pods made inside
 // a call of within, which may move the calling thread to where the back end
