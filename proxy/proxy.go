@@ -100,11 +100,17 @@ type Proxy struct {
 	// state is what the kernel holds; nil before the first success.
 	state atomic.Pointer[lb.State]
 
+	// changing is held while the mode changes and while other modes' leavings are
+	// removed: the new mode's first rules must not be taken for such. It comes before mu.
+	changing sync.Mutex
 	// mu is held while the kernel is programmed and while the mode changes.
 	mu     sync.Mutex
 	engine atomic.Pointer[engine]
 	// modes are those to choose from.
 	modes []mode
+	// stands is closed once the first State is in the kernel and the store says so.
+	stands     chan struct{}
+	standsOnce sync.Once
 	// ctx is Run's; nil before and after it.
 	ctx context.Context
 }
@@ -118,7 +124,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, deps: deps, started: time.Now(), meaning: meaning, drift: newDrift(), modes: modes()}
+	p := &Proxy{cfg: cfg, deps: deps, started: time.Now(), meaning: meaning, drift: newDrift(), modes: modes(), stands: make(chan struct{})}
 	e := &engine{Backend: deps.Backend, choice: Choice{Mode: cfg.Mode, IPv6: true}}
 	p.checks = &checks{healthy: p.healthy, answers: func(a netip.Addr) bool {
 		return len(meaning.NodePortRanges(a.Is6())) == 0 || meaning.NodePortsOn(a)
@@ -168,9 +174,15 @@ func (p *Proxy) Run(ctx context.Context) error {
 			p.deps.Log.Warn("service proxy: no notifications of changed rules", "err", err, "retryIn", defaultResync)
 		})
 	}()
+	tidied := make(chan struct{})
+	go func() {
+		defer close(tidied)
+		p.tidy(ctx)
+	}()
 	defer func() {
 		cancel()
 		<-watched
+		<-tidied
 		p.finish()
 	}()
 	p.cfg.setSysctls(p.deps.Log)
@@ -196,7 +208,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 				prev.Nodes.Last() != next.Nodes.Last()
 		},
 		Sync:   p.sync,
-		Done:   func(r store.Revision) { p.deps.Store.SetApplied(store.Proxy, r) },
+		Done:   p.done,
 		Pause:  p.cfg.Pause,
 		Resync: cmp.Or(p.cfg.Resync, defaultResync),
 		Health: &p.health,
@@ -257,10 +269,13 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 	}
 	p.report(before, result, prev, next)
 	p.listen(state)
-	if before == nil {
-		p.cleanupOthers(ctx)
-	}
 	return nil
+}
+
+// done tells everybody which revision the kernel holds.
+func (p *Proxy) done(r store.Revision) {
+	p.deps.Store.SetApplied(store.Proxy, r)
+	p.standsOnce.Do(func() { close(p.stands) })
 }
 
 // listen opens and closes health check ports. A port that somebody else has is
@@ -275,28 +290,6 @@ func (p *Proxy) listen(state *lb.State) {
 func (p *Proxy) event(about model.Key, reason, message string) {
 	if p.deps.Event != nil {
 		p.deps.Event(about, reason, message)
-	}
-}
-
-// cleanupOthers removes what other modes have left, once this one does their
-// work. What cannot be removed is in nobody's way but to look at: the next start tries again.
-func (p *Proxy) cleanupOthers(ctx context.Context) {
-	if p.deps.Backend != nil {
-		return
-	}
-	removed, err := cleanup(ctx, p.cfg, p.engine.Load().choice.Mode)
-	for _, what := range removed {
-		p.deps.Log.Info("removed what another proxy mode had left", "what", what)
-	}
-	if err != nil {
-		p.deps.Log.Warn("remove what other proxy modes have left", "err", err)
-	}
-	theirs, err := Foreign(ctx, p.cfg.NetNS)
-	for _, what := range theirs {
-		p.deps.Log.Warn("kube-proxy runs beside us or has left rules: remove them with nodelet proxy cleanup --foreign", "what", what)
-	}
-	if err != nil {
-		p.deps.Log.Debug("look for what kube-proxy has left", "err", err)
 	}
 }
 

@@ -58,6 +58,8 @@ type Switched struct {
 // which nobody touches. When the new one cannot be had, everything stays, or
 // is put back, as it was.
 func (p *Proxy) Switch(ctx context.Context, mode string) (Switched, error) {
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	report := Switched{From: p.engine.Load().choice.Mode, To: mode}
