@@ -105,6 +105,10 @@ test-vm: ## Run the kernel's tests in virtual machines: KERNELS=5.15,6.1,6.12 RU
 e2e: build images ## Run the end-to-end scripts only (root)
 	$(GO) test -tags $(TAGS) -count=1 -v ./test/e2e/...
 
+.PHONY: soak
+soak: build images ## Kill the daemon KILLS=100 times under 30 pods: no container restarts, Ready never flips (root)
+	NODELET_SOAK_KILLS=$(or $(KILLS),100) $(GO) test -tags $(TAGS) -count=1 -v -timeout 60m -run TestRestartsAreInvisible ./test/e2e
+
 .PHONY: e2e-daemonset
 e2e-daemonset: image images ## Run deploy/daemonset.yaml beside upstream's kubelet and Debian's containerd (root)
 	@hack/deps.sh daemonset

@@ -141,6 +141,10 @@ type Deps struct {
 	// Admission tells what the node has for pods.
 	Admission func() admission.Node
 	Metrics   Metrics
+	// Keep holds for the next process what this one knows of stops, Before is
+	// what the last one did, by pod UID; both may be nil.
+	Keep   Keeper
+	Before map[string]KeptStop
 	// Relisted is told of each full look at the runtime.
 	Relisted func(now time.Time, took time.Duration)
 	Log      *slog.Logger
@@ -189,7 +193,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 	deps.fill()
 	a := &Agent{
 		cfg: cfg, deps: deps,
-		notes:  newNotes(),
+		notes:  newNotes(deps),
 		files:  files{settings: s, containerLogs: cfg.ContainerLogDir, hosts: cfg.HostsFile, log: deps.Log},
 		resolv: &resolvConf{path: cfg.ResolvConf, log: deps.Log},
 		wake:   make(chan model.UID),
@@ -207,6 +211,9 @@ func (d *Deps) fill() {
 	}
 	if d.Metrics == nil {
 		d.Metrics = silent{}
+	}
+	if d.Keep == nil {
+		d.Keep = unkept{}
 	}
 	if d.Node == nil {
 		d.Node = func() podplan.Node { return podplan.Node{} }

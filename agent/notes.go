@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -10,8 +11,11 @@ import (
 )
 
 // notes is what this process remembers of pods: see podplan.Notes. All of it
-// may be lost at any time.
+// may be lost at any time; what a stop has come to is kept for the next process.
 type notes struct {
+	keep Keeper
+	log  *slog.Logger
+
 	mu   sync.Mutex
 	pods map[model.UID]*podNotes
 }
@@ -31,7 +35,13 @@ type podNotes struct {
 	resizing *bool
 }
 
-func newNotes() *notes { return &notes{pods: map[model.UID]*podNotes{}} }
+func newNotes(deps Deps) *notes {
+	n := &notes{keep: deps.Keep, log: deps.Log, pods: map[model.UID]*podNotes{}}
+	for uid, k := range deps.Before {
+		n.edit(model.UID(uid), k.restore)
+	}
+	return n
+}
 
 // edit changes the notes of one pod.
 func (n *notes) edit(uid model.UID, change func(*podNotes)) {
@@ -65,6 +75,9 @@ func (n *notes) forget(uid model.UID) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.pods, uid)
+	if err := n.keep.Delete(uid.String()); err != nil {
+		n.log.Warn("forget what was kept of a pod", "pod", uid, "err", err)
+	}
 }
 
 // stopping notes that a pod is being stopped with that grace period. A shorter
@@ -73,6 +86,17 @@ func (n *notes) stopping(uid model.UID, grace time.Duration, now time.Time) {
 	n.edit(uid, func(p *podNotes) {
 		if p.Stopping.IsZero() || grace < p.grace {
 			p.Stopping, p.grace = now, grace
+			n.keepStop(uid, p)
+		}
+	})
+}
+
+// goesOn notes that a pod is not being stopped, or no longer.
+func (n *notes) goesOn(uid model.UID) {
+	n.edit(uid, func(p *podNotes) {
+		if !p.Stopping.IsZero() {
+			p.Stopping, p.grace = time.Time{}, 0
+			n.keepStop(uid, p)
 		}
 	})
 }
@@ -85,6 +109,9 @@ func (n *notes) container(uid model.UID, id string, change func(*podplan.Contain
 		change(&c)
 		p.Containers[id] = c
 		p.fresh = p.fresh || c != old
+		if c.Stopping != old.Stopping || c.PreStopDone != old.PreStopDone {
+			n.keepStop(uid, p)
+		}
 	})
 }
 

@@ -47,7 +47,7 @@ func (a *Agent) keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
 			return
 		}
 		// At start and at resync also those that only left something on disk.
-		for _, uid := range append(a.files.podsWithLogs(), a.deps.CgroupPods()...) {
+		for _, uid := range slices.Concat(a.files.podsWithLogs(), a.deps.CgroupPods(), a.notes.all()) {
 			if _, ok := next.Pods.Get(uid); !ok && !yield(uid) {
 				return
 			}
@@ -207,6 +207,8 @@ func (a *Agent) sync(ctx context.Context, uid model.UID, snap *store.Snapshot) (
 	a.notes.prune(uid, rt)
 	if plan.Stopping {
 		a.notes.stopping(uid, plan.Grace, began)
+	} else if plan.Status != nil {
+		a.notes.goesOn(uid)
 	}
 	a.tell(pod, plan.Problems)
 	a.tellResize(pod, plan.Status)

@@ -57,6 +57,8 @@ type world struct {
 	cgroup  func(n int) error
 	cgroups int
 
+	// kept is what outlives the daemon.
+	kept memory
 	// changed is closed at the next write to the API; agent is the one that runs.
 	changed chan struct{}
 	agent   *Agent
@@ -67,7 +69,7 @@ func newWorld(t testing.TB, runtime critest.Config) *world {
 	w := &world{
 		t: t, runtime: critest.New(runtime), dir: t.TempDir(),
 		pods: map[model.UID]*corev1.Pod{}, history: map[model.UID][]corev1.PodStatus{},
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), kept: memory{},
 	}
 	t.Cleanup(func() {
 		w.kill()
@@ -105,6 +107,7 @@ func (w *world) start() {
 			defer w.mu.Unlock()
 			return w.room
 		},
+		Keep: w.kept, Before: w.kept.all(),
 		Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {

@@ -44,6 +44,7 @@ type agentParts struct {
 	server   *server.Server
 
 	resourceParts
+	kept keptParts
 }
 
 // runAgent starts the container runtime and then everything that works with pods.

@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.openKept, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -82,6 +82,7 @@ func (p *agentParts) buildProbes() (err error) {
 	p.probes, err = probe.New(probe.Deps{
 		Store: p.n.store, Probes: p.n.writers.Probes, Handlers: p.handlers, Events: p.events,
 		NodeIP: func() netip.Addr { return p.n.cfg.NodeIPs[0] }, Metrics: p.counted,
+		Keep: p.kept.probes, Before: p.kept.probesBefore,
 		Log: p.n.deps.Log, Health: p.n.watchHealth("probes"),
 	})
 	return err
@@ -109,6 +110,7 @@ func (p *agentParts) buildAgent() (err error) {
 		GrowCgroup:   func(pod *corev1.Pod) error { return p.cgroups.Grow(cgroup.ForPod(pod, pids)) },
 		MemoryUsage:  p.memoryUsage, Admission: p.admission, Allocations: p.n.writers.Allocations, AdmitHealth: p.n.watchHealth("admission"),
 		RemoveCgroup: p.cgroups.Remove, CgroupPods: p.cgroups.Pods,
+		Keep: p.kept.stops, Before: p.kept.stopsBefore,
 		Metrics: p.n.metrics.Pods(), Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
 		PodsHealth: p.podsHealth, ObserveHealth: p.n.watchHealth("observe runtime"), ReportHealth: p.n.watchHealth("report status"),
 	})

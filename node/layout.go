@@ -55,6 +55,9 @@ func (l Layout) KubeletRoot() string {
 	return defaultKubeletRoot
 }
 
+// AgentState holds what the agent keeps for its next process.
+func (l Layout) AgentState() string { return filepath.Join(l.Data, "agent") }
+
 // CNIConf is where the network configuration is written for the runtime.
 func (l Layout) CNIConf() string { return filepath.Join(l.Data, "cni", "net.d") }
 

@@ -21,7 +21,8 @@ func gather(key model.ProbeKey, snap *store.Snapshot) probeplan.Facts {
 // keys yields the probes of pods that changed, in the API or in the runtime,
 // those that waited for a startup probe, and those that are no more.
 func (p *Probes) keys(prev, next *store.Snapshot) iter.Seq[model.ProbeKey] {
-	if prev == nil {
+	first := prev == nil
+	if first {
 		prev = &store.Snapshot{}
 	}
 	pods := map[model.UID]bool{}
@@ -37,7 +38,11 @@ func (p *Probes) keys(prev, next *store.Snapshot) iter.Seq[model.ProbeKey] {
 		}
 	}
 	return func(yield func(model.ProbeKey) bool) {
-		for key := range p.of(pods, next) {
+		keys := p.of(pods, next)
+		if first {
+			p.addKept(keys, next)
+		}
+		for key := range keys {
 			if !yield(key) {
 				return
 			}

@@ -49,8 +49,11 @@ type Deps struct {
 	NodeIP func() netip.Addr
 	// Metrics may be nil.
 	Metrics Metrics
-	Log     *slog.Logger
-	Health  *reconcile.Health
+	// Keep holds for the next process what this one knows, Before is what the last one did; both may be nil.
+	Keep   Keeper
+	Before map[string]Kept
+	Log    *slog.Logger
+	Health *reconcile.Health
 }
 
 // Probes is the probe part of the agent.
@@ -70,6 +73,9 @@ func New(deps Deps) (*Probes, error) {
 	if deps.Metrics == nil {
 		deps.Metrics = uncounted{}
 	}
+	if deps.Keep == nil {
+		deps.Keep = unkept{}
+	}
 	return &Probes{deps: deps, states: map[model.ProbeKey]probeplan.State{}}, nil
 }
 
@@ -81,7 +87,7 @@ func (uncounted) Forget(model.ProbeKey)                                         
 // Run blocks until ctx ends.
 func (p *Probes) Run(ctx context.Context) error {
 	p.start = time.Now()
-	p.deps.Probes.Commit(func(tx *store.Tx[model.ProbeKey, *model.Probe]) { tx.Synced() })
+	p.resume()
 	loop := &reconcile.Keyed[model.ProbeKey]{
 		Name:      "probes",
 		Store:     p.deps.Store,
@@ -104,9 +110,9 @@ func (p *Probes) sync(ctx context.Context, key model.ProbeKey, snap *store.Snaps
 		p.forget(key)
 		return 0, nil
 	}
-	p.remember(key, step.State)
+	p.remember(key, step.State, facts.Standing)
 	if step.Set {
-		p.commit(key, step.ID, step.Verdict, "")
+		p.commit(step, &model.Probe{ProbeKey: key, ContainerID: step.ID, Verdict: step.Verdict, Since: now})
 	}
 	if !step.Run {
 		return until(step.Wait, now), nil
@@ -130,10 +136,12 @@ func (p *Probes) take(facts probeplan.Facts, step probeplan.Step, result handler
 		verdict = model.Failure
 	}
 	state, changed := probeplan.After(facts, step.State, verdict)
-	p.remember(facts.Key, state)
-	if changed {
-		p.commit(facts.Key, step.ID, verdict, result.Message)
+	if !changed {
+		p.remember(facts.Key, state, facts.Standing)
+		return
 	}
+	step.State = state
+	p.commit(step, &model.Probe{ProbeKey: facts.Key, ContainerID: step.ID, Verdict: verdict, Message: result.Message, Since: time.Now()})
 }
 
 // run runs the probe once, and again when it could not be run at all.
@@ -173,28 +181,16 @@ func (p *Probes) address(facts probeplan.Facts, sandbox string) netip.Addr {
 	return netip.Addr{}
 }
 
-func (p *Probes) commit(key model.ProbeKey, id string, v model.Verdict, message string) {
-	p.deps.Probes.Set(key, &model.Probe{ProbeKey: key, ContainerID: id, Verdict: v, Message: message, Since: time.Now()})
+// commit publishes a verdict, with the counts that led to it; what is kept of it comes first.
+func (p *Probes) commit(step probeplan.Step, row *model.Probe) {
+	p.remember(row.ProbeKey, step.State, row)
+	p.deps.Probes.Set(row.ProbeKey, row)
 }
 
 func (p *Probes) state(key model.ProbeKey) probeplan.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.states[key]
-}
-
-func (p *Probes) remember(key model.ProbeKey, s probeplan.State) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.states[key] = s
-}
-
-func (p *Probes) forget(key model.ProbeKey) {
-	p.deps.Probes.Delete(key)
-	p.deps.Metrics.Forget(key)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.states, key)
 }
 
 // spread delays the first run of a container that ran before the daemon did,

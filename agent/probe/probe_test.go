@@ -42,6 +42,8 @@ type world struct {
 	runs    []string
 	events  []string
 	counts  counts
+	// kept is what outlives the process; nil: nothing.
+	kept memory
 }
 
 func (w *world) Probe(ctx context.Context, t handler.Target, p *corev1.Probe) handler.Result {
@@ -101,8 +103,12 @@ func bubble(t *testing.T, test func(*testing.T, *world)) {
 
 // boot starts the part; what the store holds stays.
 func (w *world) boot() {
-	p, err := New(Deps{Store: w.store, Probes: w.w.Probes, Handlers: w, Events: w, Metrics: &w.counts, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		NodeIP: func() netip.Addr { return netip.MustParseAddr("192.0.2.1") }})
+	deps := Deps{Store: w.store, Probes: w.w.Probes, Handlers: w, Events: w, Metrics: &w.counts, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		NodeIP: func() netip.Addr { return netip.MustParseAddr("192.0.2.1") }}
+	if w.kept != nil {
+		deps.Keep, deps.Before = w.kept, w.kept.all(w.t)
+	}
+	p, err := New(deps)
 	if err != nil {
 		w.t.Fatal(err)
 	}

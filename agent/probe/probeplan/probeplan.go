@@ -23,8 +23,8 @@ type Facts struct {
 	Startup *model.Probe
 }
 
-// State is what the runner of a probe remembers between runs. All of it may be
-// lost: the probe then starts counting anew.
+// State is what the runner of a probe remembers between runs, and keeps for the
+// next process. All of it may be lost: the probe then starts counting anew.
 type State struct {
 	// ContainerID is the container that the rest is about.
 	ContainerID string
@@ -35,6 +35,21 @@ type State struct {
 	Due time.Time
 	// Hold: no more runs for this container.
 	Hold bool
+	// Resumed: the rest is what an earlier process knew, and Due may be long past.
+	Resumed bool
+}
+
+// Resume is what is left of a state in the next process: the counts stand, and
+// the runs go on in the old rhythm. Whether to hold follows from the verdict.
+func (s State) Resume() State {
+	s.Hold, s.Resumed = false, true
+	return s
+}
+
+// Alike reports whether nothing but the time of the next run differs.
+func (s State) Alike(o State) bool {
+	s.Due, o.Due = time.Time{}, time.Time{}
+	return s == o
 }
 
 // Step is what to do about a probe now.
@@ -89,6 +104,12 @@ func Next(f Facts, s State, now time.Time, spread float64) Step {
 	if s.Due.IsZero() {
 		step.State.Due = later(c.Started.Add(seconds(probe.InitialDelaySeconds)), now.Add(time.Duration(spread*float64(period(probe)))))
 	}
+	if s.Resumed {
+		step.State.Resumed = false
+		if late := now.Sub(step.State.Due); late > 0 {
+			step.State.Due = step.State.Due.Add(late.Truncate(period(probe)) + period(probe))
+		}
+	}
 	if now.Before(step.State.Due) {
 		step.Wait = step.State.Due
 		return step
@@ -104,13 +125,14 @@ func After(f Facts, s State, result model.Verdict) (next State, changed bool) {
 	if s.Last != result {
 		s.Last, s.Run = result, 0
 	}
-	s.Run++
 	spec, _ := find(f.Pod, f.Key.Container)
-	if spec == nil {
+	probe := Of(spec, f.Key.Type)
+	if probe == nil {
 		return s, false
 	}
-	probe := Of(spec, f.Key.Type)
-	if probe == nil || s.Run < threshold(probe, result) {
+	// Beyond the threshold there is nothing to count: a state that stays the same need not be kept anew.
+	s.Run = min(s.Run+1, threshold(probe, result))
+	if s.Run < threshold(probe, result) {
 		return s, false
 	}
 	s.Hold = holds(f.Key.Type, result)

@@ -1,0 +1,15 @@
+// Package keep holds values by key in a file, so that they outlive the daemon
+// that is killed at any moment, but not the boot: after the machine has
+// started anew nothing that was kept is true any more. It knows nothing of
+// what the values mean. Flow: a part of the agent -> File.Put -> file; at the
+// next start Open -> the part.
+//
+// Touches: one file, and <file>.tmp beside it while it is written anew.
+//
+// Invariants:
+//   - A change is one line appended by one write(2): SIGKILL loses nothing that
+//     Put has returned from, and at most the last line is torn. Nothing is synced
+//     to the disk, because what a power cut loses is void anyway.
+//   - A file that is of another boot, damaged or unreadable is an empty one.
+//   - The file never grows beyond a few times its values: it is written anew.
+package keep
