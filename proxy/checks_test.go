@@ -9,11 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"nodelet/internal/model"
 	"nodelet/proxy"
 	"nodelet/proxy/lb/lbtest"
+	"nodelet/proxy/traffic"
 )
 
 // freePort gives a port that nobody listens on just now.
@@ -28,7 +28,7 @@ func freePort(t *testing.T) int {
 }
 
 func ask(url string) (code int, weight, body string, err error) {
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: traffic.Patience}
 	r, err := c.Get(url)
 	if err != nil {
 		return 0, "", "", err

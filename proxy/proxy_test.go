@@ -22,6 +22,7 @@ import (
 	"nodelet/proxy"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
+	"nodelet/proxy/traffic"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -105,7 +106,7 @@ func startWith(t *testing.T, w *lbtest.World, deps proxy.Deps, change func(*prox
 // await waits for the store to say that the kernel holds its revision.
 func await(t *testing.T, s *store.Store, r store.Revision) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(traffic.Patience)
 	for {
 		snap := s.Snapshot()
 		if snap.Applied[store.Proxy] >= r {
@@ -121,7 +122,7 @@ func await(t *testing.T, s *store.Store, r store.Revision) {
 
 func get(t *testing.T, p *proxy.Proxy, path string) (int, string) {
 	t.Helper()
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: traffic.Patience}
 	r, err := c.Get("http://" + p.HealthzAddr().String() + path)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"nodelet/proxy"
 	"nodelet/proxy/lb/lbtest"
 	"nodelet/proxy/proxytest"
+	"nodelet/proxy/traffic"
 )
 
 const switchWorld = `node n1 192.168.7.1 192.168.8.1 fd07::1 fd08::1
@@ -53,12 +54,12 @@ func TestSwitchLosesNothing(t *testing.T) {
 	l.Serve(l.Host("a"), 8080)
 	w := lbtest.MustParse(switchWorld)
 	p := inLab(t, l, w, proxy.Nftables)
-	var conns []*proxytest.Conn
+	var conns []*traffic.Conn
 	ways := map[string]netip.AddrPort{
 		"b": netip.MustParseAddrPort("10.96.0.1:80"), "outside": netip.MustParseAddrPort("192.168.7.1:30080"), "node": netip.MustParseAddrPort("[fd96::1]:80"),
 	}
 	for from, to := range ways {
-		c, err := l.Dial(l.Host(from), model.TCP, to, 5*time.Second)
+		c, err := l.Dial(l.Host(from), model.TCP, to, traffic.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +79,7 @@ func TestSwitchLosesNothing(t *testing.T) {
 				default:
 				}
 				for from, to := range ways {
-					if got, err := l.Ask(l.Host(from), model.TCP, to, 5*time.Second); err != nil || got.Server != "a" {
+					if got, err := l.Ask(l.Host(from), model.TCP, to, traffic.Patience); err != nil || got.Server != "a" {
 						broken.Store(from + " -> " + to.String() + ": " + got.String())
 					}
 				}
@@ -94,7 +95,7 @@ func TestSwitchLosesNothing(t *testing.T) {
 			t.Errorf("while switching to %s (%d rounds): %s", mode, n, b)
 		}
 		for _, c := range conns {
-			if got, err := c.Ask(5 * time.Second); err != nil || got.Server != "a" {
+			if got, err := c.Ask(traffic.Patience); err != nil || got.Server != "a" {
 				t.Errorf("an open connection after the switch to %s: %s -> %s: %s %v", mode, c.LocalAddr(), c.RemoteAddr(), got, err)
 			}
 		}
@@ -121,7 +122,7 @@ func TestSwitchLosesNothing(t *testing.T) {
 		if _, err := p.Switch(t.Context(), mode); err == nil || !strings.Contains(err.Error(), "in use already") {
 			t.Errorf("switch to %s, which is in use: %v", mode, err)
 		}
-		if got, err := l.Ask(l.Host("b"), model.TCP, ways["b"], 5*time.Second); err != nil || got.Server != "a" {
+		if got, err := l.Ask(l.Host("b"), model.TCP, ways["b"], traffic.Patience); err != nil || got.Server != "a" {
 			t.Errorf("after the refusal: %s %v", got, err)
 		}
 	}

@@ -28,6 +28,7 @@ import (
 	"nodelet/proxy/lb/lbtest"
 	"nodelet/proxy/nftables"
 	"nodelet/proxy/proxytest"
+	"nodelet/proxy/traffic"
 )
 
 var podCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/16")}
@@ -138,7 +139,7 @@ func (b *bench) run(cfg proxy.Config) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- b.proxy.Run(ctx) }()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(traffic.Patience)
 	for want := b.world.Snapshot().Revision; b.world.Snapshot().Applied[store.Proxy] < want; {
 		select {
 		case <-b.world.Snapshot().Changed():
@@ -186,7 +187,7 @@ func (b *bench) try(probe, want string) string {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	wait := 5 * time.Second
+	wait := traffic.Patience
 	if want == "silence" {
 		wait = 300 * time.Millisecond
 	}

@@ -22,6 +22,14 @@ type host struct {
 	from                 lb.Source
 }
 
+// ip is its address of a family.
+func (h host) ip(ipv6 bool) netip.Addr {
+	if ipv6 {
+		return netip.MustParseAddr(h.ip6)
+	}
+	return netip.MustParseAddr(h.ip4)
+}
+
 func hosts() []host {
 	return []host{
 		{"a", "10.244.1.2", "fd44:1::2", "n1", lb.FromPod},
@@ -73,10 +81,7 @@ func packet(text string) (eval.Packet, host, error) {
 	}
 	h := hostOf(from)
 	p.From, p.ToNode = h.from, ofNode(p.Dst.Addr())
-	p.Src = netip.MustParseAddr(h.ip4)
-	if p.Dst.Addr().Is6() {
-		p.Src = netip.MustParseAddr(h.ip6)
-	}
+	p.Src = h.ip(p.Dst.Addr().Is6())
 	if h.from == lb.FromNode && p.ToNode {
 		p.Src = p.Dst.Addr()
 	}

@@ -1,19 +1,16 @@
 package prove
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
-	"time"
 
-	"nodelet/internal/model"
 	"nodelet/internal/netns"
 	"nodelet/internal/nl"
+	"nodelet/proxy/traffic"
 )
 
 // lab is the world of the cases in network namespaces: a node, its pods, a
@@ -212,13 +209,13 @@ func (l *lab) serve(h host) error {
 				return err
 			}
 			l.closers = append(l.closers, tcp.Close)
-			l.servers.Go(func() { l.serveTCP(tcp, ip) })
+			l.servers.Go(func() { traffic.ServeTCP(tcp, ip) })
 			udp, err := config.ListenPacket(context.Background(), "udp", at)
 			if err != nil {
 				return err
 			}
 			l.closers = append(l.closers, udp.Close)
-			l.servers.Go(func() { serveUDP(udp, ip) })
+			l.servers.Go(func() { traffic.ServeUDP(udp, ip) })
 			return nil
 		})
 		if err != nil {
@@ -228,65 +225,14 @@ func (l *lab) serve(h host) error {
 	return nil
 }
 
-// serveTCP answers once per connection and closes.
-func (l *lab) serveTCP(listener net.Listener, name string) {
-	for {
-		c, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		l.servers.Go(func() {
-			defer func() { _ = c.Close() }()
-			_ = c.SetDeadline(time.Now().Add(patience))
-			if _, err := bufio.NewReader(c).ReadString('\n'); err == nil {
-				fmt.Fprintf(c, "%s %s\n", name, sourceOf(c.RemoteAddr()))
-			}
-		})
-	}
-}
-
-func serveUDP(c net.PacketConn, name string) {
-	b := make([]byte, 16)
-	for {
-		_, from, err := c.ReadFrom(b)
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err == nil {
-			_, _ = c.WriteTo([]byte(name+" "+sourceOf(from)+"\n"), from)
-		}
-	}
-}
-
-func sourceOf(a net.Addr) string {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	return ap.Addr().Unmap().String()
-}
-
 // dial connects from a host with its own address.
-func (l *lab) dial(from host, proto model.Protocol, to netip.AddrPort, wait time.Duration) (c net.Conn, err error) {
+func (l *lab) dial(from host, q traffic.Question) (c *traffic.Conn, err error) {
+	if from.name == "r" { // which has addresses of its node as well
+		q.From = from.ip(q.To.Addr().Is6())
+	}
 	err = l.ns[from.name].Do(func() error {
-		d := net.Dialer{Timeout: wait}
-		d.SetMultipathTCP(false)
-		if from.name == "r" { // which has addresses of its node as well
-			d.LocalAddr = localAddr(from, proto, to.Addr().Is6())
-		}
-		c, err = d.Dial(strings.ToLower(proto.String()), to.String())
+		c, err = traffic.Dial(q)
 		return err
 	})
 	return c, err
-}
-
-func localAddr(h host, proto model.Protocol, ipv6 bool) net.Addr {
-	ip := h.ip4
-	if ipv6 {
-		ip = h.ip6
-	}
-	if proto == model.UDP {
-		return &net.UDPAddr{IP: net.ParseIP(ip)}
-	}
-	return &net.TCPAddr{IP: net.ParseIP(ip)}
 }

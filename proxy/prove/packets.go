@@ -1,28 +1,17 @@
 package prove
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"nodelet/internal/conntrack"
 	"nodelet/proxy/eval"
 	"nodelet/proxy/lb"
-)
-
-// How long an answer may take on a busy machine, and how long nothing has to
-// come before it counts as dropped.
-const (
-	patience = 5 * time.Second
-	silence  = 200 * time.Millisecond
+	"nodelet/proxy/traffic"
 )
 
 // rounds is how often a packet is sent that may go to several endpoints. That
@@ -103,10 +92,10 @@ func toItself(pkt eval.Packet, v eval.Verdict) bool {
 
 // send says what is not as the verdict has it.
 func (p *Packets) send(h host, pkt eval.Packet, v eval.Verdict) string {
-	n, wait := 1, patience
+	n, wait := 1, traffic.Patience
 	switch {
 	case v.Outcome == eval.Drop:
-		wait = silence
+		wait = traffic.Silence
 	case len(v.Endpoints) > 1:
 		n = rounds
 	}
@@ -122,66 +111,28 @@ func (p *Packets) send(h host, pkt eval.Packet, v eval.Verdict) string {
 	return ""
 }
 
-// reply is what came of a packet: a server and the source it saw, or a word.
-type reply struct {
-	server, saw netip.Addr
-	word        string
-}
-
-func (r reply) String() string {
-	if r.word != "" {
-		return r.word
-	}
-	return fmt.Sprintf("%s answers, and saw %s", r.server, r.saw)
-}
-
-func (p *Packets) ask(h host, pkt eval.Packet, wait time.Duration) (reply, error) {
-	c, err := p.lab.dial(h, pkt.Proto, pkt.Dst, wait)
+func (p *Packets) ask(h host, pkt eval.Packet, wait time.Duration) (traffic.Answer, error) {
+	c, err := p.lab.dial(h, traffic.Question{Proto: pkt.Proto, To: pkt.Dst, Wait: wait})
 	if err != nil {
-		return word(err)
+		return traffic.AnswerOf(err)
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(wait))
-	// A node whose own packet is not let out hears so at once; whether that was
-	// a refusal, the answer tells.
-	if _, err := c.Write([]byte("?\n")); err != nil && !errors.Is(err, unix.EPERM) {
-		return word(err)
-	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err != nil {
-		return word(err)
-	}
-	server, saw, _ := strings.Cut(strings.TrimSpace(line), " ")
-	var r reply
-	if r.server, err = netip.ParseAddr(server); err == nil {
-		r.saw, err = netip.ParseAddr(saw)
-	}
-	return r, err
+	return c.Ask(wait)
 }
 
-func word(err error) (reply, error) {
-	var timeout net.Error
+func judge(got traffic.Answer, pkt eval.Packet, v eval.Verdict) string {
+	at := slices.IndexFunc(v.Endpoints, func(e netip.AddrPort) bool { return e.Addr().String() == got.Server })
 	switch {
-	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ECONNRESET):
-		return reply{word: "refused"}, nil
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return reply{word: "silence"}, nil
-	}
-	return reply{}, err
-}
-
-func judge(got reply, pkt eval.Packet, v eval.Verdict) string {
-	want := map[eval.Outcome]string{eval.Reject: "refused", eval.Drop: "silence"}[v.Outcome]
-	at := slices.IndexFunc(v.Endpoints, func(e netip.AddrPort) bool { return e.Addr() == got.server })
-	switch {
-	case want != "" && got.word != want, want == "" && got.word != "":
+	case v.Outcome != eval.DNAT && (got.Refused != (v.Outcome == eval.Reject) || got.Silent != (v.Outcome == eval.Drop)):
 		return got.String()
-	case want != "":
+	case v.Outcome != eval.DNAT:
 		return ""
+	case got.Refused, got.Silent:
+		return got.String()
 	case at < 0:
 		return got.String() + ", which is none of the endpoints"
-	case pkt.From != lb.FromNode && (got.saw != pkt.Src) != v.Masquerade[at]:
-		return fmt.Sprintf("%s: masqueraded %t", got, got.saw != pkt.Src)
+	case pkt.From != lb.FromNode && (got.Saw != pkt.Src) != v.Masquerade[at]:
+		return fmt.Sprintf("%s: masqueraded %t", got, got.Saw != pkt.Src)
 	}
 	return ""
 }

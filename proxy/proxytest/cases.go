@@ -2,7 +2,6 @@ package proxytest
 
 import (
 	"context"
-
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"nodelet/proxy"
+	"nodelet/proxy/traffic"
 )
 
 // Conformance holds a back end to all that a Service has to do.
@@ -205,7 +205,7 @@ func affinity(t *testing.T, s subject) {
 func affinityTimeout(t *testing.T, s subject) {
 	b := newBench(t, s, "service d/x ClusterIP 10.96.0.1 p:80/TCP affinity=1s\n"+endpoints("d/x", "a", "b", "c", "r"))
 	met := map[string]bool{}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for len(met) < 2 {
 		if time.Now().After(deadline) {
 			t.Fatalf("always %v", met)
@@ -241,7 +241,7 @@ func endpointChange(t *testing.T, s subject) {
 
 func establishedStays(t *testing.T, s subject) {
 	b := newBench(t, s, "service d/x NodePort 10.96.0.1,fd96::1 p:80/TCP[30001] q:53/UDP\n"+endpoints("d/x", "a")) // with UDP, so that flows are looked for
-	var conns []*Conn
+	var conns []*traffic.Conn
 	for _, c := range [][2]string{{"b", "10.96.0.1:80/TCP"}, {"outside", "192.168.7.1:30001/TCP"}, {"node", "10.96.0.1:80/TCP"}, {"b", "[fd96::1]:80/TCP"}} {
 		to, proto, _ := parse(t, c[1])
 		conn, err := b.Dial(b.Host(c[0]), proto, to, patience)
@@ -275,8 +275,8 @@ func establishedStays(t *testing.T, s subject) {
 
 func staleUDP(t *testing.T, s subject) {
 	b := newBench(t, s, "service d/x NodePort 10.96.0.1,fd96::1 q:53/UDP[31001]\n"+endpoints("d/x", "a"))
-	clients := map[string]*Conn{}
-	dial := func(name string) *Conn {
+	clients := map[string]*traffic.Conn{}
+	dial := func(name string) *traffic.Conn {
 		t.Helper()
 		from, dst, _ := strings.Cut(name, " ")
 		to, proto, _ := parse(t, dst)

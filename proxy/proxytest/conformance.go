@@ -17,6 +17,7 @@ import (
 	"nodelet/proxy/eval"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
+	"nodelet/proxy/traffic"
 )
 
 // Open makes a back end for a network namespace.
@@ -194,7 +195,7 @@ func (b *bench) compare(h *Host, p eval.Packet, want eval.Verdict) string {
 	return ""
 }
 
-func (b *bench) judge(got Answer, p eval.Packet, want eval.Verdict, met map[netip.Addr]bool) string {
+func (b *bench) judge(got traffic.Answer, p eval.Packet, want eval.Verdict, met map[netip.Addr]bool) string {
 	switch want.Outcome {
 	case eval.Reject, eval.Drop:
 		if got.Refused != (want.Outcome == eval.Reject) || got.Silent != (want.Outcome == eval.Drop) {
