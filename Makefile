@@ -134,17 +134,28 @@ golden: ## Rewrite golden files; look at the difference before you commit it
 fuzz: ## Run every fuzz target for FUZZTIME=20s
 	@hack/fuzz.sh $(or $(FUZZTIME),20s)
 
+BENCH := bench/.cache/nodelet-bench
+
+.PHONY: $(BENCH)
+$(BENCH):
+	@cd bench && $(GO) build -o .cache/nodelet-bench .
+
 .PHONY: bench
-bench: build images ## Measure start, pod latency, memory and CPU, or ONLY=dns against CoreDNS (root)
-ifeq ($(ONLY),dns)
-	cd bench && $(GO) build -o $(BIN)/coredns ./peer/coredns && $(GO) run ./dns $(BENCHFLAGS)
-else
-	$(GO) run -tags $(TAGS) ./test/perf $(BENCHFLAGS)
-endif
+bench: build images $(BENCH) ## Measure beside upstream: ONLY=proxy,dns,agent,cni,boot,idle,api RUNS=2 QUICK=1 (root)
+	@hack/deps.sh bench
+	@$(BENCH) run $(if $(ONLY),-only $(ONLY)) $(if $(RUNS),-runs $(RUNS)) $(if $(QUICK),-quick) $(BENCHFLAGS)
+
+.PHONY: bench-compare
+bench-compare: $(BENCH) ## Show the change of bin/bench.json against a saved run: BASE=file
+	@$(BENCH) compare $(BASE)
+
+.PHONY: bench-doc
+bench-doc: $(BENCH) ## Write the tables of bin/bench.json into docs/performance.md
+	@$(BENCH) doc $(BIN)/bench.json docs/performance.md
 
 .PHONY: differential
 differential: $(BIN)/nodelet ## Compare DNS answers with CoreDNS v1.15 on the same objects (root)
-	cd bench && $(GO) build -o $(BIN)/coredns ./peer/coredns && $(GO) test ./dns -run Differential -count=1 -v
+	cd bench && $(GO) test ./dns -run Differential -count=1 -v
 
 .PHONY: conformance
 conformance: build images ## Run upstream's e2e.test: FOCUS=regexp SKIP=regexp NODES=1|2 (root)

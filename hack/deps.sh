@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the system packages that nodelet needs to run and to be tested.
 # deps.sh vm: also those of the test machines (make test-vm); deps.sh daemonset:
-# also those of a node that is not ours (make e2e-daemonset).
+# also those of a node that is not ours (make e2e-daemonset); deps.sh bench: also
+# what nodelet is measured against (make bench).
 set -euo pipefail
 # package:program that proves it is there
 need=(runc:runc nftables:nft iptables:iptables conntrack:conntrack iproute2:ip procps:sysctl kmod:modprobe
@@ -10,6 +11,8 @@ if [ "${1:-}" = vm ]; then
   need+=(qemu-system-x86:qemu-system-x86_64 mmdebstrap:mmdebstrap e2fsprogs:mke2fs xz-utils:xz dpkg:dpkg netbase:/etc/protocols)
 elif [ "${1:-}" = daemonset ]; then
   need+=(containerd:containerd containernetworking-plugins:/usr/lib/cni/bridge)
+elif [ "${1:-}" = bench ]; then
+  need+=(containerd:containerd containernetworking-plugins:/usr/lib/cni/bridge dnsperf:dnsperf)
 fi
 missing=()
 for n in "${need[@]}"; do

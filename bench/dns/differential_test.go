@@ -1,10 +1,11 @@
-package main
+package dns
 
 import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"nodelet/bench/lab"
+	"nodelet/bench/peer"
 	"nodelet/bench/stubapi"
 )
 
@@ -88,10 +90,19 @@ func TestDifferential(t *testing.T) {
 	must(t, err)
 	defer stop()
 	dir := t.TempDir()
-	ours, err := startNodelet(dir, api, upstream)
+	bin, err := lab.Bin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers, _, err := peer.Build(t.Context(), []string{"coredns"}, func(name string) { t.Log("build", name) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := programs{nodelet: filepath.Join(bin, "nodelet"), coreDNS: filepath.Join(peers, "coredns")}
+	ours, err := servers.startNodelet(dir, api, upstream)
 	must(t, err)
 	defer ours.Stop()
-	core, err := startCoreDNS(dir, api, upstream, "")
+	core, err := servers.startCoreDNS(dir, api, upstream, "")
 	must(t, err)
 	defer core.Stop()
 

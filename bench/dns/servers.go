@@ -1,8 +1,4 @@
-// Command dns compares nodelet's DNS with CoreDNS on the same API objects, on
-// this machine and in the same run. The test beside it compares their answers.
-//
-// Touches: a network namespace of its own, processes it started.
-package main
+package dns
 
 import (
 	"fmt"
@@ -48,18 +44,19 @@ func corefile(api, upstream, cache string) string {
 `
 }
 
+// programs are the paths of the two servers.
+type programs struct {
+	nodelet, coreDNS string
+}
+
 // startNodelet runs the daemon with nothing but DNS.
-func startNodelet(dir string, api *stubapi.Server, upstream string) (*lab.Process, error) {
-	bin, err := lab.Bin()
-	if err != nil {
-		return nil, err
-	}
+func (c programs) startNodelet(dir string, api *stubapi.Server, upstream string) (*lab.Process, error) {
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: %q}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {}}]\ncurrent-context: c\n", api.URL())
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write kubeconfig: %w", err)
 	}
-	p, err := lab.Run(dir, filepath.Join(bin, "nodelet"), "node", "--components=dns", "--kubeconfig="+kubeconfig,
+	p, err := lab.Run(dir, c.nodelet, "node", "--components=dns", "--kubeconfig="+kubeconfig,
 		"--data-dir="+filepath.Join(dir, "data"), "--run-dir="+filepath.Join(dir, "run"), "--node-ip=192.0.2.77",
 		"--hostname-override=bench", "--dns-corefile=", "--upstream="+upstream, "--log-level=warn")
 	if err != nil {
@@ -69,16 +66,12 @@ func startNodelet(dir string, api *stubapi.Server, upstream string) (*lab.Proces
 }
 
 // startCoreDNS runs the peer.
-func startCoreDNS(dir string, api *stubapi.Server, upstream, cache string) (*lab.Process, error) {
-	bin, err := lab.Bin()
-	if err != nil {
-		return nil, err
-	}
+func (c programs) startCoreDNS(dir string, api *stubapi.Server, upstream, cache string) (*lab.Process, error) {
 	file := filepath.Join(dir, "Corefile")
 	if err := os.WriteFile(file, []byte(corefile(api.URL(), upstream, cache)), 0o600); err != nil {
 		return nil, fmt.Errorf("write Corefile: %w", err)
 	}
-	p, err := lab.Run(dir, filepath.Join(bin, "coredns"), "-conf", file)
+	p, err := lab.Run(dir, c.coreDNS, "-conf", file)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@
 package lab
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -74,10 +75,16 @@ type Process struct {
 	Name string
 	cmd  *exec.Cmd
 	log  string
+	done chan struct{}
 }
 
 // Run starts a program; its output goes to a file in dir.
 func Run(dir, name string, args ...string) (*Process, error) {
+	return RunWith(nil, dir, name, args...)
+}
+
+// RunWith is Run with additions to the environment.
+func RunWith(env []string, dir, name string, args ...string) (*Process, error) {
 	p := &Process{Name: filepath.Base(name), log: filepath.Join(dir, filepath.Base(name)+".log")}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -85,12 +92,25 @@ func Run(dir, name string, args ...string) (*Process, error) {
 	}
 	defer out.Close()
 	p.cmd = exec.Command(name, args...)
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
 	}
+	p.done = make(chan struct{})
+	go func() { _ = p.cmd.Wait(); close(p.done) }()
 	return p, nil
+}
+
+// Ended tells whether the program has ended by itself.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Log is the end of what the program said.
@@ -105,30 +125,53 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Stop ends the program.
 func (p *Process) Stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() { _ = p.cmd.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-p.done:
 	case <-time.After(10 * time.Second):
 		_ = p.cmd.Process.Kill()
-		<-done
+		<-p.done
 	}
 }
 
-// CPU is the processor time that the program has used, of all its threads.
-func (p *Process) CPU() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+// CPU is the processor time that the program has used: all its threads, and the
+// programs it ran that have ended (iptables-restore, nft).
+func (p *Process) CPU() (time.Duration, error) { return CPU(p.PID()) }
+
+// CPU is the processor time of a process and its ended children.
+func CPU(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read processor time: %w", err)
 	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0, fmt.Errorf("read processor time of %s: %q", p.Name, b)
+	// The name, in brackets, may hold anything.
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(f) < 15 {
+		return 0, fmt.Errorf("read processor time of %d: %q", pid, b)
 	}
-	user, err1 := strconv.Atoi(f[11])
-	system, err2 := strconv.Atoi(f[12])
-	return time.Duration(user+system) * (time.Second / 100), errors.Join(err1, err2) // USER_HZ is 100 everywhere
+	var sum int
+	for _, field := range f[11:15] { // user, system, and the same of children
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, fmt.Errorf("read processor time of %d: %w", pid, err)
+		}
+		sum += n
+	}
+	return time.Duration(sum) * (time.Second / 100), nil // USER_HZ is 100 everywhere
+}
+
+// PSS is the proportional set size of a process in bytes: pages that several share count in parts.
+func PSS(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read memory: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kb * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no Pss in /proc/%d/smaps_rollup", pid)
 }
 
 // Memory is the resident anonymous memory in bytes: what is the program's own, without its text.

@@ -48,6 +48,7 @@ var paths = map[string][3]string{
 	"/api/v1/pods":       {"PodList", "Pod", "v1"},
 	"/api/v1/nodes":      {"NodeList", "Node", "v1"},
 	"/apis/discovery.k8s.io/v1/endpointslices":   {"EndpointSliceList", "EndpointSlice", "discovery.k8s.io/v1"},
+	"/apis/networking.k8s.io/v1/servicecidrs":    {"ServiceCIDRList", "ServiceCIDR", "networking.k8s.io/v1"},
 	"/apis/networking.k8s.io/v1/networkpolicies": {"NetworkPolicyList", "NetworkPolicy", "networking.k8s.io/v1"},
 }
 
