@@ -14,6 +14,7 @@ import (
 	"nodelet/agent/pluginreg"
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
+	"nodelet/agent/shutdown"
 	"nodelet/agent/volume"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
@@ -44,7 +45,8 @@ type agentParts struct {
 	server   *server.Server
 
 	resourceParts
-	kept keptParts
+	kept     keptParts
+	shutdown *shutdown.Shutdown
 }
 
 // runAgent starts the container runtime and then everything that works with pods.
@@ -65,7 +67,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "plugins": p.runPlugins, "images": p.images.Run,
 		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
 		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
-		"eviction": p.evictor.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
+		"eviction": p.evictor.Run, "shutdown": p.shutdown.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

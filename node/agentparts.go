@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.openKept, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.openKept, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -68,6 +68,7 @@ func (p *agentParts) buildStatus() (err error) {
 	}, nodestatus.Deps{
 		Store: p.n.store, API: p.n.client, Runtime: p.runtime, Events: p.events, Log: p.n.deps.Log,
 		Health: p.n.watchHealth("node status"), Pressure: p.pressure,
+		ShuttingDown: func() bool { return p.shutdown.Begun() },
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"nodelet/cri/embedded"
 	"nodelet/dns"
 	"nodelet/internal/cgroup"
+	"nodelet/internal/logind"
 	"nodelet/internal/proc"
 	"nodelet/internal/store"
 	"nodelet/proxy"
@@ -148,6 +149,9 @@ func (c *Config) leavers() []leaver {
 	}
 	if tree, err := cgroup.New(c.cgroups(), cgroup.Deps{Log: log}); err == nil && c.Has(Agent) {
 		add(func(context.Context) error { return tree.Cleanup() }, func(context.Context) ([]string, error) { return tree.Residue(), nil })
+	}
+	if len(c.Kubelet.Shutdown.Periods()) > 0 {
+		add(func(context.Context) error { return logind.Cleanup() }, func(context.Context) ([]string, error) { return logind.Residue(), nil })
 	}
 	add(
 		func(ctx context.Context) error { return cni.Cleanup(ctx, c.cni(), log) },

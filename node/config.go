@@ -160,6 +160,9 @@ func (c *Config) Validate() error {
 			bad("--node-ip %s: cannot be reached from pods; use an address of a network interface", a)
 		}
 	}
+	if err := c.Kubelet.Shutdown.Check(); err != nil {
+		return err
+	}
 	if err := c.Resources.Validate(); err != nil {
 		bad("%w", err)
 	}

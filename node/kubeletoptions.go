@@ -4,6 +4,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/shutdown/shutdownplan"
 )
 
 // KubeletOptions are settings of the agent by the names and with the meaning
@@ -25,6 +27,8 @@ type KubeletOptions struct {
 	ClientCAFile string
 	// TLSCertFile and TLSPrivateKeyFile are the kubelet API's serving certificate; empty for that of the data directory.
 	TLSCertFile, TLSPrivateKeyFile string
+	// Shutdown is how long pods have to end before the machine goes down; the zero value: they are not waited for.
+	Shutdown shutdownplan.Settings
 }
 
 func or(s, otherwise string) string {

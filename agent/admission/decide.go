@@ -22,6 +22,8 @@ type Node struct {
 	Sysctls []string
 	// Unknown: labels and taints have not come from the API yet; new pods wait for them.
 	Unknown bool
+	// ShuttingDown: the machine is about to go down, nothing new is taken.
+	ShuttingDown bool
 	// StrictGroups: the runtime knows supplementalGroupsPolicy Strict.
 	StrictGroups bool
 }

@@ -31,6 +31,9 @@ func (s shortage) missing() int64 { return s.requested - (s.capacity - s.used) }
 
 // unfit says what about the pod itself does not suit this node; making room would not help.
 func (d *decider) unfit(pod *corev1.Pod) *refusal {
+	if d.node.ShuttingDown {
+		return &refusal{"NodeShutdown", "Pod was rejected as the node is shutting down."}
+	}
 	if r := forbiddenSysctl(pod, d.node.Sysctls); r != nil {
 		return r
 	}

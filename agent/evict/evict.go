@@ -237,6 +237,16 @@ func (e *Evictor) carryOut(plan evictplan.Plan) {
 	}
 }
 
+// End has a pod go for a reason of another part of the agent, which decides about the pod only; a pod
+// that goes already is left alone. It may be called at any time after Run has begun.
+func (e *Evictor) End(row *model.Eviction) {
+	e.deps.Evictions.Commit(func(tx *store.Tx[model.UID, *model.Eviction]) {
+		if _, going := tx.Get(row.UID); !going {
+			tx.Set(row.UID, row)
+		}
+	})
+}
+
 // tellStarved says what is being reclaimed, once in each round of looks.
 func (e *Evictor) tellStarved(plan evictplan.Plan) {
 	if plan.Starved == "" || time.Since(e.told[plan.Starved]) < look/2 {

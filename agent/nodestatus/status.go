@@ -146,6 +146,7 @@ func (n *NodeStatus) gather(snap *store.Snapshot) nodeplan.Facts {
 	if n.deps.Pressure != nil {
 		f.Pressure = n.deps.Pressure()
 	}
+	f.ShuttingDown = n.deps.ShuttingDown != nil && n.deps.ShuttingDown()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	f.Runtime, f.Images = n.runtime, n.images

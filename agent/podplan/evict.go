@@ -20,7 +20,7 @@ func (m *maker) evicted() *model.Eviction {
 
 // evictEnd is how an evicted pod ends.
 func evictEnd(row *model.Eviction) ending {
-	return ending{phase: corev1.PodFailed, reason: "Evicted", message: row.Message}
+	return ending{phase: corev1.PodFailed, reason: row.Why(), message: row.Message}
 }
 
 // disruption is the condition of a pod that goes for others' sake: a critical pod's, or the node's.

@@ -41,7 +41,7 @@ func Make(f Facts, now time.Time) Plan {
 		m.stop(Why{Reason: string(m.obj.Status.Phase)})
 	case m.evicted() != nil:
 		m.end = evictEnd(m.evicted())
-		m.stop(Why{Reason: "Evicted"})
+		m.stop(Why{Reason: m.evicted().Why()})
 	case m.overdue():
 		m.end = ending{phase: corev1.PodFailed, reason: "DeadlineExceeded",
 			message: "Pod was active on the node longer than the specified deadline"}

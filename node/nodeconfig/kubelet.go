@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"nodelet/agent/shutdown/shutdownplan"
 	"nodelet/node"
 )
 
@@ -22,7 +23,6 @@ const (
 	whyNoRateLimit = "requests are not limited here; the API server has its own priority and fairness"
 	whyNoManagers  = "CPUs and memory are not assigned exclusively by this version"
 	whyNoIPTables  = "the service proxy keeps its rules itself"
-	whyNoShutdown  = "graceful node shutdown is not part of this version"
 	whyNoStatic    = "static pods are not part of this version"
 	whyOneServer   = "the kubelet API is always served, with these handlers and TLS 1.3 defaults"
 )
@@ -169,9 +169,9 @@ func miscFields() []field {
 		{path: "logging", flag: "log-level", text: logLevel},
 		{path: "enableSystemLogHandler", why: "the host's log files are not served", zero: true, is: []string{"false"}},
 		{path: "enableSystemLogQuery", why: "the host's journal is not served", zero: true, is: []string{"false"}},
-		{path: "shutdownGracePeriod", why: whyNoShutdown},
-		{path: "shutdownGracePeriodCriticalPods", why: whyNoShutdown},
-		{path: "shutdownGracePeriodByPodPriority", why: whyNoShutdown},
+		{path: "shutdownGracePeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.Shutdown.Total })},
+		{path: "shutdownGracePeriodCriticalPods", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.Shutdown.Critical })},
+		{path: "shutdownGracePeriodByPodPriority", set: periods},
 		{path: "crashLoopBackOff.maxContainerRestartPeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.MaxContainerRestartPeriod })},
 		{path: "reservedMemory", why: whyNoManagers},
 		{path: "enableProfilingHandler", why: whyOneServer, zero: true, is: []string{"true"}},
@@ -197,6 +197,20 @@ func duration(to func(*node.Config) *time.Duration) func(*node.Config, any) erro
 		*to(c) = d.Duration
 		return err
 	}
+}
+
+// periods takes the list of priorities with their seconds.
+func periods(c *node.Config, v any) error {
+	list, err := decode[[]struct {
+		Priority                   int32
+		ShutdownGracePeriodSeconds int64
+	}](v)
+	c.Kubelet.Shutdown.ByPriority = nil
+	for _, p := range list {
+		c.Kubelet.Shutdown.ByPriority = append(c.Kubelet.Shutdown.ByPriority,
+			shutdownplan.Period{Priority: p.Priority, Grace: time.Duration(p.ShutdownGracePeriodSeconds) * time.Second})
+	}
+	return err
 }
 
 // statements writes a map as the flags of evictions have it: signal, separator, value.

@@ -48,7 +48,7 @@ func (p *Plan) pressure(f Facts, kind corev1.NodeConditionType, is bool, w words
 func (p *Plan) ready(f Facts, old *corev1.Node) {
 	c := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
 	event := "NodeReady"
-	if why := obstacles(f); len(why) > 0 && !held(f, old) {
+	if why := obstacles(f); len(why) > 0 && (f.ShuttingDown || !held(f, old)) {
 		c.Status, c.Reason, c.Message, event = corev1.ConditionFalse, "KubeletNotReady", why[0], "NodeNotReady"
 		if len(why) > 1 {
 			c.Message = "[" + strings.Join(why, ", ") + "]"
@@ -79,7 +79,11 @@ func obstacles(f Facts) []string {
 	case r.Network == nil && r.Runtime != nil:
 		why = append(why, "container runtime network not ready: the runtime does not tell")
 	}
-	return append(why, f.Missing...)
+	why = append(why, f.Missing...)
+	if f.ShuttingDown {
+		why = append(why, "node is shutting down")
+	}
+	return why
 }
 
 // held tells whether a Ready node stays so because the daemon has only just started on a machine

@@ -95,8 +95,10 @@ type Facts struct {
 	Reserve  Reserve
 	Runtime  Runtime
 	// Missing says what keeps the node from being ready besides the runtime, one clause each.
-	Missing  []string
-	Pressure Pressure
+	Missing []string
+	// ShuttingDown: the machine is about to go down.
+	ShuttingDown bool
+	Pressure     Pressure
 	// Images, the largest first; nil when they have not been listed yet.
 	Images []corev1.ContainerImage
 }

@@ -1,0 +1,118 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// kubeletConfig makes the machine wait for pods for as long as an emulated one may need.
+const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+shutdownGracePeriod: 20m
+shutdownGracePeriodCriticalPods: 10m
+`
+
+// slowPods are a usual and a critical one; each says when it is asked to end.
+const slowPods = `
+apiVersion: v1
+kind: Pod
+metadata: {name: usual, namespace: kube-system}
+spec:
+  terminationGracePeriodSeconds: 300
+  containers: [{name: c, image: "nodelet.local/busybox:1", imagePullPolicy: IfNotPresent, command: [sh, -c, "trap 'sleep 5; exit 0' TERM; while :; do sleep 1; done"]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: critical, namespace: kube-system}
+spec:
+  priorityClassName: system-node-critical
+  terminationGracePeriodSeconds: 300
+  containers: [{name: c, image: "nodelet.local/busybox:1", imagePullPolicy: IfNotPresent, command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 1; done"]}]
+`
+
+// TestShutdown asks logind to power the machine off, and holds it by a lock of its own until everything was
+// seen: it must be the last test of this machine.
+func TestShutdown(t *testing.T) {
+	if line, _ := os.ReadFile("/proc/cmdline"); !strings.Contains(string(line), "nodelet.vm") {
+		t.Skip("needs a machine of its own with systemd: make test-vm RUN=systemd")
+	}
+	uplink(t)
+	write(t, "/etc/kubelet.yaml", kubeletConfig)
+	write(t, "/etc/default/nodelet", "NODELET_FLAGS=\"--kubelet-config /etc/kubelet.yaml\"\n")
+	write(t, "/root/pods.yaml", slowPods)
+	allInOne(t)
+	nodelet(t, "images import /vm/images/busybox.tar")
+	eventually(t, "the service account", func() error { _, err := try("kubectl -n kube-system get serviceaccount default"); return err })
+	nodelet(t, "kubectl apply -f /root/pods.yaml")
+	nodelet(t, "kubectl -n kube-system wait --for=condition=Ready pod/usual pod/critical --timeout=300s")
+	eventually(t, "the lock", func() error {
+		if out := run(t, "systemd-inhibit", "--list", "--no-pager"); !strings.Contains(out, "nodelet") {
+			return fmt.Errorf("locks:\n%s", out)
+		}
+		return nil
+	})
+	if text := read(t, "/etc/systemd/logind.conf.d/99-nodelet.conf"); !strings.Contains(text, "InhibitDelayMaxSec=1200") {
+		t.Errorf("logind is told\n%s", text)
+	}
+	hold(t)
+	run(t, "busctl", "call", "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager", "PowerOff", "b", "false")
+	eventually(t, "the end of both pods", func() error {
+		out, err := try("kubectl -n kube-system get pods usual critical -o jsonpath={.items[*].status.phase}/{.items[*].status.reason}")
+		if err == nil && strings.TrimSpace(out) != "Failed Failed/Terminated Terminated" {
+			err = fmt.Errorf("pods are %s", out)
+		}
+		return err
+	})
+	const finished = "jsonpath={.status.containerStatuses[0].state.terminated.finishedAt}"
+	usual, critical := nodelet(t, "kubectl -n kube-system get pod usual -o "+finished), nodelet(t, "kubectl -n kube-system get pod critical -o "+finished)
+	if critical < usual {
+		t.Errorf("the critical pod ended at %s, before the usual one at %s", critical, usual)
+	}
+	out := nodelet(t, `kubectl get node vm -o jsonpath={.status.conditions[?(@.type=="Ready")]}`)
+	if !strings.Contains(out, "node is shutting down") || !strings.Contains(out, `"status":"False"`) {
+		t.Errorf("the node is %s", out)
+	}
+	eventually(t, "release of the lock", func() error {
+		if out := run(t, "systemd-inhibit", "--list", "--no-pager"); strings.Contains(out, "pods have time to end") {
+			return fmt.Errorf("locks:\n%s", out)
+		}
+		return nil
+	})
+}
+
+// hold keeps the machine up until the test is over.
+func hold(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, "systemd-inhibit", "--what=shutdown", "--mode=delay", "--who=test", "cat")
+	stdin, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = io.WriteString(stdin, "over\n")
+		cancel()
+		_ = cmd.Wait()
+	})
+	eventually(t, "a lock of the test's own", func() error {
+		if out := run(t, "systemd-inhibit", "--list", "--no-pager"); !strings.Contains(out, "test") {
+			return fmt.Errorf("locks:\n%s", out)
+		}
+		return nil
+	})
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
