@@ -1,55 +1,15 @@
 package zone
 
 import (
-	"fmt"
-	"net/netip"
 	"runtime"
 	"testing"
 
 	"github.com/miekg/dns"
 
 	"nodelet/dns/wire"
+	"nodelet/dns/zone/zonetest"
 	"nodelet/internal/model"
 )
-
-// bigWorld has n Services with two ready endpoints each.
-func bigWorld(n int) *world {
-	w := newWorld()
-	services, list := map[model.Key]*model.Service{}, map[model.Key]*model.Slice{}
-	for i := range n {
-		k := model.Key{Namespace: fmt.Sprintf("ns-%d", i%100), Name: fmt.Sprintf("svc-%d", i)}
-		services[k] = &model.Service{
-			Key: k, ResourceVersion: "1", ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)})},
-			Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: 80}},
-		}
-		sk := model.Key{Namespace: k.Namespace, Name: k.Name + "-abcde"}
-		list[sk] = bigSlice(sk, k, i, true)
-	}
-	w.writers.Services.Replace(services)
-	w.writers.Slices.Replace(list)
-	return w
-}
-
-func bigSlice(key, svc model.Key, i int, ready bool) *model.Slice {
-	return &model.Slice{
-		Key: key, Service: svc, Ports: []model.SlicePort{{Name: "http", Protocol: model.TCP, Port: 8080}},
-		Endpoints: []model.Endpoint{
-			{Addr: netip.AddrFrom4([4]byte{10, 244, byte(i >> 7), byte(2 * i)}), Ready: true},
-			{Addr: netip.AddrFrom4([4]byte{10, 244, byte(i >> 7), byte(2*i + 1)}), Ready: ready},
-		},
-	}
-}
-
-func packet(t testing.TB, name string, qtype uint16) []byte {
-	m := new(dns.Msg)
-	m.SetQuestion(dns.Fqdn(name), qtype)
-	m.SetEdns0(1232, false)
-	b, err := m.Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 // questions are one of each kind of answer that the hot path gives.
 var questions = map[string]struct {
@@ -66,8 +26,19 @@ var questions = map[string]struct {
 	"outside":  {"www.example.com", dns.TypeA},
 }
 
+func packet(t testing.TB, name string, qtype uint16) []byte {
+	m := new(dns.Msg)
+	m.SetQuestion(dns.Fqdn(name), qtype)
+	m.SetEdns0(1232, false)
+	b, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func BenchmarkAnswer(b *testing.B) {
-	z, err := Build(testConfig(), bigWorld(10_000).input())
+	z, err := Build(testConfig(), InputOf(zonetest.Big(10_000).Store.Snapshot()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -86,7 +57,7 @@ func BenchmarkAnswer(b *testing.B) {
 
 // TestAnswerDoesNotAllocate keeps the benchmark's promise.
 func TestAnswerDoesNotAllocate(t *testing.T) {
-	z, err := Build(testConfig(), bigWorld(10_000).input())
+	z, err := Build(testConfig(), InputOf(zonetest.Big(10_000).Store.Snapshot()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,8 +74,8 @@ func TestAnswerDoesNotAllocate(t *testing.T) {
 }
 
 func BenchmarkAdvanceOneOf10k(b *testing.B) {
-	w := bigWorld(10_000)
-	z, err := Build(testConfig(), w.input())
+	w := zonetest.Big(10_000)
+	z, err := Build(testConfig(), InputOf(w.Store.Snapshot()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -113,15 +84,15 @@ func BenchmarkAdvanceOneOf10k(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
-		w.writers.Slices.Set(key, bigSlice(key, svc, 4711, i%2 == 0))
-		in := w.input()
+		w.Writers.Slices.Set(key, zonetest.BigSlice(key, svc, 4711, i%2 == 0))
+		in := InputOf(w.Store.Snapshot())
 		b.StartTimer()
 		z = z.Advance(in)
 	}
 }
 
 func BenchmarkBuild10k(b *testing.B) {
-	in := bigWorld(10_000).input()
+	in := InputOf(zonetest.Big(10_000).Store.Snapshot())
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := Build(testConfig(), in); err != nil {
@@ -132,7 +103,7 @@ func BenchmarkBuild10k(b *testing.B) {
 
 // BenchmarkMemory10k reports what a zone of 10,000 Services adds to the tables.
 func BenchmarkMemory10k(b *testing.B) {
-	in := bigWorld(10_000).input()
+	in := InputOf(zonetest.Big(10_000).Store.Snapshot())
 	var before, after runtime.MemStats
 	for b.Loop() {
 		runtime.GC()

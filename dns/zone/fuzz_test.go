@@ -6,6 +6,7 @@ import (
 	"github.com/miekg/dns"
 
 	"nodelet/dns/wire"
+	"nodelet/dns/zone/zonetest"
 )
 
 // FuzzAnswer: whatever is asked, the reply fits its limit and can be read.
@@ -21,7 +22,7 @@ func FuzzAnswer(f *testing.F) {
 			f.Add(b, uint32(1))
 		}
 	}
-	w := parseWorld(f, `
+	w := zonetest.Parse(f, `
 service default/web ClusterIP 10.96.0.5,fd00:96::5 http:80/TCP
 slice default/web-a web http:8080/TCP 10.244.0.5 10.244.0.6
 service default/db Headless http:5432/TCP
@@ -30,7 +31,7 @@ slice default/db-b db http:5432/TCP fd00::5[host=db-0]
 service default/two ExternalName db.default.svc.cluster.local
 service default/ext ExternalName www.example.com
 `)
-	z, err := Build(testConfig(), w.input())
+	z, err := Build(testConfig(), InputOf(w.Store.Snapshot()))
 	if err != nil {
 		f.Fatal(err)
 	}

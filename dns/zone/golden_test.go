@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"nodelet/dns/wire"
+	"nodelet/dns/zone/zonetest"
 	"nodelet/internal/golden"
 )
 
@@ -16,40 +17,28 @@ func testConfig() Config {
 	return Config{Domain: "cluster.local", TTL: 5, Servers: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}
 }
 
-// TestGolden answers the questions of each archive from its objects. A line of
-// "ask" is "TYPE NAME [size=N] [edns] [tcp] [turn=N]".
+// TestGolden answers the questions of each archive from its objects.
 func TestGolden(t *testing.T) { golden.Run(t, "testdata/*.txtar", runGolden) }
 
 func runGolden(t *golden.Case) {
+	set := zonetest.ParseSetting(t.T, t.Section("config"))
 	c := testConfig()
-	for o := range strings.SplitSeq(strings.TrimSpace(t.Section("config")), "\n") {
-		switch key, value, _ := strings.Cut(o, "="); key {
-		case "pods":
-			var err error
-			if c.Pods, err = ParsePodMode(value); err != nil {
-				t.Fatal(err)
-			}
-		case "domain":
-			c.Domain = value
-		case "", "unsynced":
-		default:
-			t.Fatalf("unknown config %q", o)
-		}
+	c.Domain = set.Domain
+	var err error
+	if c.Pods, err = ParsePodMode(set.Pods); err != nil {
+		t.Fatal(err)
 	}
-	in := parseWorld(t.T, t.Section("objects")).input()
-	if strings.Contains(t.Section("config"), "unsynced") {
-		in = newWorld().input()
+	w := zonetest.New()
+	if !set.Unsynced {
+		w = zonetest.Parse(t.T, t.Section("objects"))
 	}
-	z, err := Build(c, in)
+	z, err := Build(c, InputOf(w.Store.Snapshot()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	for line := range strings.Lines(t.Section("ask")) {
-		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
-			continue
-		}
-		fmt.Fprintf(&got, "? %s\n%s\n", line, ask(t.T, z, line))
+	for line, q := range zonetest.Questions(t.T, t.Section("ask")) {
+		fmt.Fprintf(&got, "? %s\n%s\n", line, ask(t.T, z, q))
 	}
 	t.Want("answers", got.String())
 	if t.Failed() {
@@ -58,42 +47,18 @@ func runGolden(t *golden.Case) {
 }
 
 // ask sends one question through wire and zone and prints what came back.
-func ask(t *testing.T, z *Zone, line string) string {
+func ask(t *testing.T, z *Zone, question zonetest.Question) string {
 	t.Helper()
-	f := strings.Fields(line)
-	qtype, ok := dns.StringToType[f[0]]
-	if !ok {
-		if _, err := fmt.Sscanf(f[0], "TYPE%d", &qtype); err != nil {
-			t.Fatalf("unknown type %q", f[0])
-		}
-	}
-	m := new(dns.Msg)
-	m.SetQuestion(dns.Fqdn(f[1]), qtype)
-	var tcp bool
-	var o Options
-	var size uint16
-	for _, opt := range f[2:] {
-		switch key, value, _ := strings.Cut(opt, "="); key {
-		case "size":
-			fmt.Sscan(value, &size)
-			m.SetEdns0(size, false)
-		case "tcp":
-			tcp = true
-		case "turn":
-			fmt.Sscan(value, &o.Turn)
-		default:
-			t.Fatalf("unknown option %q", opt)
-		}
-	}
+	m := question.Msg
 	packet, err := m.Pack()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var q wire.Query
 	if v := q.Parse(packet); v != wire.Accept {
-		t.Fatalf("%s: query not accepted: %d", line, v)
+		t.Fatalf("%s: query not accepted: %d", m.Question[0].String(), v)
 	}
-	o.Limit = q.Limit(tcp)
+	o := Options{Limit: q.Limit(question.TCP), Turn: question.Turn}
 	r := z.Answer(nil, &q, o)
 	return printReply(t, m, r, o.Limit)
 }

@@ -1,34 +1,40 @@
-package zone
+package zonetest
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/miekg/dns"
 
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
 
-// world is a store under test and the text it is made from, one object a line:
+// World is a store under test.
+type World struct {
+	Store   *store.Store
+	Writers *store.Writers
+}
+
+// New is a world whose tables have not been read yet.
+func New() *World {
+	s, w := store.New()
+	return &World{Store: s, Writers: w}
+}
+
+// Parse makes a world of text, one object a line:
 //
 //	service NS/NAME ClusterIP|Headless|ExternalName ADDRESS,...|TARGET NAME:PORT/PROTO...
 //	namespace NAME
 //	pod NS/NAME ADDRESS,...
 //	slice NS/NAME SERVICE NAME:PORT/PROTO... ADDRESS[host=H,not-ready]...
-type world struct {
-	store   *store.Store
-	writers *store.Writers
-}
-
-func newWorld() *world {
-	s, w := store.New()
-	return &world{store: s, writers: w}
-}
-
-func parseWorld(t testing.TB, text string) *world {
+func Parse(t testing.TB, text string) *World {
 	t.Helper()
-	w := newWorld()
+	w := New()
 	services, list := map[model.Key]*model.Service{}, map[model.Key]*model.Slice{}
 	namespaces, pods := map[model.Key]*model.Namespace{}, map[model.Key]*model.PodAddr{}
 	for line := range strings.Lines(text) {
@@ -59,19 +65,17 @@ func parseWorld(t testing.TB, text string) *world {
 			t.Fatalf("unreadable line %q", line)
 		}
 	}
-	w.writers.Services.Replace(services)
-	w.writers.Slices.Replace(list)
+	w.Writers.Services.Replace(services)
+	w.Writers.Slices.Replace(list)
 	// As with an API server that does not let us list them, unless the test has some.
 	if len(namespaces) > 0 {
-		w.writers.Namespaces.Replace(namespaces)
+		w.Writers.Namespaces.Replace(namespaces)
 	}
 	if len(pods) > 0 {
-		w.writers.PodAddrs.Replace(pods)
+		w.Writers.PodAddrs.Replace(pods)
 	}
 	return w
 }
-
-func (w *world) input() Input { return InputOf(w.store.Snapshot()) }
 
 func parseService(f []string) (*model.Service, error) {
 	svc := &model.Service{Key: model.ParseKey(f[0])}
@@ -151,4 +155,87 @@ func parseSlice(f []string) (*model.Slice, error) {
 		sl.Endpoints = append(sl.Endpoints, e)
 	}
 	return sl, nil
+}
+
+// Setting is the section "config" of an archive.
+type Setting struct {
+	Domain string
+	// Pods is a mode of pod records.
+	Pods string
+	// Unsynced: nothing has been read yet.
+	Unsynced bool
+}
+
+// ParseSetting reads the section "config".
+func ParseSetting(t testing.TB, text string) Setting {
+	t.Helper()
+	c := Setting{Domain: "cluster.local", Pods: "insecure"}
+	for o := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		switch key, value, _ := strings.Cut(o, "="); key {
+		case "pods":
+			c.Pods = value
+		case "domain":
+			c.Domain = value
+		case "unsynced":
+			c.Unsynced = true
+		case "":
+		default:
+			t.Fatalf("unknown config %q", o)
+		}
+	}
+	return c
+}
+
+// Question is one line of the section "ask": "TYPE NAME [size=N] [tcp] [turn=N]".
+type Question struct {
+	Msg  *dns.Msg
+	TCP  bool
+	Turn uint32
+}
+
+// Questions reads the section "ask"; each question has the line it is made from.
+func Questions(t testing.TB, text string) iter.Seq2[string, Question] {
+	t.Helper()
+	return func(yield func(string, Question) bool) {
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+				continue
+			}
+			if !yield(line, ParseQuestion(t, line)) {
+				return
+			}
+		}
+	}
+}
+
+// ParseQuestion reads one line of the section "ask".
+func ParseQuestion(t testing.TB, line string) Question {
+	t.Helper()
+	f := strings.Fields(line)
+	qtype, ok := dns.StringToType[f[0]]
+	if !ok {
+		if _, err := fmt.Sscanf(f[0], "TYPE%d", &qtype); err != nil {
+			t.Fatalf("unknown type %q", f[0])
+		}
+	}
+	q := Question{Msg: new(dns.Msg)}
+	q.Msg.SetQuestion(dns.Fqdn(f[1]), qtype)
+	for _, opt := range f[2:] {
+		key, value, _ := strings.Cut(opt, "=")
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil && key != "tcp" {
+			t.Fatalf("%s: %v", line, err)
+		}
+		switch key {
+		case "size":
+			q.Msg.SetEdns0(uint16(n), false)
+		case "tcp":
+			q.TCP = true
+		case "turn":
+			q.Turn = uint32(n)
+		default:
+			t.Fatalf("unknown option %q", opt)
+		}
+	}
+	return q
 }
