@@ -50,6 +50,8 @@ type Config struct {
 	HostSearch []string
 	// Corefile names the ConfigMap that is read as CoreDNS's configuration; empty: none is.
 	Corefile model.Key
+	// XDP lets the kernel answer names of the cluster where pods' packets arrive, see package xdp.
+	XDP bool
 	// RoutedBy is the feature that routes what answers name; answers wait for it,
 	// see order. Empty: they do not.
 	RoutedBy store.Feature
@@ -139,7 +141,11 @@ type DNS struct {
 	searching   atomic.Pointer[searchers]
 	completions chan struct{}
 
-	order   order
+	order order
+	// kernel is nil without Config.XDP; kernelErr is why it does not answer, when it does not.
+	kernel    *inKernel
+	kernelErr atomic.Pointer[error]
+
 	chain   []step
 	program atomic.Pointer[program]
 	forward *forwarder
@@ -172,6 +178,9 @@ func New(c Config, deps Deps) (*DNS, error) {
 	d.zone.Store(z)
 	d.unreadySince.Store(time.Now().UnixNano())
 	d.order = order{after: c.RoutedBy, limit: c.Limits.RouteWait, store: deps.Store}
+	if d.kernel, err = newInKernel(c, d); err != nil {
+		return nil, fmt.Errorf("configure dns: %w", err)
+	}
 	d.forward = newForwarder(c, d)
 	d.program.Store(d.builtin())
 	d.chain = d.newChain()
@@ -186,6 +195,9 @@ func (d *DNS) Run(ctx context.Context) error {
 	g.Go(func() error { return d.forward.run(ctx) })
 	if d.c.Link != "" {
 		g.Go(func() error { return d.keepHost(ctx) })
+	}
+	if d.kernel != nil {
+		g.Go(func() error { return d.kernel.run(ctx) })
 	}
 	g.Go(func() error { return d.serve(ctx) })
 	return g.Wait()
@@ -225,7 +237,7 @@ func (d *DNS) Health() reconcile.Status {
 	if err := d.Ready(); err != nil && !s.Waiting && s.FailingSince.IsZero() {
 		s.Error = err.Error()
 		s.FailingSince = time.Unix(0, d.unreadySince.Load())
-	} else if err := d.configProblem(); err != nil && s.Error == "" {
+	} else if err := errors.Join(d.configProblem(), d.kernelProblem()); err != nil && s.Error == "" {
 		s.Error = err.Error()
 		s.FailingSince = s.LastSuccess
 	}

@@ -192,6 +192,14 @@ func TestServfailBeforeSync(t *testing.T) {
 	expect(t, s.ask(t, "udp", "web.default.svc.cluster.local", dns.TypeA), "NOERROR 10.96.0.5")
 }
 
+// TestStatsBeforeSync: metrics are scraped at any time, before the first zone as well.
+func TestStatsBeforeSync(t *testing.T) {
+	s := start(t, nil)
+	if got := s.Stats(); got.Services != 0 || got.Revision != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestZoneFollowsStore(t *testing.T) {
 	s := start(t, nil)
 	s.sync()

@@ -140,6 +140,8 @@ type Stats struct {
 	Panics uint64
 	// Early are zones that were used before they were routed.
 	Early uint64
+	// Kernel are answers that the kernel gave, which Requests and Responses count as well.
+	Kernel uint64
 	// Services in the zone, and the zone's revision.
 	Services int
 	Revision uint64
@@ -212,6 +214,9 @@ func (d *DNS) Stats() Stats {
 		out.CacheMisses += s.misses.Load()
 		out.Dropped += s.dropped.Load()
 		out.Truncated += s.truncated.Load()
+	}
+	if d.kernel != nil {
+		out.addKernel(d.kernel.xdp.Counts(), names[cluster])
 	}
 	return out
 }

@@ -77,17 +77,23 @@ func (d *DNS) syncLoop(ctx context.Context) *reconcile.Loop {
 			sr := d.searchersOf(next)
 			d.searching.Store(&sr)
 			await(next.Revision)
-			d.zone.Store(z)
+			d.use(z)
 			return nil
 		},
 		Done: func(r store.Revision) {
 			if z := d.zone.Load(); z.Revision() < r {
 				await(r)
-				d.zone.Store(z.At(r))
+				d.use(z.At(r))
 			}
 			d.noteServing()
 		},
 	}
+}
+
+// use answers from z from now on.
+func (d *DNS) use(z *zone.Zone) {
+	d.advanceKernel(z)
+	d.zone.Store(z)
 }
 
 // noteServing is called whenever what Ready says may have changed. Once anything

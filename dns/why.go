@@ -147,7 +147,11 @@ func (d *DNS) whereFrom(r *request) string {
 	}
 	if b.cluster {
 		if a := d.zone.Load().Answer(nil, &r.q, zone.Options{Limit: wire.MaxTCP}); a.Outcome == zone.Answered {
-			return fmt.Sprintf("cluster zone at revision %d", d.zone.Load().Revision())
+			from := fmt.Sprintf("cluster zone at revision %d", d.zone.Load().Revision())
+			if d.kernel != nil && d.kernel.xdp.Answers(&r.q) {
+				from += " (pods that ask by UDP and IPv4 have it from the kernel, by XDP)"
+			}
+			return from
 		}
 	}
 	var buf [maxKey]byte

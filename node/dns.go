@@ -32,6 +32,8 @@ type DNSConfig struct {
 	LogEvery uint64
 	// PodRecords is disabled, insecure or verified.
 	PodRecords string
+	// XDP lets the kernel answer names of the cluster; see package dns/xdp.
+	XDP bool
 }
 
 // DefaultDNSConfig is what holds without flags.
@@ -60,6 +62,7 @@ func (c *Config) dns() (dns.Config, error) {
 		d.HostSearch = podplan.ParseResolvConf(string(text)).Searches
 	}
 	d.LogEvery = c.DNS.LogEvery
+	d.XDP = c.DNS.XDP
 	if c.DNS.Corefile != "" {
 		d.Corefile = model.ParseKey(c.DNS.Corefile)
 	}

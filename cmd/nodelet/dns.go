@@ -18,6 +18,7 @@ func addDNSFlags(fs *pflag.FlagSet, c *node.DNSConfig) {
 	fs.StringSliceVar(&c.Upstreams, "upstream", nil, "resolver for outside names, in place of the host's: IP, IP:PORT or tls://IP#NAME")
 	fs.StringVar(&c.Corefile, "dns-corefile", c.Corefile, "namespace/name of a ConfigMap with a Corefile, read as CoreDNS's; empty for none")
 	fs.Uint64Var(&c.LogEvery, "dns-log-every", 0, "log one of so many DNS queries (0: none, 1: all)")
+	fs.BoolVar(&c.XDP, "dns-xdp", false, "answer pods' questions for names of the cluster in the kernel, by XDP on their veth devices (Linux 5.18); what that costs their other traffic is in docs/dns.md")
 	fs.StringVar(&c.PodRecords, "dns-pod-records", c.PodRecords, "records of pods' addresses: disabled, insecure (any address) or verified (watches all pods)")
 }
 

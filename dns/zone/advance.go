@@ -80,6 +80,11 @@ type Zone struct {
 	namespaces index[int] // number of Services, and one for the namespace itself
 	reverse    index[[]ref]
 	pods       index[[]string] // namespaces of the pods with an address, sorted, one entry per pod
+
+	// step counts the calls of Advance since New; changed are the keys of the
+	// Services that the last one compiled.
+	step    uint64
+	changed []string
 }
 
 // ref is one name an address stands for.
@@ -138,7 +143,12 @@ func (z *Zone) Grown(base *Zone) bool { return z.c == base.c }
 func (z *Zone) Synced() bool { return z.synced }
 
 // Len is the number of Services.
-func (z *Zone) Len() int { return z.in.Services.Len() }
+func (z *Zone) Len() int {
+	if z.step == 0 {
+		return 0 // of no tables
+	}
+	return z.in.Services.Len()
+}
 
 // String is one line: domain, revision, sizes.
 func (z *Zone) String() string {
@@ -172,11 +182,15 @@ func (z *Zone) Advance(in Input) *Zone {
 		a.dirty[d.Key] = struct{}{}
 		a.before[d.Key] = d.Old
 	}
+	changed := make([]string, 0, len(a.dirty))
 	for key := range a.dirty {
 		a.recompile(key)
+		if name, ok := serviceKey(key); ok {
+			changed = append(changed, name)
+		}
 	}
 	return &Zone{
-		c: z.c, in: in, synced: in.synced(),
+		c: z.c, in: in, synced: in.synced(), step: z.step + 1, changed: changed,
 		services: a.services.x, namespaces: a.namespaces.x, reverse: a.reverse.x, pods: a.pods.x,
 	}
 }

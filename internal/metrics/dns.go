@@ -13,7 +13,9 @@ type DNSStats struct {
 	CacheMisses             uint64
 	Panics                  uint64
 	// Early counts zones that were used before the proxy had routed them.
-	Early     uint64
+	Early uint64
+	// Kernel counts the answers of the kernel (--dns-xdp), which are among Requests and Responses.
+	Kernel    uint64
 	Upstreams []DNSUpstream
 }
 
@@ -48,6 +50,7 @@ func (r *Registry) DNS(read func() DNSStats) {
 	misses := &Desc{Name: "coredns_cache_misses_total", Help: "Queries that the cache could not answer.", Counter: true, Labels: []string{"server", "zones", "view"}}
 	panics := &Desc{Name: "coredns_panics_total", Help: "Queries that ended in a bug.", Counter: true}
 	early := &Desc{Name: "nodelet_dns_early_zones_total", Help: "Zones answered from before the service proxy had programmed their revision.", Counter: true}
+	kernel := &Desc{Name: "nodelet_dns_kernel_answers_total", Help: "Answers that the kernel gave by XDP; coredns_dns_requests_total counts them as well.", Counter: true}
 	forwarded := &Desc{Name: "coredns_proxy_request_duration_seconds", Help: "How long upstream resolvers took.", Labels: []string{"proxy_name", "to", "rcode"}}
 	failures := &Desc{Name: "coredns_proxy_healthcheck_failures_total", Help: "Upstream resolvers that did not answer.", Counter: true, Labels: []string{"proxy_name", "to"}}
 	r.OnScrape(func(e *Emitter) {
@@ -70,11 +73,12 @@ func (r *Registry) DNS(read func() DNSStats) {
 		e.Value(misses, float64(s.CacheMisses), s.Server, ".", "")
 		e.Value(panics, float64(s.Panics))
 		e.Value(early, float64(s.Early))
+		e.Value(kernel, float64(s.Kernel))
 		for _, u := range s.Upstreams {
 			for rcode, h := range u.Durations {
 				e.Histogram(forwarded, h, "forward", u.To, rcode)
 			}
 			e.Value(failures, float64(u.Failures), "forward", u.To)
 		}
-	}, requests, responses, durations, entries, hits, misses, panics, early, forwarded, failures)
+	}, requests, responses, durations, entries, hits, misses, panics, early, kernel, forwarded, failures)
 }
