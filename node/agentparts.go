@@ -99,6 +99,7 @@ func (p *agentParts) buildAgent() (err error) {
 			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
 			CgroupRoot: "/" + c.cgroups().Root, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
 			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"), SeccompDefault: c.Kubelet.SeccompDefault, MaxBackOff: c.Kubelet.MaxContainerRestartPeriod,
+			SandboxSeccomp: p.runtime.sandboxSeccomp(),
 		},
 		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf,
 	}, agent.Deps{

@@ -42,6 +42,14 @@ func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m *metrics.R
 	return &containerRuntime{Client: server.Runtime(), server: server}, nil
 }
 
+// sandboxSeccomp is the file with the profile of sandboxes; empty for the runtime's default.
+func (r *containerRuntime) sandboxSeccomp() string {
+	if r.server == nil {
+		return ""
+	}
+	return r.server.SandboxSeccomp()
+}
+
 // run ends with ctx, or when the runtime fails for good.
 func (r *containerRuntime) run(ctx context.Context) error {
 	if r.server != nil {

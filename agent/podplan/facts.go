@@ -36,6 +36,8 @@ type Settings struct {
 	// SeccompRoot has the profiles of type Localhost; SeccompDefault makes RuntimeDefault the default.
 	SeccompRoot    string
 	SeccompDefault bool
+	// SandboxSeccomp is the file with the profile of sandboxes; empty for the runtime's default.
+	SandboxSeccomp string
 	// MaxBackOff bounds CrashLoopBackOff; 0 means 5 min.
 	MaxBackOff time.Duration
 }

@@ -48,8 +48,7 @@ func (m *maker) sandboxLinux() (*runtimev1.LinuxPodSandboxConfig, error) {
 	security := &runtimev1.LinuxSandboxSecurityContext{
 		Privileged:       anyPrivileged(pod),
 		NamespaceOptions: namespaces(pod),
-		// The sandbox itself does nothing that a stricter profile of a container would need.
-		Seccomp: &runtimev1.SecurityProfile{ProfileType: runtimev1.SecurityProfile_RuntimeDefault},
+		Seccomp:          sandboxSeccomp(m.Settings),
 	}
 	linux := &runtimev1.LinuxPodSandboxConfig{
 		CgroupParent:    m.Settings.CgroupParent(pod),
@@ -127,4 +126,12 @@ func namespaces(pod *corev1.Pod) *runtimev1.NamespaceOption {
 		n.Pid = runtimev1.NamespaceMode_POD
 	}
 	return n
+}
+
+// sandboxSeccomp: the sandbox itself does nothing that a profile of the pod could be about.
+func sandboxSeccomp(s *Settings) *runtimev1.SecurityProfile {
+	if s.SandboxSeccomp == "" {
+		return &runtimev1.SecurityProfile{ProfileType: runtimev1.SecurityProfile_RuntimeDefault}
+	}
+	return &runtimev1.SecurityProfile{ProfileType: runtimev1.SecurityProfile_Localhost, LocalhostRef: s.SandboxSeccomp}
 }

@@ -14,6 +14,7 @@
 // Invariants:
 //   - Shims and containers outlive this process, however it ends; the next Start adopts them.
 //   - One process per root: a lock file is held while it runs.
+//   - Pods do not wait for the disk: containerd's databases are on a tmpfs, an archive of them on the disk.
 //   - containerd keeps its plugin configuration in package variables, so a process starts it once.
 //   - Nothing below Config.State belongs to anybody else: Reset kills and removes all of it.
 package embedded

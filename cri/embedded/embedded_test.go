@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/cri"
@@ -193,6 +195,27 @@ func awaitEvent(t *testing.T, events <-chan *runtimev1.ContainerEventResponse, i
 }
 
 // TestAdoption: containers outlive kill -9 and SIGTERM of the daemon, and the next one has them.
+// TestSandboxSeccomp: a filter is on the sandbox's process, and the profile is the default one but for its
+// architectures.
+func TestSandboxSeccomp(t *testing.T) {
+	m := newMachine(t)
+	m.start()
+	for _, pid := range processesOf(t, m.runSandbox("web")) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil || !strings.Contains(string(status), "\nSeccomp:\t2\n") {
+			t.Errorf("process %d of the sandbox has no seccomp filter (%v):\n%s", pid, err, status)
+		}
+	}
+	var profile specs.LinuxSeccomp
+	content, err := os.ReadFile(m.config.sandboxSeccomp())
+	if err == nil {
+		err = json.Unmarshal(content, &profile)
+	}
+	if err != nil || profile.DefaultAction != specs.ActErrno || len(profile.Syscalls) == 0 || len(profile.Architectures) != 0 {
+		t.Errorf("profile %+v, %v", profile, err)
+	}
+}
+
 func TestAdoption(t *testing.T) {
 	m := newMachine(t)
 	m.start()

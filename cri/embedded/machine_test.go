@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/cri"
@@ -43,6 +44,7 @@ func newMachine(t testing.TB) *machine {
 	m := &machine{t: t, dir: dir, config: testConfig(dir), cgroup: fmt.Sprintf("/nodelet-test-%d", os.Getpid())}
 	t.Setenv(childEnv, dir)
 	m.writeCNI()
+	m.mountState()
 	var err error
 	if m.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		t.Fatal(err)
@@ -87,6 +89,29 @@ VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
 ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"'$CNI_NETNS'"}],"ips":[{"interface":0,"address":"192.0.2.7/32"}]}' ;;
 esac
 `, 0o755)
+}
+
+// mountState mounts a tmpfs for the state directory, as /run is one.
+func (m *machine) mountState() {
+	m.t.Helper()
+	if err := os.MkdirAll(m.config.State, 0o711); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", m.config.State, "tmpfs", 0, "mode=0711"); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// reboot does to a containerd that does not run any more what a reboot does.
+func (m *machine) reboot() {
+	m.t.Helper()
+	if err := killAll(m.t.Context(), m.config.Socket(), m.config.containers()); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := removeTree(m.config.State); err != nil {
+		m.t.Fatal(err)
+	}
+	m.mountState()
 }
 
 func (m *machine) write(name, content string, mode os.FileMode) {
@@ -169,7 +194,12 @@ func (m *machine) sandboxConfig(name string) *runtimev1.PodSandboxConfig {
 		Metadata:     &runtimev1.PodSandboxMetadata{Name: name, Namespace: "default", Uid: "uid-" + name},
 		Hostname:     name,
 		LogDirectory: filepath.Join(m.dir, "logs"),
-		Linux:        &runtimev1.LinuxPodSandboxConfig{CgroupParent: m.cgroup},
+		Linux: &runtimev1.LinuxPodSandboxConfig{
+			CgroupParent: m.cgroup,
+			SecurityContext: &runtimev1.LinuxSandboxSecurityContext{Seccomp: &runtimev1.SecurityProfile{
+				ProfileType: runtimev1.SecurityProfile_Localhost, LocalhostRef: m.config.sandboxSeccomp(),
+			}},
+		},
 	}
 }
 

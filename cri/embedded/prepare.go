@@ -59,7 +59,7 @@ func prepare(c Config, f *found) error {
 		return err
 	}
 	f.restrictOOM = !canLowerOOMScore()
-	return nil
+	return c.writeSandboxSeccomp()
 }
 
 func findRunc(name string) (string, error) {
@@ -148,7 +148,7 @@ func copyProgram(target string, source io.Reader) error {
 func chooseSnapshotter(c Config) (string, error) {
 	choice := c.Snapshotter
 	for _, name := range []string{overlayfs, native} {
-		if _, err := os.Stat(filepath.Join(c.Root, "io.containerd.snapshotter.v1."+name, "metadata.db")); choice == "" && err == nil {
+		if _, err := os.Lstat(snapshotDB(c.Root, name)); choice == "" && err == nil {
 			choice = name
 		}
 	}

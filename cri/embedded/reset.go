@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,11 +44,26 @@ func StopAll(ctx context.Context, root, state string) ([]string, error) {
 		return nil, fmt.Errorf("stop containers: %w", err)
 	}
 	defer release()
+	if err := config.saveRecords(); err != nil {
+		return nil, fmt.Errorf("stop containers: %w", err)
+	}
 	ids, err := config.stopAll(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("stop containers: %w", err)
 	}
 	return ids, nil
+}
+
+// saveRecords saves the databases of a containerd that was killed, if there are any.
+func (c Config) saveRecords() error {
+	r, err := c.records("", slog.New(slog.DiscardHandler))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return r.save()
 }
 
 // stopped makes sure that no containerd runs on the directories, nor starts until release is called.

@@ -99,13 +99,8 @@ func TestReboot(t *testing.T) {
 	m.importBusybox()
 	sandbox := m.runSandbox("web")
 	id := m.runContainer(sandbox, "web", "app", "sleep", "1000")
-	m.signal(syscall.SIGKILL)
-	if err := killAll(t.Context(), m.config.Socket(), m.config.containers()); err != nil {
-		t.Fatal(err)
-	}
-	if err := removeTree(m.config.State); err != nil {
-		t.Fatal(err)
-	}
+	m.signal(syscall.SIGTERM)
+	m.reboot()
 	m.start()
 	if got := m.container(id).GetState(); got != runtimev1.ContainerState_CONTAINER_EXITED {
 		t.Errorf("the container is %s", got)

@@ -28,12 +28,14 @@ type Server struct {
 	deps    Deps
 	lock    *os.File
 	plugins *plugged
+	records *records
 	cancel  context.CancelFunc
 	failed  chan error
 	sockets sockets
 	client  *containerd.Client
 	runtime *cri.Client
 	images  *importer
+	keeping sync.WaitGroup
 	stop    sync.Once
 }
 
@@ -77,6 +79,12 @@ func (s *Server) start(ctx context.Context, f *found) error {
 	run, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	routeLogs(s.deps.Log, s.failed)
 	var err error
+	if s.records, err = s.config.records(f.snapshotter, s.deps.Log); err != nil {
+		return err
+	}
+	if err := s.records.place(ctx); err != nil {
+		return err
+	}
 	if s.plugins, err = load(run, s.config.render(*f), s.config.Socket()); err != nil {
 		return err
 	}
@@ -97,6 +105,8 @@ func (s *Server) start(ctx context.Context, f *found) error {
 	if err := s.images.ensure(ctx, PauseImage, pauseArchive); err != nil {
 		return err
 	}
+	images, _ := s.client.EventService().Subscribe(run, `topic~="/images/"`)
+	s.keeping.Go(func() { s.records.keep(run, images) })
 	// Last, so that whoever finds the sockets finds all ready. Shims try again for seconds.
 	s.sockets, err = serve(s.plugins, s.config.Socket(), s.failed)
 	return err
@@ -147,6 +157,10 @@ func (s *Server) Stop() {
 		}
 		if s.cancel != nil {
 			s.cancel()
+		}
+		s.keeping.Wait()
+		if s.records != nil {
+			s.records.saveOrSay()
 		}
 		_ = s.lock.Close() // releases the lock
 	})
