@@ -13,9 +13,11 @@ import (
 	"syscall"
 
 	"nodelet/bench/area"
+	"nodelet/bench/area/agent"
+	"nodelet/bench/area/cni"
 	"nodelet/bench/area/proxy"
 	"nodelet/bench/dns"
-	"nodelet/bench/lab"
+	procs "nodelet/bench/lab"
 	"nodelet/bench/result"
 	netlab "nodelet/test/netlab/lab"
 )
@@ -26,7 +28,7 @@ const usage = `usage: bench run [-only AREAS] [-runs N] [-who PART] [-quick] [-j
 
 // areas are all that can be measured, in the order in which they are.
 func areas() []*area.Area {
-	return []*area.Area{proxy.Area(), dns.Area()}
+	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area()}
 }
 
 func main() {
@@ -69,7 +71,7 @@ const usualFile = "bench.json"
 
 func compare(args []string) error {
 	if len(args) == 1 {
-		bin, err := lab.Bin()
+		bin, err := procs.Bin()
 		if err != nil {
 			return err
 		}
@@ -96,6 +98,7 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&o.Runs, "runs", 2, "rounds: everybody's turn, then everybody's again")
 	fs.BoolVar(&o.Quick, "quick", false, "small sizes and few samples: shows that it works, not how well")
 	only := fs.String("only", "", "measure only these areas, separated by commas")
+	lab := fs.String("lab", usualLab, "name of the lab; another one for a run beside a run")
 	who := fs.String("who", "", "only contestants with this in their names")
 	file := fs.String("json", "", "where every single measurement goes (default: bench.json beside the programs)")
 	if err := fs.Parse(args); err != nil {
@@ -111,14 +114,14 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	bin, err := lab.Bin()
+	bin, err := procs.Bin()
 	if err != nil {
 		return err
 	}
 	if *file == "" {
 		*file = filepath.Join(bin, usualFile)
 	}
-	h := &harness{bin: bin, who: *who, options: o, file: *file, result: &result.File{Machine: result.Machine(bin), Quick: o.Quick}}
+	h := &harness{bin: bin, who: *who, lab: *lab, options: o, file: *file, result: &result.File{Machine: result.Machine(bin), Quick: o.Quick}}
 	return h.run(ctx, chosen)
 }
 

@@ -12,7 +12,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nodelet/bench/area"
 	"nodelet/bench/peer"
@@ -21,8 +24,8 @@ import (
 )
 
 const (
-	// labID is one for all, so that a run finds what a killed one left.
-	labID = "bench"
+	// usualLab is one for all, so that a run finds what a killed one left.
+	usualLab = "bench"
 	// turnLimit is far more than any turn takes.
 	turnLimit = 15 * time.Minute
 	// quiet is how long the machine is looked at before a turn.
@@ -31,11 +34,12 @@ const (
 
 // harness is one run.
 type harness struct {
-	bin, peers, file string
+	bin, peers, file, lab string
 	// who is part of the names of those who take part; empty for all.
 	who     string
 	options area.Options
 	result  *result.File
+	locked  *os.File
 }
 
 // run measures the areas. What was measured before an error or an interruption is reported, too.
@@ -81,7 +85,28 @@ func (h *harness) prepare(ctx context.Context, areas []*area.Area) error {
 	for name, version := range versions {
 		h.result.Machine.Programs[name] = version
 	}
-	return netlab.Down(labID)
+	if err := h.lock(); err != nil {
+		return err
+	}
+	return netlab.Down(h.lab)
+}
+
+// lock keeps a second run from removing this one's nodes. It ends with the process.
+func (h *harness) lock() error {
+	file := filepath.Join(filepath.Dir(h.peers), h.lab+".lock")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o644)
+	if err != nil {
+		return fmt.Errorf("open lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("another run uses the lab %s: wait for its end, or name another with -lab", h.lab)
+	}
+	h.locked = f // or the garbage collector would close it
+	return nil
 }
 
 // area makes all turns of an area. A turn that fails is noted and the others go on.
@@ -115,11 +140,11 @@ func (h *harness) area(ctx context.Context, a *area.Area, r *result.Area) error 
 func (h *harness) turn(ctx context.Context, a *area.Area, r *result.Area, t area.Turn) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, turnLimit)
 	defer cancel()
-	l, err := netlab.Up(netlab.Options{ID: labID, Nodes: 2, Bound: true})
+	l, err := netlab.Up(netlab.Options{ID: h.lab, Nodes: 2, Bound: true})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, netlab.Down(labID)) }()
+	defer func() { err = errors.Join(err, netlab.Down(h.lab)) }()
 	node := &l.Nodes[0]
 	far, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", l.Nodes[1].PID))
 	if err != nil {

@@ -95,7 +95,17 @@ func drain(c net.Conn) {
 const wait = 2 * time.Second
 
 // dial connects by system calls alone, so that nothing of a library is measured. The time is connect()'s.
+// A call that a signal of Go's scheduler has interrupted is made again on a new socket.
 func dial(to netip.AddrPort) (fd int, took time.Duration, err error) {
+	for range 10 {
+		if fd, took, err = dialOnce(to); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	return fd, took, err
+}
+
+func dialOnce(to netip.AddrPort) (fd int, took time.Duration, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, 0, fmt.Errorf("make a socket: %w", err)
@@ -127,8 +137,15 @@ func who(to netip.AddrPort) (int, error) {
 	}
 	defer unix.Close(fd)
 	var b [1]byte
-	if n, err := unix.Read(fd, b[:]); err != nil || n != 1 {
-		return -1, fmt.Errorf("read from %s: %d bytes, %w", to, n, err)
+	n, err := unix.Read(fd, b[:])
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(fd, b[:])
+	}
+	switch {
+	case err != nil:
+		return -1, fmt.Errorf("read from %s: %w", to, err)
+	case n != 1:
+		return -1, fmt.Errorf("read from %s: it closes without a word", to)
 	}
 	return int(b[0]), nil
 }
@@ -208,6 +225,9 @@ func flow(do func(func() error) error, to netip.AddrPort, over time.Duration) (f
 		b := make([]byte, 256<<10)
 		for end := time.Now().Add(over); time.Now().Before(end); {
 			n, err := unix.Write(fd, b)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("send to %s: %w", to, err)
 			}

@@ -100,10 +100,13 @@ func (h *holder) proceed() error {
 	if _, err := io.WriteString(h.toIt, word); err != nil {
 		return fmt.Errorf("tell holder to go on: %w", err)
 	}
-	if !h.bound {
-		return h.toIt.Close()
+	if h.bound {
+		// A copy that no garbage collection closes: only the end of this process may.
+		if _, err := unix.FcntlInt(h.toIt.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("tie holder to this process: %w", err)
+		}
 	}
-	return nil
+	return h.toIt.Close()
 }
 
 // hold is the holder's life: mounts, then waiting, reaping whatever orphans

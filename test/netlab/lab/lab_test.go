@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -198,5 +199,16 @@ func TestBadOptions(t *testing.T) {
 	}
 	if _, err := Open("no-such-lab"); err == nil {
 		t.Error("a lab that is not there was opened")
+	}
+}
+
+// TestBoundSurvivesGarbageCollection: what ties a lab to its maker is held open though nothing refers to it.
+func TestBoundSurvivesGarbageCollection(t *testing.T) {
+	l := makeLab(t, 1)
+	for range 3 {
+		runtime.GC()
+	}
+	if out, err := l.Nodes[0].Run(t.Context(), "sleep", "0.5"); err != nil || !l.Nodes[0].Running() {
+		t.Fatalf("the node has ended by itself: %v %s", err, out)
 	}
 }
