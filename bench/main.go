@@ -16,6 +16,7 @@ import (
 	"nodelet/bench/area/agent"
 	"nodelet/bench/area/cni"
 	"nodelet/bench/area/proxy"
+	"nodelet/bench/area/whole"
 	"nodelet/bench/dns"
 	procs "nodelet/bench/lab"
 	"nodelet/bench/result"
@@ -28,7 +29,7 @@ const usage = `usage: bench run [-only AREAS] [-runs N] [-who PART] [-quick] [-j
 
 // areas are all that can be measured, in the order in which they are.
 func areas() []*area.Area {
-	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area()}
+	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area(), whole.Boot(), whole.Idle(), whole.API()}
 }
 
 func main() {

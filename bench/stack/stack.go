@@ -237,5 +237,10 @@ func (s *Stack) NodeReady(ctx context.Context) error {
 	if err := s.API.WatchNode(ctx, area.NodeName); err != nil {
 		return fmt.Errorf("wait for the node: %w\n%s", err, s.Logs())
 	}
+	return s.Account(ctx)
+}
+
+// Account waits for the service account without which no pod is admitted.
+func (s *Stack) Account(ctx context.Context) error {
 	return s.API.WaitFor(ctx, "/api/v1/namespaces/default/serviceaccounts/default")
 }
