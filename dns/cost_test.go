@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"syscall"
 	"testing"
@@ -81,6 +82,13 @@ func (n *node) cost(t *testing.T, s *server) float64 {
 // costDropped is the same with nobody there.
 func (n *node) costDropped(t *testing.T, drop *ebpf.Program) float64 {
 	l, err := n.conn.Link("veth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Answers to ARP are dropped as well.
+	err = n.pod.Do(func() error {
+		return exec.Command("ip", "neigh", "replace", "10.244.0.1", "lladdr", l.MAC.String(), "dev", "eth0", "nud", "permanent").Run()
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

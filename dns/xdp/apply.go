@@ -16,8 +16,8 @@ import (
 	"nodelet/dns/zone"
 )
 
-// minSlots are enough for a small cluster with all its changes of a second.
-const minSlots = 1024
+// spareSlots are for new names, and for changes: a slot rests for a second.
+const spareSlots = 1024
 
 // Config is what has to be known beside the zone.
 type Config struct {
@@ -138,7 +138,7 @@ func (a *Answerer) load(z *zone.Zone) (*kernel, error) {
 		}
 	}
 	// A quarter more than there are now, so that maps are seldom made anew.
-	slots := max(uint32(count(z))*5/4, minSlots)
+	slots := uint32(count(z))*5/4 + spareSlots
 	spec.Maps[answerMapSlots].MaxEntries, spec.Maps[answerMapNames].MaxEntries = slots, slots
 	opts := ebpf.CollectionOptions{}
 	if a.counted != nil {
@@ -182,6 +182,11 @@ func (k *kernel) setSerial(z *zone.Zone) error {
 	var serial [4]byte
 	binary.BigEndian.PutUint32(serial[:], uint32(z.Revision()))
 	return k.wrote(k.objects.Serial.Put(uint32(0), serial))
+}
+
+func (k *kernel) slot(i uint32) (s answerSlot, err error) {
+	err = k.objects.Slots.Lookup(i, &s)
+	return s, err
 }
 
 func (k *kernel) putSlot(i uint32, s *answerSlot) error { return k.wrote(k.objects.Slots.Put(i, s)) }

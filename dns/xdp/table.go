@@ -16,8 +16,9 @@ const grace = time.Second
 // errFull says that there is no slot left.
 var errFull = errors.New("write DNS answers to the kernel: all slots are taken")
 
-// writer writes the maps.
+// writer reads and writes the maps.
 type writer interface {
+	slot(i uint32) (answerSlot, error)
 	putSlot(i uint32, s *answerSlot) error
 	putName(hash uint64, slot uint32) error
 	dropName(hash uint64) error
@@ -60,6 +61,13 @@ func (t *table) set(key string, packed iter.Seq[zone.Packed], now time.Time) err
 		before, taken := t.slots[h]
 		if taken && !slices.Contains(old, h) || slices.Contains(have, h) {
 			continue // of another name
+		}
+		if taken {
+			// Most changes of endpoints change nothing at the Service's own name.
+			if now, err := t.w.slot(before); err == nil && now == s {
+				have = append(have, h)
+				continue
+			}
 		}
 		i, err := t.take(now)
 		if err != nil {

@@ -21,6 +21,8 @@ type maps struct {
 	left  map[uint32]time.Time // when the last name of a slot ceased to refer to it
 }
 
+func (m *maps) slot(i uint32) (answerSlot, error) { return m.slots[i], nil }
+
 func (m *maps) putSlot(i uint32, s *answerSlot) error {
 	for _, slot := range m.names {
 		if slot == i {
