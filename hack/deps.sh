@@ -6,7 +6,7 @@
 set -euo pipefail
 # package:program that proves it is there
 need=(runc:runc nftables:nft iptables:iptables conntrack:conntrack iproute2:ip procps:sysctl kmod:modprobe
-      busybox-static:busybox dnsutils:dig curl:curl)
+      busybox-static:busybox dnsutils:dig bind9-host:host musl-tools:musl-gcc curl:curl)
 if [ "${1:-}" = vm ]; then
   need+=(qemu-system-x86:qemu-system-x86_64 mmdebstrap:mmdebstrap e2fsprogs:mke2fs xz-utils:xz dpkg:dpkg netbase:/etc/protocols)
 elif [ "${1:-}" = daemonset ]; then

@@ -25,6 +25,9 @@ const nodeIP = "10.77.0.1"
 // network-like that a test leaves behind goes with the last process.
 func TestMain(m *testing.M) {
 	switch {
+	case os.Getenv(lookupEnv) != "":
+		lookup()
+		return
 	case os.Geteuid() != 0:
 		os.Exit(m.Run()) // each test skips, and says why
 	case os.Getenv(childEnv) == "":
@@ -213,6 +216,8 @@ func TestScripts(t *testing.T) {
 					e.Setenv("KUBECONFIG", filepath.Join(p.data, "admin.kubeconfig"))
 					repo, err := filepath.Abs("../..")
 					e.Setenv("REPO", repo)
+					self, _ := os.Executable() // fails on no Linux
+					e.Setenv("SELF", self)
 					e.Setenv("CGROUP", p.cgroup)
 					return err
 				},
