@@ -161,6 +161,13 @@ differential: $(BIN)/nodelet ## Compare DNS answers with CoreDNS v1.15 on the sa
 conformance: build images ## Run upstream's e2e.test: FOCUS=regexp SKIP=regexp NODES=1|2 (root)
 	@test/conformance/run.sh
 
+# One of each: lifecycle, volumes, projected updates, Services, DNS, exec, Jobs.
+SMOKE := Pods should be submitted and removed|Secrets should be consumable from pods in volume \[NodeConf|Services should serve a basic endpoint from pods|DNS should provide DNS for services|KubeletManagedEtcHosts should test|Job should run a job to completion when tasks succeed
+
+.PHONY: conformance-smoke
+conformance-smoke: build images ## Run a few specs of upstream's suite, as CI does (root)
+	@FOCUS='$(SMOKE)' SKIP=Serial test/conformance/run.sh
+
 .PHONY: check
 check: lint test ## What CI runs
 
