@@ -66,7 +66,7 @@ func dnsMetrics(s dns.Stats) metrics.DNSStats {
 		out.Durations[zone] = metrics.Histogram(d)
 	}
 	for _, u := range s.Upstreams {
-		to := metrics.DNSUpstream{To: u.To, Failures: u.Failures, Durations: map[string]metrics.Histogram{}}
+		to := metrics.DNSUpstream{To: u.To, Failures: u.ProbeFailures, Durations: map[string]metrics.Histogram{}}
 		for rcode, d := range u.Durations {
 			to.Durations[rcode] = metrics.Histogram(d)
 		}

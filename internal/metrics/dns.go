@@ -52,7 +52,7 @@ func (r *Registry) DNS(read func() DNSStats) {
 	early := &Desc{Name: "nodelet_dns_early_zones_total", Help: "Zones answered from before the service proxy had programmed their revision.", Counter: true}
 	kernel := &Desc{Name: "nodelet_dns_kernel_answers_total", Help: "Answers that the kernel gave by XDP; coredns_dns_requests_total counts them as well.", Counter: true}
 	forwarded := &Desc{Name: "coredns_proxy_request_duration_seconds", Help: "How long upstream resolvers took.", Labels: []string{"proxy_name", "to", "rcode"}}
-	failures := &Desc{Name: "coredns_proxy_healthcheck_failures_total", Help: "Upstream resolvers that did not answer.", Counter: true, Labels: []string{"proxy_name", "to"}}
+	failures := &Desc{Name: "coredns_proxy_healthcheck_failures_total", Help: "Health checks of upstream resolvers that had no answer.", Counter: true, Labels: []string{"proxy_name", "to"}}
 	r.OnScrape(func(e *Emitter) {
 		s := read()
 		for _, c := range s.Requests {
