@@ -153,6 +153,10 @@ bench-compare: $(BENCH) ## Show the change of bin/bench.json against a saved run
 bench-doc: $(BENCH) ## Write the tables of bin/bench.json into docs/performance.md
 	@$(BENCH) doc $(BIN)/bench.json docs/performance.md
 
+.PHONY: bench-gate
+bench-gate: ## Run the planners' micro benchmarks, fail where one allocates more than the saved run (UPDATE=1 saves, ALL=1 large sizes)
+	@cd bench && $(GO) run ./gate $(if $(UPDATE),-update) $(if $(ALL),-all)
+
 .PHONY: differential
 differential: $(BIN)/nodelet ## Compare DNS answers with CoreDNS v1.15 on the same objects (root)
 	cd bench && $(GO) test ./dns -run Differential -count=1 -v

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"nodelet/bench/area"
 	"nodelet/bench/area/agent"
@@ -29,7 +30,7 @@ const usage = `usage: bench run [-only AREAS] [-runs N] [-who PART] [-quick] [-j
 
 // areas are all that can be measured, in the order in which they are.
 func areas() []*area.Area {
-	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area(), whole.Boot(), whole.Idle(), whole.API()}
+	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area(), whole.Boot(), whole.Idle(), whole.API(), proxy.Scale()}
 }
 
 func main() {
@@ -98,7 +99,8 @@ func run(ctx context.Context, args []string) error {
 	var o area.Options
 	fs.IntVar(&o.Runs, "runs", 2, "rounds: everybody's turn, then everybody's again")
 	fs.BoolVar(&o.Quick, "quick", false, "small sizes and few samples: shows that it works, not how well")
-	only := fs.String("only", "", "measure only these areas, separated by commas")
+	fs.DurationVar(&o.Long, "long", 2*time.Minute, "for how long the area scale changes things")
+	only := fs.String("only", "", "measure only these areas, separated by commas (scale is measured only when it is named)")
 	lab := fs.String("lab", usualLab, "name of the lab; another one for a run beside a run")
 	who := fs.String("who", "", "only contestants with this in their names")
 	file := fs.String("json", "", "where every single measurement goes (default: bench.json beside the programs)")
@@ -130,7 +132,7 @@ func run(ctx context.Context, args []string) error {
 func choose(only string) ([]*area.Area, error) {
 	all := areas()
 	if only == "" {
-		return all, nil
+		return slices.DeleteFunc(all, func(a *area.Area) bool { return a.Extra }), nil
 	}
 	var out []*area.Area
 	for name := range strings.SplitSeq(only, ",") {

@@ -138,7 +138,7 @@ func (h *harness) area(ctx context.Context, a *area.Area, r *result.Area) error 
 
 // turn makes two fresh nodes, measures on the first, and removes them.
 func (h *harness) turn(ctx context.Context, a *area.Area, r *result.Area, t area.Turn) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, turnLimit)
+	ctx, cancel := context.WithTimeout(ctx, turnLimit+t.Long)
 	defer cancel()
 	l, err := netlab.Up(netlab.Options{ID: h.lab, Nodes: 2, Bound: true})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,11 +24,15 @@ type Options struct {
 	Runs int
 	// Quick takes small sizes and few samples: enough to see that it works.
 	Quick bool
+	// Long is for how long the area scale changes things.
+	Long time.Duration
 }
 
 // Area measures one part of the product.
 type Area struct {
-	Name        string
+	Name string
+	// Extra: it is measured only when it is named.
+	Extra       bool
 	Contestants []result.Contestant
 	Figures     []*result.Figure
 	// Peers are programs of upstream that must be built, Tools those of the distribution that must be there.
@@ -48,8 +53,9 @@ type Turn struct {
 	Who   string `json:"who"`
 	Round int    `json:"round"`
 	// Size is the number of objects, where the area has sizes.
-	Size  int  `json:"size,omitempty"`
-	Quick bool `json:"quick,omitempty"`
+	Size  int           `json:"size,omitempty"`
+	Quick bool          `json:"quick,omitempty"`
+	Long  time.Duration `json:"long,omitempty"`
 }
 
 // String is the turn for people.

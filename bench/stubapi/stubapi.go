@@ -33,9 +33,14 @@ type Server struct {
 type kind struct {
 	list, item, group string
 	objects           map[string]json.RawMessage // by namespace/name
-	events            []event
-	changed           chan struct{}
+	// events are the last ones; gone is how many there were before.
+	events  []event
+	gone    int
+	changed chan struct{}
 }
+
+// kept is how many events there are for watchers that are behind; the oldest half of more is forgotten.
+const kept = 100_000
 
 type event struct {
 	version int
@@ -105,6 +110,10 @@ func (s *Server) Put(o metav1.Object) error {
 	}
 	k.objects[key] = data
 	k.events = append(k.events, event{s.version, watchLine(verb, data)})
+	if len(k.events) > kept {
+		k.gone += kept / 2
+		k.events = append([]event(nil), k.events[kept/2:]...)
+	}
 	close(k.changed)
 	k.changed = make(chan struct{})
 	return nil
@@ -156,16 +165,20 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, k *kind) {
 			k.group, k.item, s.version, metav1.InitialEventsAnnotationKey)
 		_, _ = w.Write(watchLine("BOOKMARK", []byte(bookmark)))
 	}
-	at := 0
-	for at < len(k.events) && k.events[at].version <= after {
+	at := k.gone
+	for at < k.gone+len(k.events) && k.events[at-k.gone].version <= after {
 		at++
 	}
 	s.mu.Unlock()
 	for {
 		w.(http.Flusher).Flush()
 		s.mu.Lock()
-		events, changed := k.events[at:], k.changed
-		at = len(k.events)
+		if at < k.gone {
+			s.mu.Unlock()
+			return // too far behind: who watches lists again
+		}
+		events, changed := k.events[at-k.gone:], k.changed
+		at = k.gone + len(k.events)
 		s.mu.Unlock()
 		for _, e := range events {
 			_, _ = w.Write(e.line)
