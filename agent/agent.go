@@ -14,6 +14,7 @@ import (
 
 	"nodelet/agent/admission"
 	"nodelet/agent/podplan"
+	"nodelet/agent/timeline"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -145,6 +146,8 @@ type Deps struct {
 	// what the last one did, by pod UID; both may be nil.
 	Keep   Keeper
 	Before map[string]KeptStop
+	// Timeline takes the steps of pods; may be nil.
+	Timeline *timeline.Recorder
 	// Relisted is told of each full look at the runtime.
 	Relisted func(now time.Time, took time.Duration)
 	Log      *slog.Logger

@@ -185,6 +185,7 @@ func (a *Agent) forget(uid model.UID) error {
 	a.files.removePod(uid)
 	a.notes.forget(uid)
 	a.reports.forget(uid)
+	a.deps.Timeline.Gone(uid, time.Now())
 	if err := a.deps.RemoveCgroup(uid); err != nil {
 		return fmt.Errorf("remove cgroup of pod %s: %w", uid, err)
 	}

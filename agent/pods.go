@@ -23,7 +23,7 @@ const resync = 10 * time.Minute
 func (a *Agent) pods() *reconcile.Keyed[model.UID] {
 	return &reconcile.Keyed[model.UID]{
 		Name: "pods", Store: a.deps.Store, Log: a.deps.Log, Health: a.deps.PodsHealth,
-		Ready:     synced,
+		Ready:     observed,
 		Keys:      a.keys,
 		Sync:      a.sync,
 		Interrupt: interrupt,
@@ -32,8 +32,15 @@ func (a *Agent) pods() *reconcile.Keyed[model.UID] {
 	}
 }
 
-// synced: without the pods everything would look like an orphan, without the runtime like a new pod.
-func synced(s *store.Snapshot) bool { return s.Pods.Synced() && s.Runtime.Synced() }
+// observed: without the runtime everything would look like a new pod. The API's
+// pods are not waited for: static pods start without any API server, and until
+// the table is synced nobody is an orphan.
+func observed(s *store.Snapshot) bool { return s.Runtime.Synced() }
+
+// known: the API's pods are listed now and were not, so that all must be looked at, orphans too.
+func known(prev, next *store.Snapshot) bool {
+	return prev == nil || next.Pods.Synced() && !prev.Pods.Synced()
+}
 
 // keys yields the pods whose plan may differ between two snapshots.
 func (a *Agent) keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
@@ -43,7 +50,7 @@ func (a *Agent) keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
 				return
 			}
 		}
-		if prev != nil {
+		if !known(prev, next) {
 			return
 		}
 		// At start and at resync also those that only left something on disk.
@@ -58,7 +65,7 @@ func (a *Agent) keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
 // touched yields the pods that one of the tables says something new of.
 func touched(prev, next *store.Snapshot) iter.Seq[model.UID] {
 	return func(yield func(model.UID) bool) {
-		if prev == nil {
+		if known(prev, next) {
 			prev = &store.Snapshot{}
 		}
 		seen := map[model.UID]bool{}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"slices"
@@ -10,12 +9,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"nodelet/agent/podplan"
+	"nodelet/agent/podstatus"
+	"nodelet/agent/timeline"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -64,7 +62,7 @@ func (r *reporter) ask(ctx context.Context, uid model.UID) {
 func (r *reporter) run(ctx context.Context) error {
 	loop := &reconcile.Keyed[model.UID]{
 		Name: "report", Store: r.agent.deps.Store, Log: r.agent.deps.Log, Health: r.agent.deps.ReportHealth,
-		Ready: synced,
+		Ready: observed,
 		Keys: func(prev, next *store.Snapshot) iter.Seq[model.UID] {
 			return touched(prev, next)
 		},
@@ -87,6 +85,7 @@ func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot
 		return 0, nil // its first observation wakes this loop
 	}
 	now := time.Now()
+	r.agent.deps.Timeline.Note(pod, now, timeline.Steps(snap, uid)...)
 	plan := podplan.Make(r.agent.facts(uid, snap, now), now)
 	if plan.Status == nil {
 		return 0, nil
@@ -95,7 +94,7 @@ func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot
 	if !plan.Wake.IsZero() {
 		again = max(time.Until(plan.Wake), time.Millisecond)
 	}
-	if alikeStatus(&pod.Status, plan.Status) || r.isSent(pod, plan.Status) {
+	if podstatus.Alike(&pod.Status, plan.Status) || r.isSent(pod, plan.Status) {
 		r.settled(uid)
 		return again, nil
 	}
@@ -103,7 +102,7 @@ func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot
 	if wait := calm - now.Sub(due); wait > 0 && starting(plan.Status) {
 		return sooner(wait, again), nil
 	}
-	patch, err := statusPatch(pod, plan.Status)
+	patch, err := podstatus.Patch(pod, plan.Status)
 	if err != nil {
 		return 0, err
 	}
@@ -116,6 +115,7 @@ func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot
 		return 0, fmt.Errorf("write status of pod %s: %w", podKey(pod), err)
 	}
 	r.agent.deps.Metrics.StatusWritten(time.Since(due))
+	r.agent.deps.Timeline.Note(pod, time.Now(), timeline.Status(plan.Status))
 	r.note(uid, report{version: pod.ResourceVersion, status: *plan.Status})
 	return again, nil
 }
@@ -147,7 +147,7 @@ func (r *reporter) isSent(pod *corev1.Pod, status *corev1.PodStatus) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last, ok := r.sent[model.UID(pod.UID)]
-	return ok && last.version == pod.ResourceVersion && last.version != "" && alikeStatus(&last.status, status)
+	return ok && last.version == pod.ResourceVersion && last.version != "" && podstatus.Alike(&last.status, status)
 }
 
 // due notes since when a status waits to be written.
@@ -182,36 +182,4 @@ func (r *reporter) forget(uid model.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sent, uid)
-}
-
-// alikeStatus compares two statuses but for the times of conditions that say the same: those follow from when one looks.
-func alikeStatus(a, b *corev1.PodStatus) bool {
-	return equality.Semantic.DeepEqual(withoutTimes(a), withoutTimes(b))
-}
-
-func withoutTimes(s *corev1.PodStatus) *corev1.PodStatus {
-	c := *s
-	c.Conditions = append([]corev1.PodCondition(nil), s.Conditions...)
-	for i := range c.Conditions {
-		c.Conditions[i].LastTransitionTime = metav1.Time{}
-	}
-	return &c
-}
-
-// statusPatch is the strategic merge patch from the status the API has to the
-// one that is true. It names the UID, so that it never hits another pod of that name.
-func statusPatch(pod *corev1.Pod, status *corev1.PodStatus) ([]byte, error) {
-	before, err := json.Marshal(corev1.Pod{Status: pod.Status})
-	if err != nil {
-		return nil, fmt.Errorf("encode status of pod %s: %w", podKey(pod), err)
-	}
-	after, err := json.Marshal(corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID}, Status: *status})
-	if err != nil {
-		return nil, fmt.Errorf("encode new status of pod %s: %w", podKey(pod), err)
-	}
-	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Pod{})
-	if err != nil {
-		return nil, fmt.Errorf("make status patch of pod %s: %w", podKey(pod), err)
-	}
-	return patch, nil
 }

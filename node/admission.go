@@ -17,7 +17,7 @@ import (
 func (p *agentParts) admission() admission.Node {
 	c := &p.n.cfg
 	out := admission.Node{
-		Name: c.NodeName, Allocatable: p.allocatable, StrictGroups: true, ShuttingDown: p.shutdown.Begun(),
+		Name: c.NodeName, Allocatable: p.allocatable, StrictGroups: true, Sysctls: c.Kubelet.AllowedUnsafeSysctls, ShuttingDown: p.shutdown.Begun(),
 		Labels: map[string]string{corev1.LabelHostname: c.NodeName, corev1.LabelOSStable: "linux"},
 	}
 	maps.Copy(out.Labels, c.Labels)

@@ -15,6 +15,7 @@ import (
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
 	"nodelet/agent/shutdown"
+	"nodelet/agent/static"
 	"nodelet/agent/volume"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
@@ -40,6 +41,7 @@ type agentParts struct {
 	images   *image.Images
 	handlers *handler.Handlers
 	probes   *probe.Probes
+	static   *static.Static
 	counted  *probeMetrics
 	agent    *agent.Agent
 	server   *server.Server
@@ -65,7 +67,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "plugins": p.runPlugins, "images": p.images.Run,
-		"probes": p.probes.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
+		"probes": p.probes.Run, "static pods": p.static.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
 		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
 		"eviction": p.evictor.Run, "shutdown": p.shutdown.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
 	} {

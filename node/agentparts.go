@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.openKept, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.openKept, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (p *agentParts) buildAgent() (err error) {
 		},
 		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf,
 	}, agent.Deps{
-		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.n.client, Events: p.events,
+		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.static, Events: p.events,
 		Node: func() podplan.Node {
 			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, MaskedPaths: thermal}
 		},
@@ -113,7 +113,8 @@ func (p *agentParts) buildAgent() (err error) {
 		MemoryUsage:  p.memoryUsage, Admission: p.admission, Allocations: p.n.writers.Allocations, AdmitHealth: p.n.watchHealth("admission"),
 		RemoveCgroup: p.cgroups.Remove, CgroupPods: p.cgroups.Pods,
 		Keep: p.kept.stops, Before: p.kept.stopsBefore,
-		Metrics: p.n.metrics.Pods(), Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
+		Timeline: &p.n.timeline,
+		Metrics:  p.n.metrics.Pods(), Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
 		PodsHealth: p.podsHealth, ObserveHealth: p.n.watchHealth("observe runtime"), ReportHealth: p.n.watchHealth("report status"),
 	})
 	return err

@@ -124,7 +124,11 @@ func (c *Config) Complete() error {
 		}
 		c.BinDir = filepath.Dir(exe)
 	}
-	for _, p := range []*string{&c.Layout.Data, &c.Layout.Run, &c.BinDir} {
+	paths := []*string{&c.Layout.Data, &c.Layout.Run, &c.BinDir}
+	if c.Kubelet.StaticPodPath != "" {
+		paths = append(paths, &c.Kubelet.StaticPodPath)
+	}
+	for _, p := range paths {
 		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return fmt.Errorf("make path %s absolute: %w", *p, err)
@@ -165,6 +169,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Resources.Validate(); err != nil {
 		bad("%w", err)
+	}
+	if err := c.Kubelet.check(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.RuntimeEndpoint != "" && !strings.HasPrefix(c.RuntimeEndpoint, "unix://") {
 		bad("--container-runtime-endpoint %q: must start with unix://, e.g. unix:///run/containerd/containerd.sock", c.RuntimeEndpoint)

@@ -20,7 +20,8 @@ func (n *Node) api() control.API {
 		Proxy:       func() (any, error) { return n.proxyStatus() },
 		SwitchProxy: func(ctx context.Context, mode string) (any, error) { return n.switchProxy(ctx, mode) },
 		Services:    n.listServices, Endpoints: n.listEndpoints, Snapshot: n.dump, Explain: n.explain,
-		DNSWhy: n.dnsWhy,
+		Timeline: n.podTimeline,
+		DNSWhy:   n.dnsWhy,
 		ListImages: func(ctx context.Context) ([]control.Image, error) {
 			if r := n.runtime.Load(); r != nil {
 				return r.listImages(ctx)
@@ -76,6 +77,8 @@ func (n *Node) dump(table string) (any, error) {
 	switch table {
 	case "pods":
 		return values(s.Pods), nil
+	case "mirrors":
+		return values(s.Mirrors), nil
 	case "services":
 		return values(s.Services), nil
 	case "slices":
@@ -93,7 +96,7 @@ func (n *Node) dump(table string) (any, error) {
 	case "probes":
 		return values(s.Probes), nil
 	}
-	return nil, fmt.Errorf("no table %q: pods, services, slices, nodes, namespaces, runtime, images, volumes or probes", table)
+	return nil, fmt.Errorf("no table %q: pods, mirrors, services, slices, nodes, namespaces, runtime, images, volumes or probes", table)
 }
 
 func values[K store.Key, V any](t store.Table[K, V]) []V {

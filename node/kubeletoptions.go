@@ -1,10 +1,15 @@
 package node
 
 import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"nodelet/agent/admission"
 	"nodelet/agent/shutdown/shutdownplan"
 )
 
@@ -23,12 +28,34 @@ type KubeletOptions struct {
 	PodsPerCore int
 	// KubeReserved and SystemReserved are kept from pods.
 	KubeReserved, SystemReserved corev1.ResourceList
+	// StaticPodPath is a directory of static pod manifests, or one manifest; StaticPodURL answers with
+	// manifests, asked with StaticPodURLHeader. Empty for none.
+	StaticPodPath, StaticPodURL string
+	StaticPodURLHeader          http.Header
+	// FileCheckFrequency and HTTPCheckFrequency are how often those are looked at although nothing tells of a change; 0 means 20 s.
+	FileCheckFrequency, HTTPCheckFrequency time.Duration
+	// AllowedUnsafeSysctls are patterns of sysctls that pods may set beside the safe ones.
+	AllowedUnsafeSysctls []string
 	// ClientCAFile signs the client certificates that the kubelet API accepts; empty for that of the data directory.
 	ClientCAFile string
 	// TLSCertFile and TLSPrivateKeyFile are the kubelet API's serving certificate; empty for that of the data directory.
 	TLSCertFile, TLSPrivateKeyFile string
 	// Shutdown is how long pods have to end before the machine goes down; the zero value: they are not waited for.
 	Shutdown shutdownplan.Settings
+}
+
+// check names everything that is wrong.
+func (k *KubeletOptions) check() error {
+	var errs []error
+	for _, pattern := range k.AllowedUnsafeSysctls {
+		if err := admission.CheckSysctlPattern(pattern); err != nil {
+			errs = append(errs, fmt.Errorf("--allowed-unsafe-sysctls: %w", err))
+		}
+	}
+	if u, err := url.Parse(k.StaticPodURL); k.StaticPodURL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+		errs = append(errs, fmt.Errorf("--manifest-url %q: must be an http or https URL", k.StaticPodURL))
+	}
+	return errors.Join(errs...)
 }
 
 func or(s, otherwise string) string {

@@ -64,6 +64,9 @@ func (l Layout) CNIConf() string { return filepath.Join(l.Data, "cni", "net.d") 
 // CNIState holds addresses in use and attachments.
 func (l Layout) CNIState() string { return filepath.Join(l.Data, "cni", "state") }
 
+// StaticPods is the record of the static pods that were taken.
+func (l Layout) StaticPods() string { return filepath.Join(l.Data, "static-pods.json") }
+
 // Logs is the directory of the daemon's own logs.
 func (l Layout) Logs() string { return filepath.Join(l.Data, "log") }
 

@@ -10,6 +10,7 @@ import (
 	"nodelet/dns"
 	"nodelet/internal/metrics"
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 	"nodelet/internal/store"
 	"nodelet/proxy"
 )
@@ -78,10 +79,11 @@ func dnsMetrics(s dns.Stats) metrics.DNSStats {
 // podCounts counts pods and containers for kubelet_running_pods and its kin.
 func (n *Node) podCounts() metrics.Counts {
 	snap := n.store.Snapshot()
-	c := metrics.Counts{DesiredPods: snap.Pods.Len(), RunningContainers: map[string]int{}}
+	c := metrics.Counts{DesiredPods: map[bool]int{}, ActivePods: map[bool]int{}, MirrorPods: snap.Mirrors.Len(), RunningContainers: map[string]int{}}
 	for _, p := range snap.Pods.All() {
+		c.DesiredPods[podref.IsStatic(p)]++
 		if p.Status.Phase != "Succeeded" && p.Status.Phase != "Failed" {
-			c.ActivePods++
+			c.ActivePods[podref.IsStatic(p)]++
 		}
 	}
 	for _, rt := range snap.Runtime.All() {

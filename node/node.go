@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"nodelet/agent/timeline"
 	"nodelet/cni"
 	"nodelet/dns"
 	"nodelet/dns/zone"
@@ -47,6 +48,9 @@ type Node struct {
 	cni   *cni.CNI
 	dns   *dns.DNS
 	proxy *proxy.Proxy
+
+	// timeline has the steps of pods.
+	timeline timeline.Recorder
 
 	// runtime is set once the container runtime is up.
 	runtime atomic.Pointer[containerRuntime]

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 	"nodelet/internal/store"
 )
 
@@ -96,7 +97,7 @@ func Decide(snap *store.Snapshot, node Node) Decision {
 	}
 	slices.SortFunc(fresh, older)
 	for _, pod := range fresh {
-		if !node.Unknown || IsStatic(pod) {
+		if !node.Unknown || podref.IsStatic(pod) {
 			d.admit(pod)
 		}
 	}
@@ -178,14 +179,5 @@ func taken(snap *store.Snapshot, pod *corev1.Pod) bool {
 // Critical pods may take the place of others: static ones and those of system priority.
 func Critical(pod *corev1.Pod) bool {
 	const systemPriority = 2_000_000_000 // scheduling.SystemCriticalPriority
-	return IsStatic(pod) || (pod.Spec.Priority != nil && *pod.Spec.Priority >= systemPriority)
-}
-
-// AnnotationSource says where a pod comes from: "api", or the file or URL of a static pod.
-const AnnotationSource = "kubernetes.io/config.source"
-
-// IsStatic tells whether a pod comes from this node's own manifests.
-func IsStatic(pod *corev1.Pod) bool {
-	source, ok := pod.Annotations[AnnotationSource]
-	return ok && source != "api"
+	return podref.IsStatic(pod) || (pod.Spec.Priority != nil && *pod.Spec.Priority >= systemPriority)
 }

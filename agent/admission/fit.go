@@ -61,7 +61,7 @@ func (d *decider) room(pod *corev1.Pod) (short []shortage, other []refusal) {
 	if portTaken(pod, others) {
 		other = append(other, refusal{"NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"})
 	}
-	if !IsStatic(pod) && !tolerates(pod, d.node.Taints) {
+	if !podref.IsStatic(pod) && !tolerates(pod, d.node.Taints) {
 		other = append(other, refusal{"TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"})
 	}
 	return short, other

@@ -52,7 +52,7 @@ func (e *environ) list() []variable {
 
 // environment is what the container finds in its environment beside the image's own.
 func (m *maker) environment(c ctr) (*environ, error) {
-	if !m.World.Services.Synced() {
+	if !m.World.Services.Synced() && !podref.IsStatic(m.obj) {
 		// Without the Services, KUBERNETES_SERVICE_HOST would be missing for the container's whole life.
 		return nil, &notYet{"the list of Services"}
 	}

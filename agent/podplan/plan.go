@@ -17,13 +17,9 @@ func Make(f Facts, now time.Time) Plan {
 	}
 	m := &maker{Facts: f, now: now, obj: f.pod(), rt: f.runtime(), waits: map[string]waiting{}}
 	if m.obj == nil {
-		if f.World.Pods.Synced() {
+		if f.World.Pods.Missing(f.UID) {
 			m.orphan()
 		}
-		return m.plan
-	}
-	if _, mirror := m.obj.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
-		m.mirror()
 		return m.plan
 	}
 	row, decided := f.World.Allocations.Get(f.UID)
@@ -56,14 +52,6 @@ func Make(f Facts, now time.Time) Plan {
 	status := m.status()
 	m.plan.Status = &status
 	return m.plan
-}
-
-// mirror plans for the API's image of a static pod of some other agent: its
-// containers are not made from it. It goes when it is asked to.
-func (m *maker) mirror() {
-	if m.obj.DeletionTimestamp != nil && len(m.rt.Sandboxes)+len(m.rt.Containers) == 0 {
-		m.add(DeletePodObject{Key: podKey(m.obj), UID: m.UID})
-	}
 }
 
 // maker is the state of one run of Make.

@@ -21,7 +21,7 @@ func gather(key model.ProbeKey, snap *store.Snapshot) probeplan.Facts {
 // keys yields the probes of pods that changed, in the API or in the runtime,
 // those that waited for a startup probe, and those that are no more.
 func (p *Probes) keys(prev, next *store.Snapshot) iter.Seq[model.ProbeKey] {
-	first := prev == nil
+	first := prev == nil || next.Pods.Synced() && !prev.Pods.Synced()
 	if first {
 		prev = &store.Snapshot{}
 	}

@@ -89,10 +89,11 @@ func (p *Probes) Run(ctx context.Context) error {
 	p.start = time.Now()
 	p.resume()
 	loop := &reconcile.Keyed[model.ProbeKey]{
-		Name:      "probes",
-		Store:     p.deps.Store,
-		Log:       p.deps.Log,
-		Ready:     func(s *store.Snapshot) bool { return s.Pods.Synced() && s.Runtime.Synced() },
+		Name:  "probes",
+		Store: p.deps.Store,
+		Log:   p.deps.Log,
+		// Static pods are probed before the API's pods are known.
+		Ready:     func(s *store.Snapshot) bool { return s.Runtime.Synced() },
 		Keys:      p.keys,
 		Sync:      p.sync,
 		Interrupt: pointless,
@@ -104,6 +105,9 @@ func (p *Probes) Run(ctx context.Context) error {
 // sync looks at one probe, and runs it when it is due.
 func (p *Probes) sync(ctx context.Context, key model.ProbeKey, snap *store.Snapshot) (time.Duration, error) {
 	facts := gather(key, snap)
+	if facts.Pod == nil && !snap.Pods.Missing(key.PodUID) {
+		return 0, nil // the API may know it
+	}
 	now := time.Now()
 	step := probeplan.Next(facts, p.state(key), now, p.spread(key, facts))
 	if step.Forget {

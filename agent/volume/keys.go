@@ -18,7 +18,7 @@ import (
 // and at the start all that have anything on disk.
 func keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
 	return func(yield func(model.UID) bool) {
-		if prev == nil {
+		if prev == nil || next.Pods.Synced() && !prev.Pods.Synced() {
 			prev = &store.Snapshot{}
 			for uid := range next.Volumes.All() {
 				if !yield(uid) {

@@ -96,7 +96,7 @@ func (v *Volumes) Run(ctx context.Context) error {
 		Name:   "volumes",
 		Store:  v.deps.Store,
 		Log:    v.deps.Log,
-		Ready:  func(s *store.Snapshot) bool { return s.Pods.Synced() && s.Runtime.Synced() },
+		Ready:  func(s *store.Snapshot) bool { return s.Runtime.Synced() },
 		Keys:   keys,
 		Sync:   v.sync,
 		Resync: resync,
@@ -180,6 +180,8 @@ func (v *Volumes) sync(ctx context.Context, uid model.UID, snap *store.Snapshot)
 		return 0, nil
 	case known:
 		return 0, v.clear(ctx, uid)
+	case !snap.Pods.Missing(uid):
+		return 0, nil // the API may know it
 	}
 	return 0, v.remove(ctx, uid)
 }

@@ -477,6 +477,32 @@ func TestOrphansGoOnceAllIsSynced(t *testing.T) {
 	}
 }
 
+// Static pods come and go while no API server has said anything: what was told
+// and taken back goes, what nobody has spoken of stays.
+func TestPodsThatGoBeforeTheAPIAnswers(t *testing.T) {
+	w := newWorld(t)
+	w.sync(parsePod(t, 2, "  - {name: v, emptyDir: {}}\n"))
+	w.ready(uid(2))
+	w.boot()
+	w.w.Runtime.Replace(nil)
+	pod := parsePod(t, 1, "  - {name: v, emptyDir: {}}\n")
+	w.w.Pods.Set(uid(1), pod)
+	w.ready(uid(1))
+	ending := pod.DeepCopy()
+	now := metav1.Now()
+	ending.DeletionTimestamp, ending.ResourceVersion = &now, "ending"
+	w.w.Pods.Set(uid(1), ending)
+	w.await(uid(1), "cleared", func(_ *model.PodVolumes, ok bool) bool { return !ok })
+	w.w.Pods.Delete(uid(1))
+	w.await(uid(1), "removed", func(_ *model.PodVolumes, ok bool) bool {
+		_, err := os.Lstat(filepath.Join(w.root, "pods", string(uid(1))))
+		return !ok && errors.Is(err, os.ErrNotExist)
+	})
+	if _, err := os.Lstat(filepath.Join(w.root, "pods", string(uid(2)), "volumes")); err != nil {
+		t.Errorf("the volumes of a pod that the API may know went: %v", err)
+	}
+}
+
 func TestOneThatHangsDelaysNobody(t *testing.T) {
 	w := newWorld(t)
 	w.tokens.block = "p1"

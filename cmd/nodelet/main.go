@@ -48,7 +48,7 @@ func root() *cobra.Command {
 		Version:       version.Version + " (Kubernetes " + version.Kubernetes + ")",
 	}
 	c.AddCommand(upCommand(), downCommand(), resetCommand(), nodeCommand(), kubectlCommand(),
-		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), dnsCommand(), imagesCommand(), snapshotCommand(),
+		statusCommand(), revCommand(), servicesCommand(), endpointsCommand(), dnsCommand(), imagesCommand(), snapshotCommand(), timelineCommand(),
 		explainCommand(), proveCommand())
 	c.AddCommand(proxyCommand())
 	return c

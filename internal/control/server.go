@@ -26,6 +26,8 @@ type API struct {
 	SwitchProxy func(ctx context.Context, mode string) (any, error)
 	// Snapshot dumps one table of the store by name, for debugging.
 	Snapshot func(table string) (any, error)
+	// Timeline gives the steps of a pod, by namespace/name.
+	Timeline func(pod string) (any, error)
 	// Explain answers what happens to a packet.
 	Explain func(ctx context.Context, question string) (any, error)
 	// DNSWhy explains what a pod (namespace/name, or empty for the node itself) is answered for a name and type.
@@ -74,6 +76,7 @@ func handler(api API) http.Handler {
 	get("/v1/services", func(r *http.Request) (any, error) { return api.Services(r.FormValue("filter")) })
 	get("/v1/endpoints", func(r *http.Request) (any, error) { return api.Endpoints(r.FormValue("filter")) })
 	get("/v1/snapshot/{table}", func(r *http.Request) (any, error) { return api.Snapshot(r.PathValue("table")) })
+	get("/v1/timeline", func(r *http.Request) (any, error) { return api.Timeline(r.FormValue("pod")) })
 	get("/v1/explain", func(r *http.Request) (any, error) { return api.Explain(r.Context(), r.FormValue("question")) })
 	get("/v1/dns/why", func(r *http.Request) (any, error) {
 		if api.DNSWhy == nil {

@@ -11,16 +11,6 @@ import (
 	"nodelet/internal/model"
 )
 
-// podOf keeps the pod as it is, less what nobody reads.
-func podOf(o any) (model.UID, *corev1.Pod, bool) {
-	p, ok := o.(*corev1.Pod)
-	if !ok {
-		return "", nil, false
-	}
-	p.ManagedFields = nil
-	return model.UID(p.UID), p, true
-}
-
 func serviceOf(o any) (model.Key, *model.Service, bool) {
 	s, ok := o.(*corev1.Service)
 	if !ok {

@@ -64,7 +64,9 @@ func (r *Reflector) Run(ctx context.Context) error {
 	r.reflectNamespaces(ctx, &wg)
 	if r.Agent {
 		mine := fields.OneTermEqualSelector("spec.nodeName", r.Node)
-		wg.Go(func() { reflect(ctx, r, source{core, "pods", "", mine}, &corev1.Pod{}, sink(r.Writers.Pods, podOf)) })
+		wg.Go(func() {
+			reflect(ctx, r, source{core, "pods", "", mine}, &corev1.Pod{}, podSink{r.Writers.Pods, r.Writers.Mirrors})
+		})
 	}
 	if r.Agent || len(r.Always) > 0 {
 		wg.Go(func() { r.reflectConfigs(ctx) })

@@ -153,7 +153,9 @@ func (r *Registry) NodeName(name string) {
 
 // Counts is read for each scrape.
 type Counts struct {
-	DesiredPods, RunningPods, ActivePods int
+	// DesiredPods and ActivePods are keyed by whether the pods are static.
+	DesiredPods, ActivePods map[bool]int
+	RunningPods, MirrorPods int
 	// RunningContainers is keyed by the state of the containers: running, exited, created, unknown.
 	RunningContainers map[string]int
 }
@@ -163,16 +165,20 @@ func (r *Registry) Counts(read func() Counts) {
 	desired := &Desc{Name: "kubelet_desired_pods", Help: "Pods assigned to this node.", Labels: []string{"static"}}
 	running := &Desc{Name: "kubelet_running_pods", Help: "Pods with a running sandbox."}
 	active := &Desc{Name: "kubelet_active_pods", Help: "Pods that are not terminal.", Labels: []string{"static"}}
+	mirrors := &Desc{Name: "kubelet_mirror_pods", Help: "Images of static pods in the API."}
 	containers := &Desc{Name: "kubelet_running_containers", Help: "Containers in the runtime by state.", Labels: []string{"container_state"}}
 	r.OnScrape(func(e *Emitter) {
 		c := read()
-		e.Value(desired, float64(c.DesiredPods), "")
-		e.Value(active, float64(c.ActivePods), "")
+		for static, label := range map[bool]string{false: "", true: "true"} {
+			e.Value(desired, float64(c.DesiredPods[static]), label)
+			e.Value(active, float64(c.ActivePods[static]), label)
+		}
+		e.Value(mirrors, float64(c.MirrorPods))
 		e.Value(running, float64(c.RunningPods))
 		for state, n := range c.RunningContainers {
 			e.Value(containers, float64(n), state)
 		}
-	}, desired, running, active, containers)
+	}, desired, running, active, mirrors, containers)
 }
 
 // HTTP counts requests to the kubelet API.

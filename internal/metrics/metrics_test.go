@@ -46,7 +46,7 @@ func TestNames(t *testing.T) {
 	r.Relist().Done(time.Unix(100, 0), time.Millisecond)
 	r.NodeName("a")
 	r.Counts(func() Counts {
-		return Counts{DesiredPods: 3, RunningPods: 2, RunningContainers: map[string]int{"running": 4}}
+		return Counts{DesiredPods: map[bool]int{true: 1, false: 3}, MirrorPods: 1, RunningPods: 2, RunningContainers: map[string]int{"running": 4}}
 	})
 	r.HTTP().Request("GET", "pods", false, time.Millisecond)
 	p := r.Proxy()
@@ -69,7 +69,7 @@ func TestNames(t *testing.T) {
 		`kubelet_runtime_operations_duration_seconds_count{operation_type="run_podsandbox"} 1`,
 		"kubelet_started_pods_total 1", `kubelet_started_containers_errors_total{code="ErrImagePull",container_type="init_container"} 1`,
 		"kubelet_pod_start_sli_duration_seconds_count 1", "kubelet_pleg_last_seen_seconds 100",
-		`kubelet_node_name{node="a"} 1`, `kubelet_running_containers{container_state="running"} 4`, "kubelet_running_pods 2",
+		`kubelet_node_name{node="a"} 1`, `kubelet_desired_pods{static="true"} 1`, "kubelet_mirror_pods 1", `kubelet_running_containers{container_state="running"} 4`, "kubelet_running_pods 2",
 		`kubelet_http_requests_total{long_running="false",method="GET",path="pods",server_type="readwrite"} 1`,
 		`kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1`,
 		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 200`,

@@ -4,8 +4,14 @@ import (
 	"maps"
 	"reflect"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"nodelet/internal/model"
 )
+
+func samePod(a, b *corev1.Pod) bool {
+	return a.UID == b.UID && a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
+}
 
 // sameNode ignores the resource version: a node object is written every few
 // minutes by its own heartbeat, and nothing here depends on that.

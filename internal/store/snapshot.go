@@ -15,7 +15,8 @@ type Snapshot struct {
 	Revision Revision
 
 	// From the API server.
-	Pods     Table[model.UID, *corev1.Pod] // the pods assigned to this node
+	Pods     Table[model.UID, *corev1.Pod] // the pods assigned to this node, and the node's own (static ones)
+	Mirrors  Table[model.UID, *corev1.Pod] // the API's images of this node's static pods
 	Services Table[model.Key, *model.Service]
 	Slices   Table[model.Key, *model.Slice]
 	Nodes    Table[model.Key, *model.Node]          // all nodes, keyed by name
@@ -59,7 +60,10 @@ func (s *Snapshot) Changed() <-chan struct{} { return s.changed }
 // Writers are the write ends of all tables. Wiring hands each to the one part
 // that observes those facts.
 type Writers struct {
+	// Pods has two writers, each of its own rows: internal/kube of the API's pods, agent/static of the
+	// static ones (podref.IsStatic). Only the first says that the table is synced.
 	Pods       *Writer[model.UID, *corev1.Pod]
+	Mirrors    *Writer[model.UID, *corev1.Pod]
 	Services   *Writer[model.Key, *model.Service]
 	Slices     *Writer[model.Key, *model.Slice]
 	Nodes      *Writer[model.Key, *model.Node]
@@ -80,9 +84,8 @@ type Writers struct {
 func empty() *Snapshot {
 	return &Snapshot{
 		Revision: 1,
-		Pods: newTable[model.UID](func(a, b *corev1.Pod) bool {
-			return a.UID == b.UID && a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
-		}),
+		Pods:     newTable[model.UID](samePod),
+		Mirrors:  newTable[model.UID](samePod),
 		Services: newTable[model.Key](func(a, b *model.Service) bool {
 			return a.UID == b.UID && a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
 		}),
@@ -111,6 +114,7 @@ func empty() *Snapshot {
 func writers(s *Store) *Writers {
 	return &Writers{
 		Pods:        newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Pods }),
+		Mirrors:     newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Mirrors }),
 		Services:    newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Service] { return &n.Services }),
 		Slices:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
 		Nodes:       newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),

@@ -63,6 +63,24 @@ func TestReplaceMarksSynced(t *testing.T) {
 	}
 }
 
+// Before the first full list nobody is missing but who was there and was deleted.
+func TestMissing(t *testing.T) {
+	s, w := New()
+	a, b := service("a", "1"), service("b", "1")
+	w.Services.Set(a.Key, a)
+	if got := s.Snapshot().Services; got.Missing(a.Key) || got.Missing(b.Key) {
+		t.Fatal("missing before the first list")
+	}
+	w.Services.Delete(a.Key)
+	if got := s.Snapshot().Services; !got.Missing(a.Key) || got.Missing(b.Key) {
+		t.Fatal("deleted is missing, unheard of is not")
+	}
+	w.Services.Replace(nil)
+	if !s.Snapshot().Services.Missing(b.Key) {
+		t.Fatal("not missing after an empty list")
+	}
+}
+
 func TestAppliedHasNoRevisionOfItsOwn(t *testing.T) {
 	s, w := New()
 	a := service("a", "1")

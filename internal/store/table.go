@@ -92,6 +92,17 @@ func (t Table[K, V]) All() iter.Seq2[K, V] {
 	}
 }
 
+// Missing tells whether a key is known not to be there: the table has had its
+// first full list, or the key was deleted before that.
+func (t Table[K, V]) Missing(k K) bool {
+	key := []byte(k.String())
+	if _, there := t.items.Get(key); there {
+		return false
+	}
+	_, gone := t.gone.Get(key)
+	return gone || t.synced
+}
+
 // Since yields the keys that changed after prev, an older version of the same
 // table, deleted ones included. The zero Table as prev yields every key.
 func (t Table[K, V]) Since(prev Table[K, V]) iter.Seq[Delta[K, V]] {

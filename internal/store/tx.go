@@ -32,6 +32,9 @@ func (tx *Tx[K, V]) Get(k K) (V, bool) {
 	return e.value, ok
 }
 
+// Before is the table as it was when the commit began.
+func (tx *Tx[K, V]) Before() Table[K, V] { return tx.old }
+
 // Set gives a key its value. A value that is the same as the present one is no change.
 func (tx *Tx[K, V]) Set(k K, v V) {
 	name := k.String()

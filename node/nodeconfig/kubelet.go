@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,6 @@ const (
 	whyNoRateLimit = "requests are not limited here; the API server has its own priority and fairness"
 	whyNoManagers  = "CPUs and memory are not assigned exclusively by this version"
 	whyNoIPTables  = "the service proxy keeps its rules itself"
-	whyNoStatic    = "static pods are not part of this version"
 	whyOneServer   = "the kubelet API is always served, with these handlers and TLS 1.3 defaults"
 )
 
@@ -35,13 +35,13 @@ func kubeletFields() []field {
 func serverFields() []field {
 	return []field{
 		{path: "enableServer", is: []string{"true"}, why: whyOneServer, zero: true},
-		{path: "staticPodPath", why: whyNoStatic},
+		{path: "staticPodPath", flag: "pod-manifest-path"},
 		{path: "podLogsDir", is: []string{"/var/log/pods"}, why: "follows --data-dir"},
 		{path: "syncFrequency", why: whyNoPolling},
-		{path: "fileCheckFrequency", why: whyNoPolling},
-		{path: "httpCheckFrequency", why: whyNoPolling},
-		{path: "staticPodURL", why: whyNoStatic},
-		{path: "staticPodURLHeader", why: whyNoStatic},
+		{path: "fileCheckFrequency", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.FileCheckFrequency })},
+		{path: "httpCheckFrequency", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.HTTPCheckFrequency })},
+		{path: "staticPodURL", flag: "manifest-url"},
+		{path: "staticPodURLHeader", set: into(func(c *node.Config) *http.Header { return &c.Kubelet.StaticPodURLHeader })},
 		{path: "address", is: []string{"0.0.0.0", "::"}, why: "the kubelet API listens on all addresses"},
 		{path: "port", flag: "kubelet-port"},
 		{path: "readOnlyPort", why: "there is no port without authentication"},
@@ -156,7 +156,7 @@ func resourceFields() []field {
 		{path: "systemReservedCgroup", why: "only the pods' cgroup is limited"},
 		{path: "kubeReservedCgroup", why: "only the pods' cgroup is limited"},
 		{path: "enforceNodeAllocatable", is: []string{`["pods"]`}, why: "what pods use together is limited, nothing else"},
-		{path: "allowedUnsafeSysctls", why: "not part of this version"},
+		{path: "allowedUnsafeSysctls", set: into(func(c *node.Config) *[]string { return &c.Kubelet.AllowedUnsafeSysctls })},
 		{path: "defaultPodSysctls", why: "not part of this version"},
 	}
 }
