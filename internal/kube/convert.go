@@ -120,6 +120,9 @@ func sliceOf(o any) (model.Key, *model.Slice, bool) {
 		}
 		out.Ports = append(out.Ports, sp)
 	}
+	if n := len(s.Endpoints); n > 0 {
+		out.Endpoints = make([]model.Endpoint, 0, n) // most of what a large cluster costs: no spare room
+	}
 	for i := range s.Endpoints {
 		if e, ok := endpointOf(&s.Endpoints[i], out.IPv6); ok {
 			out.Endpoints = append(out.Endpoints, e)
