@@ -41,7 +41,7 @@ func change(base, now *Figure, who string) string {
 		return ""
 	}
 	rel := v/old - 1
-	verdict := ""
+	var verdict string
 	switch noise := max(base.spread(who), now.spread(who), 0.05); {
 	case rel > -noise && rel < noise:
 		verdict = "~"

@@ -53,7 +53,6 @@ func Ready(p *corev1.Pod) bool {
 type Watcher struct {
 	mu      sync.Mutex
 	waiting []*waiter
-	err     error
 	cancel  context.CancelFunc
 }
 

@@ -23,8 +23,9 @@ const (
 	socket = "/run/containerd/containerd.sock"
 	// keys is where the node's credentials are; nodelet's own data directory.
 	keys = "/var/lib/nodelet"
-	// HelloImage is a small web server that ends at once when told, BusyboxImage has a shell.
-	HelloImage   = "nodelet.local/hello:1"
+	// HelloImage is a small web server that ends at once when told.
+	HelloImage = "nodelet.local/hello:1"
+	// BusyboxImage has a shell.
 	BusyboxImage = "nodelet.local/busybox:1"
 )
 
