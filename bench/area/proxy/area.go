@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"strings"
 
 	"nodelet/bench/area"
 	"nodelet/bench/result"
@@ -114,15 +115,16 @@ func Area() *area.Area {
 	}
 }
 
-// turns alternates peer and nodelet. kube-proxy on iptables-nft takes most of a minute to start
-// with 10,000 Services, so it has one round of that only.
+// turns alternates peer and nodelet. The smallest size is there to see how nodelet grows. kube-proxy
+// on iptables-nft takes most of a minute to start with 10,000 Services, so it has one round of that only.
 func turns(o area.Options) []area.Turn {
 	everybody := []string{nodeletBPF, upstreamNFT, nodeletNFT, upstreamLegacy, nodeletIPT, upstreamIPT}
 	var out []area.Turn
 	for round := range o.Runs {
 		for _, n := range sizes {
 			for _, who := range everybody {
-				if o.Quick && n != trafficSize || who == upstreamIPT && n == topSize && round > 0 {
+				if o.Quick && n != trafficSize || who == upstreamIPT && n == topSize && round > 0 ||
+					n < trafficSize && strings.HasPrefix(who, "kube-proxy") {
 					continue
 				}
 				out = append(out, area.Turn{Who: who, Round: round, Size: n, Quick: o.Quick})
