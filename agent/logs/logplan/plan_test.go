@@ -1,20 +1,15 @@
 package logplan
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 	"pgregory.net/rapid"
-)
 
-var update = flag.Bool("update", false, "write the goldens anew")
+	"nodelet/internal/golden"
+)
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
@@ -28,27 +23,9 @@ func text(steps []Step) string {
 
 // Each file of testdata has the names of a directory, "files", and the plan for 0.log, "plan".
 func TestGoldens(t *testing.T) {
-	names, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(names) == 0 {
-		t.Fatal("no testdata", err)
-	}
-	for _, name := range names {
-		ar, err := txtar.ParseFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := text(Make("0.log", strings.Fields(string(ar.Files[0].Data)), Policy{MaxSize: 1, MaxFiles: 5}, noon))
-		if *update {
-			ar.Files = append(ar.Files[:1], txtar.File{Name: "plan", Data: []byte(got)})
-			if err := os.WriteFile(name, txtar.Format(ar), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		if diff := cmp.Diff(string(ar.Files[1].Data), got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
-	}
+	golden.Run(t, "testdata/*.txtar", func(c *golden.Case) {
+		c.Want("plan", text(Make("0.log", strings.Fields(c.Section("files")), Policy{MaxSize: 1, MaxFiles: 5}, noon)))
+	})
 }
 
 // apply does to names what the steps say.

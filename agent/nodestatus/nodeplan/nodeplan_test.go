@@ -1,27 +1,23 @@
 package nodeplan
 
 import (
-	"flag"
+	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/yaml"
 
-	"encoding/json"
+	"nodelet/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -132,29 +128,15 @@ func applied(t *testing.T, p Plan, old *corev1.Node) *corev1.Node {
 	return n
 }
 
-func golden(t *testing.T, name string, ar *txtar.Archive) {
+func check(t *testing.T, name string, ar *txtar.Archive) {
 	t.Helper()
-	file := filepath.Join("testdata", name+".txtar")
-	got := txtar.Format(ar)
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s differs from %s (-want +got), -update writes it anew:\n%s", name, file, diff)
-	}
+	golden.File(t, filepath.Join("testdata", name+".txtar"), string(txtar.Format(ar)))
 }
 
 func later(f *Facts, d time.Duration) { f.Now = f.Now.Add(d) }
 
 func TestFirstStart(t *testing.T) {
-	golden(t, "first-start", history(t, []step{
+	check(t, "first-start", history(t, []step{
 		{"register", func(f *Facts) { f.Missing = []string{"service proxy has not programmed the kernel yet"} }},
 		{"runtime answers, network not ready", func(f *Facts) {
 			later(f, time.Second)
@@ -187,7 +169,7 @@ func TestRestart(t *testing.T) {
 		f.Runtime = Runtime{}
 		f.Missing = []string{"cluster DNS does not answer yet"}
 	}
-	golden(t, "restart", history(t, []step{
+	check(t, "restart", history(t, []step{
 		{"running", func(f *Facts) { ready(f) }},
 		{"restarted, nothing known", restart},
 		{"still nothing known after 29 s", func(f *Facts) { later(f, 29*time.Second) }},
@@ -211,7 +193,7 @@ func TestAdopt(t *testing.T) {
 	old.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: "Theirs"}}
 	old.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "203.0.113.1"}}
 	p := Make(f, old)
-	golden(t, "adopt", &txtar.Archive{Files: []txtar.File{{Name: "adopt", Data: []byte(text(t, p, old))}}})
+	check(t, "adopt", &txtar.Archive{Files: []txtar.File{{Name: "adopt", Data: []byte(text(t, p, old))}}})
 	n := applied(t, p, old)
 	if n.Labels["foreign"] != "x" || n.Annotations["foreign"] != "y" || len(n.Spec.Taints) != 1 || n.Spec.Taints[0].Key != "foreign" {
 		t.Errorf("foreign metadata is gone: %v %v %v", n.Labels, n.Annotations, n.Spec.Taints)

@@ -1,66 +1,38 @@
 package volumeplan
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"sigs.k8s.io/yaml"
 
+	"nodelet/internal/golden"
 	"nodelet/internal/model"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // Each file of testdata has pod.yaml, perhaps configs.yaml (objects separated
 // by ---, "missing: true" for one that was looked up in vain) and
 // allocatable.yaml, claims.yaml and drivers.yaml, and the wanted plan with the content of the files.
 func TestMakeGolden(t *testing.T) {
-	names, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no testdata: %v", err)
-	}
-	for _, name := range names {
-		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
-			ar, err := txtar.ParseFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := golden(t, ar)
-			want := section(ar, "plan")
-			if *update {
-				ar.Files = append(ar.Files[:len(ar.Files)-1], txtar.File{Name: "plan", Data: []byte(got)})
-				if err := os.WriteFile(name, txtar.Format(ar), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(want, got); d != "" {
-				t.Fatal(d)
-			}
-		})
-	}
+	golden.Run(t, "testdata/*.txtar", func(c *golden.Case) { c.Want("plan", plan(c)) })
 }
 
-func golden(t *testing.T, ar *txtar.Archive) string {
+func plan(c *golden.Case) string {
+	t := c.T
 	f := Facts{Pod: &corev1.Pod{}, Root: "/root"}
-	parse(t, section(ar, "pod.yaml"), f.Pod)
-	if s := section(ar, "allocatable.yaml"); s != "" {
+	parse(t, c.Section("pod.yaml"), f.Pod)
+	if s := c.Section("allocatable.yaml"); s != "" {
 		parse(t, s, &f.Allocatable)
 	}
-	configs := readConfigs(t, section(ar, "configs.yaml"))
+	configs := readConfigs(t, c.Section("configs.yaml"))
 	f.Config = func(k model.ConfigKey) (*model.Config, bool) { c, ok := configs[k]; return c, ok }
-	claims := readClaims(t, section(ar, "claims.yaml"))
+	claims := readClaims(t, c.Section("claims.yaml"))
 	f.Claim = func(k model.Key) (*model.Claim, bool) { c, ok := claims[k]; return c, ok }
 	drivers := map[string]*storagev1.CSIDriver{}
-	each(t, section(ar, "drivers.yaml"), func(d *storagev1.CSIDriver) { drivers[d.Name] = d })
+	each(t, c.Section("drivers.yaml"), func(d *storagev1.CSIDriver) { drivers[d.Name] = d })
 	f.Driver = func(name string) (*storagev1.CSIDriver, bool) { return drivers[name], true }
 	f.NodeName, f.NodeLabels = "node-1", map[string]string{"kubernetes.io/hostname": "node-1", "rack": "7"}
 	f.Taken = func(k model.Key) string {
@@ -86,15 +58,6 @@ func golden(t *testing.T, ar *txtar.Archive) string {
 		}
 	}
 	return out
-}
-
-func section(ar *txtar.Archive, name string) string {
-	for _, f := range ar.Files {
-		if f.Name == name {
-			return string(f.Data)
-		}
-	}
-	return ""
 }
 
 func parse(t *testing.T, text string, into any) {
