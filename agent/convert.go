@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -82,6 +83,9 @@ func sandboxOf(s *runtimev1.PodSandboxStatus) model.Sandbox {
 		HostNetwork: s.GetLinux().GetNamespaces().GetOptions().GetNetwork() == runtimev1.NamespaceMode_NODE,
 		Handler:     s.GetRuntimeHandler(), Annotations: s.GetAnnotations(),
 	}
+	if users := s.GetLinux().GetNamespaces().GetOptions().GetUsernsOptions(); users.GetMode() == runtimev1.NamespaceMode_POD && len(users.GetUids()) > 0 {
+		out.UserNS = users.GetUids()[0].GetHostId()
+	}
 	add := func(text string) {
 		if ip, err := netip.ParseAddr(text); err == nil {
 			out.IPs = append(out.IPs, ip.Unmap())
@@ -110,7 +114,23 @@ func containerOf(s *runtimev1.ContainerStatus, sandbox string) model.Container {
 		Image: image, ImageRef: s.GetImageRef(), LogPath: s.GetLogPath(),
 		Annotations: s.GetAnnotations(), Labels: s.GetLabels(),
 		Resources: resourcesOf(s.GetResources().GetLinux()),
+		User:      userOf(s.GetUser().GetLinux()), StopSignal: signalName(s.GetStopSignal()),
 	}
+}
+
+func userOf(u *runtimev1.LinuxContainerUser) *model.User {
+	if u == nil {
+		return nil
+	}
+	return &model.User{UID: u.GetUid(), GID: u.GetGid(), Groups: u.GetSupplementalGroups()}
+}
+
+// signalName is a signal as the API writes it: SIGNAL_SIGRTMINPLUS1 is SIGRTMIN+1.
+func signalName(s runtimev1.Signal) string {
+	if s == runtimev1.Signal_SIGNAL_RUNTIME_DEFAULT {
+		return ""
+	}
+	return strings.NewReplacer("SIGNAL_", "", "PLUS", "+", "MINUS", "-").Replace(s.String())
 }
 
 func resourcesOf(r *runtimev1.LinuxContainerResources) *model.Resources {

@@ -56,8 +56,9 @@ type observer struct {
 
 // runtimeFacts is what a runtime says of itself.
 type runtimeFacts struct {
-	name              string
-	recursiveReadOnly bool
+	name string
+	// handlers by name; "" is the default one.
+	handlers map[string]podplan.Handler
 }
 
 func newObserver(cfg Config, deps Deps) *observer {
@@ -74,11 +75,11 @@ func (o *observer) meet(ctx context.Context) *runtimeFacts {
 	for n := 1; ; n++ {
 		version, err := o.runtime.Version(ctx, &runtimev1.VersionRequest{})
 		if err == nil {
-			facts := &runtimeFacts{name: version.GetRuntimeName()}
+			facts := &runtimeFacts{name: version.GetRuntimeName(), handlers: map[string]podplan.Handler{}}
 			if status, err := o.runtime.Status(ctx, &runtimev1.StatusRequest{}); err == nil {
 				for _, h := range status.GetRuntimeHandlers() {
-					if h.GetName() == "" {
-						facts.recursiveReadOnly = h.GetFeatures().GetRecursiveReadOnlyMounts()
+					facts.handlers[h.GetName()] = podplan.Handler{
+						RecursiveReadOnly: h.GetFeatures().GetRecursiveReadOnlyMounts(), UserNamespaces: h.GetFeatures().GetUserNamespaces(),
 					}
 				}
 			}

@@ -127,11 +127,12 @@ func dependents(prev, next *store.Snapshot) iter.Seq[model.UID] {
 			configs[d.Key] = true
 		}
 		all := next.Services.Synced() && !prev.Services.Synced()
-		if len(images) == 0 && len(configs) == 0 && !all {
+		classes := next.Classes.Last() != prev.Classes.Last()
+		if len(images) == 0 && len(configs) == 0 && !all && !classes {
 			return
 		}
 		for uid, pod := range next.Pods.All() {
-			if (all || usesImage(pod, images) || usesConfig(pod, configs)) && !yield(uid) {
+			if (all || classes && pod.Spec.RuntimeClassName != nil || usesImage(pod, images) || usesConfig(pod, configs)) && !yield(uid) {
 				return
 			}
 		}
@@ -192,7 +193,7 @@ func (a *Agent) facts(uid model.UID, snap *store.Snapshot, now time.Time) podpla
 func (a *Agent) node() podplan.Node {
 	node := a.deps.Node()
 	if r := a.runtime.Load(); r != nil {
-		node.RuntimeName, node.RecursiveReadOnly = r.name, r.recursiveReadOnly
+		node.RuntimeName, node.Handlers = r.name, r.handlers
 	}
 	node.DNS = a.resolv.read()
 	return node

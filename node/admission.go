@@ -2,6 +2,7 @@ package node
 
 import (
 	"maps"
+	"os"
 	"path"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 func (p *agentParts) admission() admission.Node {
 	c := &p.n.cfg
 	out := admission.Node{
-		Name: c.NodeName, Allocatable: p.allocatable, StrictGroups: true, Sysctls: c.Kubelet.AllowedUnsafeSysctls, ShuttingDown: p.shutdown.Begun(),
+		Name: c.NodeName, Allocatable: p.allocatable, StrictGroups: true, Sysctls: c.Kubelet.AllowedUnsafeSysctls, Users: p.users, AppArmor: p.appArmor, ShuttingDown: p.shutdown.Begun(),
 		Labels: map[string]string{corev1.LabelHostname: c.NodeName, corev1.LabelOSStable: "linux"},
 	}
 	maps.Copy(out.Labels, c.Labels)
@@ -27,6 +28,12 @@ func (p *agentParts) admission() admission.Node {
 		out.Labels, out.Taints = node.Labels, node.Taints
 	}
 	return out
+}
+
+// appArmorEnabled tells whether the kernel enforces AppArmor profiles, at boot decided.
+func appArmorEnabled() bool {
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && len(enabled) > 0 && enabled[0] == 'Y'
 }
 
 // memoryUsage is what a pod uses in bytes, or one of its containers.

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent"
+	"nodelet/agent/admission"
 	"nodelet/agent/handler"
 	"nodelet/agent/image"
 	"nodelet/agent/nodestatus"
@@ -42,6 +43,8 @@ type agentParts struct {
 	handlers *handler.Handlers
 	probes   *probe.Probes
 	static   *static.Static
+	users    admission.UserIDs
+	appArmor bool
 	counted  *probeMetrics
 	agent    *agent.Agent
 	server   *server.Server

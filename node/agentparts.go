@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.openKept, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.openKept, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func (p *agentParts) buildProbes() (err error) {
 
 func (p *agentParts) buildAgent() (err error) {
 	c := &p.n.cfg
-	p.podsHealth = p.n.watchHealth("pods")
+	p.podsHealth, p.appArmor = p.n.watchHealth("pods"), appArmorEnabled()
 	pids := max(c.Kubelet.PodPidsLimit, 0)
 	thermal, _ := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle") // the pattern is well-formed
 	p.agent, err = agent.New(agent.Config{
@@ -105,7 +105,7 @@ func (p *agentParts) buildAgent() (err error) {
 	}, agent.Deps{
 		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.static, Events: p.events,
 		Node: func() podplan.Node {
-			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, MaskedPaths: thermal}
+			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, MaskedPaths: thermal, IDsPerPod: p.users.PerPod}
 		},
 		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath,
 		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(cgroup.ForPod(pod, pids)); return err },

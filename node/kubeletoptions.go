@@ -22,6 +22,8 @@ type KubeletOptions struct {
 	MaxContainerRestartPeriod time.Duration
 	// NodeStatusUpdateFrequency, NodeStatusReportFrequency and NodeLeaseDuration rule what the API server hears of the node.
 	NodeStatusUpdateFrequency, NodeStatusReportFrequency, NodeLeaseDuration time.Duration
+	// UserNamespaceIDsPerPod is how many users a pod with a user namespace of its own has; 0 means 65536.
+	UserNamespaceIDsPerPod int64
 	// PodPidsLimit bounds the processes of a pod; below 1 there is no bound.
 	PodPidsLimit int64
 	// PodsPerCore bounds the pods of the node beside --max-pods; 0 for no bound.
@@ -54,6 +56,9 @@ func (k *KubeletOptions) check() error {
 	}
 	if u, err := url.Parse(k.StaticPodURL); k.StaticPodURL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
 		errs = append(errs, fmt.Errorf("--manifest-url %q: must be an http or https URL", k.StaticPodURL))
+	}
+	if n := k.UserNamespaceIDsPerPod; n < 0 || n >= 1<<31 {
+		errs = append(errs, fmt.Errorf("userNamespaces.idsPerPod %d: must be a multiple of %d below 2^31", n, admission.DefaultIDsPerPod))
 	}
 	return errors.Join(errs...)
 }

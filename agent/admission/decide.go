@@ -25,6 +25,10 @@ type Node struct {
 	Unknown bool
 	// ShuttingDown: the machine is about to go down, nothing new is taken.
 	ShuttingDown bool
+	// AppArmor: the kernel enforces profiles.
+	AppArmor bool
+	// Users are the ids for pods with user namespaces.
+	Users UserIDs
 	// StrictGroups: the runtime knows supplementalGroupsPolicy Strict.
 	StrictGroups bool
 }
@@ -102,6 +106,7 @@ func Decide(snap *store.Snapshot, node Node) Decision {
 		}
 	}
 	d.resize(resized)
+	d.mapUsers(snap)
 	return d.out
 }
 

@@ -37,6 +37,9 @@ func (d *decider) unfit(pod *corev1.Pod) *refusal {
 	if r := forbiddenSysctl(pod, d.node.Sysctls); r != nil {
 		return r
 	}
+	if r := unenforceable(pod, d.node.AppArmor); r != nil {
+		return r
+	}
 	if os, ok := pod.Labels[corev1.LabelOSStable]; ok && os != "linux" {
 		return &refusal{"PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
 	}

@@ -1,15 +1,9 @@
 package admission
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,12 +11,11 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"nodelet/internal/golden"
 	"nodelet/internal/model"
 	"nodelet/internal/podref"
 	"nodelet/internal/store"
 )
-
-var update = flag.Bool("update", false, "write the want sections of testdata")
 
 // world is the facts section of a case. Pods that are taken have an allocation
 // of what they ask for, but for the new ones; resources that differ are given.
@@ -36,8 +29,9 @@ type world struct {
 	// Pending resizes, by UID; Gone are rows of pods that are no more.
 	Pending map[model.UID]model.PendingResize
 	Gone    []model.UID
-	// Running are the pods that the runtime has a sandbox of.
+	// Running are the pods that the runtime has a sandbox of; Users are the ids of those with user namespaces.
 	Running []model.UID
+	Users   map[model.UID]uint32
 }
 
 func (w *world) snapshot() *store.Snapshot {
@@ -63,7 +57,7 @@ func (w *world) snapshot() *store.Snapshot {
 	}
 	runtime := map[model.UID]*model.PodRuntime{}
 	for _, uid := range w.Running {
-		runtime[uid] = &model.PodRuntime{UID: uid, Sandboxes: []model.Sandbox{{ID: "sb"}}}
+		runtime[uid] = &model.PodRuntime{UID: uid, Sandboxes: []model.Sandbox{{ID: "sb", UserNS: w.Users[uid]}}}
 	}
 	tables.Runtime.Replace(runtime)
 	tables.Allocations.Replace(rows)
@@ -72,35 +66,13 @@ func (w *world) snapshot() *store.Snapshot {
 }
 
 func TestCases(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { runCase(t, file) })
-	}
-}
-
-func runCase(t *testing.T, file string) {
-	archive, err := txtar.ParseFile(file)
-	if err != nil || len(archive.Files) != 2 {
-		t.Fatalf("want the sections facts and want: %v", err)
-	}
-	var w world
-	if err := yaml.UnmarshalStrict(archive.Files[0].Data, &w); err != nil {
-		t.Fatal(err)
-	}
-	got := Decide(w.snapshot(), w.Node).String()
-	if *update {
-		archive.Files[1].Data = []byte(got)
-		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-			t.Fatal(err)
+	golden.Run(t, "testdata/*.txtar", func(c *golden.Case) {
+		var w world
+		if err := yaml.UnmarshalStrict([]byte(c.Section("facts")), &w); err != nil {
+			c.Fatal(err)
 		}
-		return
-	}
-	if diff := cmp.Diff(string(archive.Files[1].Data), got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+		c.Want("want", Decide(w.snapshot(), w.Node).String())
+	})
 }
 
 // TestNeverTooMuch: whatever comes in which order, the pods that the node has

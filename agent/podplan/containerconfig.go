@@ -37,6 +37,7 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, images
 	}
 	m.addHosts(c, sb, &a)
 	m.addTerminationLog(c, attempt, &a)
+	mapUsers(config)
 	return a, m.joinTarget(c, config)
 }
 
@@ -191,10 +192,10 @@ func (m *maker) recursive(mount *corev1.VolumeMount) (bool, error) {
 	if !mount.ReadOnly {
 		return false, &configError{fmt.Sprintf("volume %q: recursiveReadOnly needs readOnly", mount.Name)}
 	}
-	if *mount.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled && !m.Node.RecursiveReadOnly {
+	if *mount.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled && !m.features().RecursiveReadOnly {
 		return false, &configError{fmt.Sprintf("volume %q: the runtime cannot make mounts recursively read-only", mount.Name)}
 	}
-	return m.Node.RecursiveReadOnly, nil
+	return m.features().RecursiveReadOnly, nil
 }
 
 func subPath(mount *corev1.VolumeMount, env []*runtimev1.KeyValue) (string, error) {

@@ -21,7 +21,7 @@ func (m *maker) containerStatus(c ctr) corev1.ContainerStatus {
 	}
 	s := corev1.ContainerStatus{
 		Name: c.Name, RestartCount: int32(last.Attempt), ContainerID: m.containerID(last),
-		Image: last.Image, ImageID: last.ImageRef, VolumeMounts: mountStatuses(c, m.Node.RecursiveReadOnly),
+		Image: last.Image, ImageID: last.ImageRef, VolumeMounts: mountStatuses(c, m.features().RecursiveReadOnly),
 	}
 	if s.Image == "" {
 		s.Image = c.Image
@@ -32,6 +32,7 @@ func (m *maker) containerStatus(c ctr) corev1.ContainerStatus {
 	s.State = m.containerState(last, old)
 	s.LastTerminationState = m.lastTermination(last, old)
 	m.addResources(c, last, &s)
+	addUser(c, last, &s)
 	m.overlayWait(c, last, &s)
 	m.setReady(c, last, old, &s)
 	return s
@@ -41,7 +42,7 @@ func (m *maker) containerStatus(c ctr) corev1.ContainerStatus {
 func (m *maker) withoutContainer(c ctr, old *corev1.ContainerStatus) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{
 		Name: c.Name, Image: c.Image, State: m.defaultWait().state(), Started: new(bool),
-		VolumeMounts: mountStatuses(c, m.Node.RecursiveReadOnly),
+		VolumeMounts: mountStatuses(c, m.features().RecursiveReadOnly),
 	}
 	over := m.startingOver() && !m.stopping
 	if c.kind == initial && !over && m.pastInit(c) && (old == nil || old.State.Terminated == nil) {
@@ -203,6 +204,18 @@ func (m *maker) addResources(c ctr, last *model.Container, s *corev1.ContainerSt
 	}
 	s.AllocatedResources = c.Resources.Requests
 	s.Resources = m.actual(c, last, m.oldStatus(c.Name))
+}
+
+// addUser says who the container runs as. The effective stop signal is said only
+// of containers that name one: only then the API is known to have the field (KEP-4960).
+func addUser(c ctr, last *model.Container, s *corev1.ContainerStatus) {
+	if u := last.User; u != nil {
+		s.User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: u.UID, GID: u.GID, SupplementalGroups: u.Groups}}
+	}
+	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil && last.StopSignal != "" {
+		signal := corev1.Signal(last.StopSignal)
+		s.StopSignal = &signal
+	}
 }
 
 func mountStatuses(c ctr, recursive bool) []corev1.VolumeMountStatus {

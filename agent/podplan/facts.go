@@ -54,10 +54,20 @@ type Node struct {
 	DNS DNS
 	// RuntimeName is the scheme of container ids: "containerd".
 	RuntimeName string
-	// RecursiveReadOnly: the runtime can make mounts read-only recursively.
-	RecursiveReadOnly bool
+	// Handlers of the runtime by name, as far as it tells of them; "" is the default one.
+	Handlers map[string]Handler
+	// IDsPerPod is how many users a pod with a user namespace of its own has.
+	IDsPerPod uint32
 	// MaskedPaths are paths of this machine to mask beside the usual ones.
 	MaskedPaths []string
+}
+
+// Handler is what a handler of the runtime can do.
+type Handler struct {
+	// RecursiveReadOnly: it makes mounts read-only recursively.
+	RecursiveReadOnly bool
+	// UserNamespaces: it gives pods user namespaces, with volumes mapped.
+	UserNamespaces bool
 }
 
 // Notes is what this process remembers of a pod. It may forget all of it at

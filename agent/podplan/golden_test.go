@@ -2,27 +2,21 @@ package podplan
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"nodelet/agent/admission"
+	"nodelet/internal/golden"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
-
-var update = flag.Bool("update", false, "write the want sections of testdata")
 
 var now = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 
@@ -42,12 +36,13 @@ func (a *ago) UnmarshalJSON(b []byte) error {
 
 // world is the facts section of a case.
 type world struct {
-	// Gone: the API has no such pod. Unsynced names tables that are not synced: pods, runtime, services.
+	// Gone: the API has no such pod. Unsynced names tables that are not synced: pods, runtime, services, classes.
 	Gone     bool
 	Unsynced []string
 	Node     struct {
 		IPs               []netip.Addr
 		RecursiveReadOnly bool
+		UserNamespaces    bool
 		Servers, Searches []string
 	}
 	// Others are other pods of the node.
@@ -65,6 +60,8 @@ type world struct {
 		Created, Started, Finished                ago
 		Exit                                      int32
 		Level                                     string
+		User                                      *model.User
+		StopSignal                                string
 		// Resources as the runtime tells them.
 		Resources *model.Resources
 		// Image it was made from; empty: the spec's.
@@ -87,6 +84,7 @@ type world struct {
 		Pod                       *corev1.ResourceRequirements
 		Containers                map[string]corev1.ResourceRequirements
 		Pending                   *model.PendingResize
+		UserNS                    uint32
 	}
 	// Evicted: the pod has to go.
 	Evicted *struct {
@@ -100,6 +98,8 @@ type world struct {
 		Missing               bool
 		Data                  map[string]string
 	}
+	// Classes are RuntimeClasses: handlers by name.
+	Classes  map[string]string
 	Services []struct {
 		Namespace, Name string
 		IP              netip.Addr
@@ -137,64 +137,33 @@ type world struct {
 }
 
 func TestCases(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { runCase(t, file) })
-	}
+	golden.Run(t, "testdata/*.txtar", func(c *golden.Case) {
+		facts := readCase(c)
+		plan := Make(facts, now)
+		if again := Make(facts, now); again.String() != plan.String() {
+			c.Errorf("the same facts gave another plan:\n%s\nand\n%s", plan, again)
+		}
+		c.Want("want", printPlan(plan))
+		if c.Has("config") {
+			c.Want("config", printConfig(c.T, plan))
+		}
+	})
 }
 
-func runCase(t *testing.T, file string) {
-	archive, err := txtar.ParseFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sections := map[string]*txtar.File{}
-	for i := range archive.Files {
-		sections[archive.Files[i].Name] = &archive.Files[i]
-	}
-	facts := readCase(t, sections)
-	plan := Make(facts, now)
-	if again := Make(facts, now); again.String() != plan.String() {
-		t.Errorf("the same facts gave another plan:\n%s\nand\n%s", plan, again)
-	}
-	for name, text := range map[string]string{"want": printPlan(plan), "config": printConfig(t, plan)} {
-		section := sections[name]
-		switch {
-		case section == nil:
-		case *update:
-			section.Data = []byte(text)
-		default:
-			if diff := cmp.Diff(string(section.Data), text); diff != "" {
-				t.Errorf("%s (-want +got):\n%s\nin full:\n%s", name, diff, text)
-			}
-		}
-	}
-	if *update {
-		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func readCase(t *testing.T, sections map[string]*txtar.File) Facts {
+func readCase(c *golden.Case) Facts {
 	pod := &corev1.Pod{}
 	pod.Name, pod.Namespace, pod.UID, pod.Generation = "p", "ns", "u1", 1
 	pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
 	pod.Spec.NodeName = "node"
-	must(t, yaml.UnmarshalStrict(sections["pod"].Data, pod))
-	for _, c := range containers(pod) {
-		if c.Image == "" {
-			c.Image = "img"
+	must(c.T, yaml.UnmarshalStrict([]byte(c.Section("pod")), pod))
+	for _, x := range containers(pod) {
+		if x.Image == "" {
+			x.Image = "img"
 		}
 	}
 	var w world
-	if s := sections["facts"]; s != nil {
-		must(t, yaml.UnmarshalStrict(s.Data, &w))
-	}
-	return w.facts(t, pod)
+	must(c.T, yaml.UnmarshalStrict([]byte(c.Section("facts")), &w))
+	return w.facts(c.T, pod)
 }
 
 func must(t *testing.T, err error) {
@@ -235,7 +204,7 @@ func (w *world) facts(t *testing.T, pod *corev1.Pod) Facts {
 		must(t, err)
 	}
 	node := Node{
-		IPs: w.Node.IPs, RuntimeName: "containerd", MemoryBytes: 8 << 30, RecursiveReadOnly: w.Node.RecursiveReadOnly,
+		IPs: w.Node.IPs, RuntimeName: "containerd", MemoryBytes: 8 << 30, IDsPerPod: 65536, Handlers: map[string]Handler{"": {RecursiveReadOnly: w.Node.RecursiveReadOnly, UserNamespaces: w.Node.UserNamespaces}},
 		Allocatable: corev1.ResourceList{"cpu": resource.MustParse("2"), "memory": resource.MustParse("8Gi")},
 		DNS:         DNS{Servers: w.Node.Servers, Searches: w.Node.Searches},
 	}
@@ -286,6 +255,12 @@ func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
 		}
 		tables.Services.Set(key, service)
 	}
+	for name, handler := range w.Classes {
+		tables.Classes.Set(model.Key{Name: name}, &model.RuntimeClass{Name: name, Handler: handler})
+	}
+	if is("classes") {
+		tables.Classes.Commit(func(tx *store.Tx[model.Key, *model.RuntimeClass]) { tx.Synced() })
+	}
 	if is("services") {
 		tables.Services.Commit(func(tx *store.Tx[model.Key, *model.Service]) { tx.Synced() })
 	}
@@ -326,6 +301,7 @@ func (w *world) fillAllocation(tables *store.Writers, pod *corev1.Pod) {
 			return
 		}
 		row.Rejected, row.Preempted, row.Reason, row.Message, row.Pending = a.Rejected, a.Preempted, a.Reason, a.Message, a.Pending
+		row.UserNS = a.UserNS
 		row.Generation = a.Generation
 		if a.Pod != nil {
 			row.Pod = a.Pod
@@ -377,7 +353,7 @@ func (w *world) runtime(pod *corev1.Pod) *model.PodRuntime {
 		x := model.Container{
 			ID: c.ID, Name: c.Name, SandboxID: c.Sandbox, Attempt: c.Attempt, ExitCode: c.Exit,
 			Created: time.Time(c.Created), Started: time.Time(c.Started), Finished: time.Time(c.Finished),
-			Reason: c.Reason, Message: c.Message, Image: "img", ImageRef: "sha256:img", Resources: c.Resources,
+			Reason: c.Reason, Message: c.Message, Image: "img", ImageRef: "sha256:img", Resources: c.Resources, User: c.User, StopSignal: c.StopSignal,
 			LogPath: fmt.Sprintf("/logs/ns_p_u1/%s/%d.log", c.Name, c.Attempt), Annotations: map[string]string{},
 			State: map[string]model.ContainerState{
 				"created": model.ContainerCreated, "running": model.ContainerRunning, "exited": model.ContainerExited,
@@ -450,6 +426,12 @@ func printStatus(b *strings.Builder, s *corev1.PodStatus) {
 			fmt.Fprintf(b, " ready=%t started=%t restarts=%d %s", c.Ready, c.Started != nil && *c.Started, c.RestartCount, printState(c.State))
 			if c.Resources != nil && len(c.Resources.Requests)+len(c.Resources.Limits) > 0 {
 				fmt.Fprintf(b, " has %s of %s", printResources(*c.Resources), printResources(corev1.ResourceRequirements{Requests: c.AllocatedResources}))
+			}
+			if c.User != nil {
+				fmt.Fprintf(b, " user %+v", *c.User.Linux)
+			}
+			if c.StopSignal != nil {
+				fmt.Fprintf(b, " signal %s", *c.StopSignal)
 			}
 			if c.LastTerminationState != (corev1.ContainerState{}) {
 				fmt.Fprintf(b, " last %s", printState(c.LastTerminationState))

@@ -1,10 +1,12 @@
 package podplan
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/agent/admission"
 	"nodelet/internal/model"
@@ -270,12 +272,20 @@ func (m *maker) createSandbox() {
 		}
 		attempt += f.skip()
 	}
-	config, err := m.sandboxConfig(attempt)
-	if err != nil {
+	handler, err := m.handler()
+	var config *runtimev1.PodSandboxConfig
+	if err == nil {
+		config, err = m.sandboxConfig(attempt)
+	}
+	var later *notYet
+	switch {
+	case errors.As(err, &later):
+		return // what it waits for wakes it
+	case err != nil:
 		m.problem("", "FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error())
 		return
 	}
-	m.add(CreateSandbox{Config: config, Pod: m.obj, Changed: attempt > 0})
+	m.add(CreateSandbox{Config: config, Handler: handler, Pod: m.obj, Changed: attempt > 0})
 }
 
 // lostStart is for how long a request to start a container may take effect

@@ -1,7 +1,6 @@
 package podplan
 
 import (
-	"fmt"
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,12 +13,6 @@ import (
 // every CreateContainer request, so it must not depend on what changes in between.
 func (m *maker) sandboxConfig(attempt uint32) (*runtimev1.PodSandboxConfig, error) {
 	pod := m.obj
-	if pod.Spec.RuntimeClassName != nil && *pod.Spec.RuntimeClassName != "" {
-		return nil, &configError{fmt.Sprintf("runtimeClassName %q: this node knows no runtime classes", *pod.Spec.RuntimeClassName)}
-	}
-	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
-		return nil, &configError{"hostUsers: false is not supported on this node"}
-	}
 	config := &runtimev1.PodSandboxConfig{
 		Metadata:     &runtimev1.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: attempt},
 		Labels:       sandboxLabels(pod),
@@ -50,6 +43,10 @@ func (m *maker) sandboxLinux() (*runtimev1.LinuxPodSandboxConfig, error) {
 		NamespaceOptions: namespaces(pod),
 		Seccomp:          sandboxSeccomp(m.Settings),
 	}
+	var err error
+	if security.NamespaceOptions.UsernsOptions, err = m.users(); err != nil {
+		return nil, err
+	}
 	linux := &runtimev1.LinuxPodSandboxConfig{
 		CgroupParent:    m.Settings.CgroupParent(pod),
 		SecurityContext: security,
@@ -71,7 +68,6 @@ func (m *maker) sandboxLinux() (*runtimev1.LinuxPodSandboxConfig, error) {
 		security.RunAsGroup = &runtimev1.Int64Value{Value: *sc.RunAsGroup}
 	}
 	security.SelinuxOptions = selinux(sc.SELinuxOptions)
-	var err error
 	security.SupplementalGroups, security.SupplementalGroupsPolicy, err = groups(sc)
 	return linux, err
 }

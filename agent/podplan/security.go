@@ -86,6 +86,9 @@ func (m *maker) containerSecurity(c ctr) (*runtimev1.LinuxContainerSecurityConte
 	out.ReadonlyRootfs = sc.ReadOnlyRootFilesystem != nil && *sc.ReadOnlyRootFilesystem
 	out.NoNewPrivs = sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation
 	var err error
+	if out.NamespaceOptions.UsernsOptions, err = m.users(); err != nil {
+		return nil, err
+	}
 	if out.SupplementalGroups, out.SupplementalGroupsPolicy, err = groups(m.obj.Spec.SecurityContext); err != nil {
 		return nil, err
 	}

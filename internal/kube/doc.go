@@ -4,7 +4,7 @@
 // last of the pod flow.
 //
 // Touches: the API server over HTTPS; store tables Pods, Services, Slices,
-// Nodes, Configs, Claims and Drivers.
+// Nodes, Configs, Claims, Classes and Drivers.
 //
 // Invariants:
 //   - client-go is imported here and nowhere else.

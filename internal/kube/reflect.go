@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	nodev1 "k8s.io/api/node/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -67,6 +68,10 @@ func (r *Reflector) Run(ctx context.Context) error {
 		wg.Go(func() {
 			reflect(ctx, r, source{core, "pods", "", mine}, &corev1.Pod{}, podSink{r.Writers.Pods, r.Writers.Mirrors})
 		})
+	}
+	if r.Agent {
+		classes := source{r.Client.groups[nodev1.SchemeGroupVersion], "runtimeclasses", "", nil}
+		wg.Go(func() { reflect(ctx, r, classes, &nodev1.RuntimeClass{}, sink(r.Writers.Classes, classOf)) })
 	}
 	if r.Agent || len(r.Always) > 0 {
 		wg.Go(func() { r.reflectConfigs(ctx) })

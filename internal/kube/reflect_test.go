@@ -65,6 +65,9 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "endpointslices") {
 		end.APIVersion = "discovery.k8s.io/v1"
 	}
+	if strings.HasSuffix(r.URL.Path, "runtimeclasses") {
+		end.APIVersion = "node.k8s.io/v1"
+	}
 	if strings.HasSuffix(r.URL.Path, "csidrivers") {
 		end.APIVersion = "storage.k8s.io/v1"
 	}
@@ -82,7 +85,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func kindOf(path string) string {
-	for suffix, kind := range map[string]string{"services": "Service", "endpointslices": "EndpointSlice", "nodes": "Node", "pods": "Pod", "configmaps": "ConfigMap", "secrets": "Secret", "csidrivers": "CSIDriver"} {
+	for suffix, kind := range map[string]string{"services": "Service", "endpointslices": "EndpointSlice", "nodes": "Node", "pods": "Pod", "configmaps": "ConfigMap", "secrets": "Secret", "csidrivers": "CSIDriver", "runtimeclasses": "RuntimeClass"} {
 		if strings.HasSuffix(path, suffix) {
 			return kind
 		}

@@ -21,6 +21,8 @@ type Allocation struct {
 	Pod *corev1.ResourceRequirements
 	// Containers has the granted resources of the containers, init containers included, by name.
 	Containers map[string]corev1.ResourceRequirements
+	// UserNS is the host's id of the pod's user 0, for a pod with a user namespace of its own; 0: it has none (yet).
+	UserNS uint32
 	// Pending is nil when all that the pod asks for is granted.
 	Pending *PendingResize
 }
@@ -42,6 +44,9 @@ func (a *Allocation) String() string {
 		s = fmt.Sprintf("%s preempted %s: %s", a.UID, a.Reason, a.Message)
 	case a.Rejected:
 		s = fmt.Sprintf("%s rejected %s: %s", a.UID, a.Reason, a.Message)
+	}
+	if a.UserNS != 0 {
+		s += fmt.Sprintf(", users from %d", a.UserNS)
 	}
 	if p := a.Pending; p != nil {
 		s += fmt.Sprintf(", generation %d %s: %s", p.Generation, p.Reason, p.Message)

@@ -32,6 +32,8 @@ type Sandbox struct {
 	HostNetwork bool
 	Handler     string
 	Annotations map[string]string
+	// UserNS is the host's id of the pod's user 0; 0: the pod has no user namespace of its own.
+	UserNS uint32
 }
 
 // ContainerState is the state of a container as CRI knows it.
@@ -69,11 +71,22 @@ type Container struct {
 	Image    string
 	ImageRef string
 	LogPath  string
+	// User is what the first process of the container runs as; nil when the runtime does not say.
+	User *User
+	// StopSignal by name, SIGTERM; empty when the runtime does not say.
+	StopSignal string
 	// Resources are the limits that the runtime says the container has; nil when it does not say.
 	Resources *Resources
 	// Annotations and Labels are what the agent wrote at creation: the memory that survives a restart.
 	Annotations map[string]string
 	Labels      map[string]string
+}
+
+// User is who a process runs as, within its user namespace.
+type User struct {
+	UID, GID int64
+	// Groups are the supplementary ones.
+	Groups []int64
 }
 
 // Resources are the limits of a container in the units of CRI. Zero is no limit.

@@ -23,6 +23,7 @@ type Snapshot struct {
 	Configs  Table[model.ConfigKey, *model.Config]  // those that pods of this node refer to
 	Claims   Table[model.Key, *model.Claim]         // likewise
 	Drivers  Table[model.Key, *storagev1.CSIDriver] // keyed by name
+	Classes  Table[model.Key, *model.RuntimeClass]  // keyed by name
 	// Namespaces stays unsynced where the API does not let us list them.
 	Namespaces Table[model.Key, *model.Namespace] // keyed by name
 	PodAddrs   Table[model.Key, *model.PodAddr]   // all pods of the cluster, only when something asks for them
@@ -70,6 +71,7 @@ type Writers struct {
 	Configs    *Writer[model.ConfigKey, *model.Config]
 	Claims     *Writer[model.Key, *model.Claim]
 	Drivers    *Writer[model.Key, *storagev1.CSIDriver]
+	Classes    *Writer[model.Key, *model.RuntimeClass]
 	Namespaces *Writer[model.Key, *model.Namespace]
 	PodAddrs   *Writer[model.Key, *model.PodAddr]
 	Runtime    *Writer[model.UID, *model.PodRuntime]
@@ -98,6 +100,7 @@ func empty() *Snapshot {
 		}),
 		Claims:      newTable[model.Key](sameClaim),
 		Drivers:     newTable[model.Key](func(a, b *storagev1.CSIDriver) bool { return version(a) == version(b) }),
+		Classes:     newTable[model.Key](func(a, b *model.RuntimeClass) bool { return *a == *b }),
 		Namespaces:  newTable[model.Key](sameNamespace),
 		PodAddrs:    newTable[model.Key](func(a, b *model.PodAddr) bool { return slices.Equal(a.IPs, b.IPs) }),
 		Runtime:     newTable[model.UID](sameRuntime),
@@ -121,6 +124,7 @@ func writers(s *Store) *Writers {
 		Configs:     newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
 		Claims:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Claim] { return &n.Claims }),
 		Drivers:     newWriter(s, func(n *Snapshot) *Table[model.Key, *storagev1.CSIDriver] { return &n.Drivers }),
+		Classes:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.RuntimeClass] { return &n.Classes }),
 		Namespaces:  newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Namespace] { return &n.Namespaces }),
 		PodAddrs:    newWriter(s, func(n *Snapshot) *Table[model.Key, *model.PodAddr] { return &n.PodAddrs }),
 		Runtime:     newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),

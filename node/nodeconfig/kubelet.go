@@ -186,7 +186,7 @@ func miscFields() []field {
 		{path: "containerRuntimeEndpoint", flag: "container-runtime-endpoint", text: endpoint},
 		{path: "imageServiceEndpoint", why: "images come from the container runtime"},
 		{path: "failCgroupV1", why: "cgroup v1 works", zero: true, is: []string{"false"}},
-		{path: "userNamespaces.idsPerPod", is: []string{"65536"}, why: "a pod's range is 65536 ids"},
+		{path: "userNamespaces.idsPerPod", set: into(func(c *node.Config) *int64 { return &c.Kubelet.UserNamespaceIDsPerPod })},
 	}
 }
 
