@@ -44,8 +44,9 @@ func newBench(t *testing.T, s subject, world string) *bench {
 	for _, name := range []string{"a", "b", "c", "r"} {
 		b.Serve(b.Host(name), 8080)
 	}
-	b.start()
+	b.stop = func() {}
 	t.Cleanup(func() { b.stop() })
+	b.start()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("state:\n%s\n%s", b.proxy.State(), b.Dump())
@@ -87,7 +88,7 @@ func (b *bench) start() {
 // applied waits until the kernel holds the world.
 func (b *bench) applied() {
 	b.t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(programmed)
 	want := b.world.Snapshot().Revision
 	for {
 		snap := b.world.Snapshot()
@@ -98,7 +99,7 @@ func (b *bench) applied() {
 		case <-snap.Changed():
 		case <-time.After(time.Millisecond): // a restarted proxy applies a revision that is noted already
 		case <-deadline:
-			b.t.Fatalf("revision %d is not applied after %s: %s", want, patience, b.proxy.Health())
+			b.t.Fatalf("revision %d is not applied after %s: %s", want, programmed, b.proxy.Health())
 		}
 	}
 }

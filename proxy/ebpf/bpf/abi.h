@@ -14,6 +14,11 @@
 #define ICMP6 58
 #define MPTCP 262 /* what a hook sees of a multipath TCP socket */
 
+/* A function that the verifier looks at once, and not again at each place that
+ * calls it: without these a load takes ten times as long. Of pointers to it the
+ * verifier knows their size only, and not that they are not NULL. */
+#define ONCE __noinline
+
 /* An address in network order; IPv4 as ::ffff:a.b.c.d. */
 struct addr {
 	__u32 w[4];

@@ -42,8 +42,10 @@ static __always_inline long put_outer(struct __sk_buff *skb, const struct packet
 	return put_addr(skb, l2 + (source ? 12 : 16), false, to);
 }
 
-static __always_inline int translate_error(struct __sk_buff *skb, struct packet *p)
+ONCE int translate_error(struct __sk_buff *skb, struct packet *p)
 {
+	if (!p)
+		return SHOT;
 	struct packet in = {};
 	struct tuple answer;
 	struct flow *f;

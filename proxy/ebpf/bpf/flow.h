@@ -92,8 +92,10 @@ static __always_inline bool still_right(const struct packet *p, const struct flo
 /* Notes a new flow. False: its answers could not be told from another's. In
  * the last resort a new UDP flow takes them over: most likely it is another
  * socket that has got the number of one that was closed. */
-static __always_inline bool begin(const struct packet *p, __u32 port, const struct endpoint *e, bool masquerade, bool last)
+ONCE int begin(const struct packet *p, __u32 port, const struct endpoint *e, bool masquerade, bool last)
 {
+	if (!p || !e)
+		return false;
 	struct flow to = { .addr = e->addr, .number = e->port, .port = port, .seen = seconds() };
 	struct flow back = { .addr = p->t.dst, .number = p->t.dport, .port = port, .seen = to.seen, .flags = FLOW_REPLY };
 	struct flow out = { .addr = {}, .port = port, .seen = to.seen, .flags = FLOW_MASQUERADED | FLOW_PENDING };
@@ -121,8 +123,10 @@ static __always_inline bool begin(const struct packet *p, __u32 port, const stru
  * same endpoint is over, what is left of it must not translate this one's
  * answers. While it is alive, the two cannot be told apart: the SYN is dropped,
  * and comes again. */
-static __always_inline int direct(const struct packet *p)
+ONCE int direct(const struct packet *p)
 {
+	if (!p)
+		return SHOT;
 	struct tuple answer = answer_of(&p->t.dst, p->t.dport, &p->t.src, p->t.sport, p, true);
 	struct tuple onward = p->t;
 	struct tuple begun = p->t;
@@ -147,8 +151,10 @@ static __always_inline int direct(const struct packet *p)
 
 /* Settles which of the node's addresses and ports a masqueraded flow gets:
  * the address belongs to the device that it leaves by. */
-static __always_inline bool settle(struct __sk_buff *skb, const struct packet *p, struct flow *f)
+ONCE int settle(struct __sk_buff *skb, const struct packet *p, struct flow *f)
 {
+	if (!p || !f)
+		return false;
 	struct flow back = { .addr = p->t.src, .number = p->t.sport, .port = f->port, .seen = seconds(),
 			     .flags = FLOW_REPLY | FLOW_MASQUERADED };
 	__u32 index = skb->ifindex, range = snat_last - snat_first + 1;

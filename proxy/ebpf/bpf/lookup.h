@@ -148,13 +148,14 @@ static __always_inline bool drew_self(__u32 id, const struct addr *client, struc
 }
 
 /* The endpoint for a new connection of a client. */
-static __always_inline bool choose(__u32 id, const struct addr *client, bool local, __u32 hash, struct endpoint *to)
+ONCE int choose(__u32 id, const struct addr *client, bool local, __u32 hash, struct endpoint *to)
 {
 	struct port *p = bpf_map_lookup_elem(&ports, &id);
-	struct client_key who = { .port = id, .client = *client };
+	struct client_key who = { .port = id };
 
-	if (!p)
+	if (!p || !client || !to)
 		return false;
+	who.client = *client;
 	if (!p->affinity)
 		return pick(id, p, local, p->flags & PORT_HASHED ? hash : bpf_get_prandom_u32(), to);
 	if (!remembered(&who, p, local, to) && !pick(id, p, local, p->flags & PORT_HASHED ? hash : bpf_get_prandom_u32(), to))

@@ -135,8 +135,10 @@ static __always_inline int read_ports(struct __sk_buff *skb, __u32 off, struct p
 }
 
 /* Reads a packet; negative when it is none of ours. */
-static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p, bool at_egress)
+ONCE int read_packet(struct __sk_buff *skb, struct packet *p, bool at_egress)
 {
+	if (!p)
+		return -1;
 	struct fragment_key key = {};
 	struct fragment ports, *known;
 	__u32 id = 0;
@@ -192,8 +194,10 @@ static __always_inline long put_addr(struct __sk_buff *skb, __u32 at, bool six, 
 }
 
 /* Makes the destination (at egress the source) what the flow says. */
-static __always_inline int rewrite(struct __sk_buff *skb, struct packet *p, const struct addr *to, __be16 number)
+ONCE int rewrite(struct __sk_buff *skb, struct packet *p, const struct addr *to, __be16 number)
 {
+	if (!p || !to)
+		return SHOT;
 	struct addr *old = p->t.at_egress ? &p->t.src : &p->t.dst;
 	__be16 *old_number = p->t.at_egress ? &p->t.sport : &p->t.dport;
 	int l2 = l2_of(skb), l4, check;

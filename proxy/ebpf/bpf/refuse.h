@@ -132,11 +132,11 @@ static __always_inline int send_unreachable6(struct __sk_buff *skb, const struct
 	return send_back(skb, l2);
 }
 
-static __always_inline int send_refusal(struct __sk_buff *skb, const struct packet *p)
+ONCE int send_refusal(struct __sk_buff *skb, const struct packet *p)
 {
 	int l2 = l2_of(skb);
 
-	if (l2 < 0)
+	if (l2 < 0 || !p)
 		return drop(DROP_FAULT);
 	if (p->t.proto == TCP)
 		return send_reset(skb, p, l2);
