@@ -215,7 +215,11 @@ func (f *Facts) actualLines() (out []string) {
 		out = append(out, pathLine(&f.Paths[i]))
 	}
 	for _, fl := range f.Flows {
-		out = append(out, fmt.Sprintf("conntrack: %s -> %s sent to %s", fl.Src, fl.Dst, fl.To))
+		by := "conntrack"
+		if fl.Own {
+			by = "map flows"
+		}
+		out = append(out, fmt.Sprintf("%s: %s -> %s sent to %s", by, fl.Src, fl.Dst, fl.To))
 	}
 	for _, l := range f.Listeners {
 		out = append(out, "socket: a process of this node listens on "+l.String())

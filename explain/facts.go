@@ -112,6 +112,8 @@ type Flow struct {
 	Src, Dst netip.AddrPort
 	// To is where it is sent to.
 	To netip.AddrPort
+	// Own: the back end of the proxy tracks it, not the kernel's connection tracking.
+	Own bool
 }
 
 // Level tells how bad a Finding is.

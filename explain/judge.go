@@ -358,8 +358,11 @@ func (f *Facts) remembered() (out []*Finding) {
 		if right || f.Packet.Proto != model.UDP && v.Outcome == eval.DNAT && v.Target.Port != nil {
 			continue // a TCP connection to an endpoint that left ends by itself
 		}
-		out = append(out, broken(fmt.Sprintf("a tracked %s flow %s -> %s is still sent to %s, which is wrong now", f.Packet.Proto, fl.Src, fl.Dst, fl.To),
-			fmt.Sprintf("delete it: conntrack -D -p %s --orig-dst %s --dport %d", strings.ToLower(f.Packet.Proto.String()), fl.Dst.Addr(), fl.Dst.Port())))
+		mend := fmt.Sprintf("delete it: conntrack -D -p %s --orig-dst %s --dport %d", strings.ToLower(f.Packet.Proto.String()), fl.Dst.Addr(), fl.Dst.Port())
+		if fl.Own {
+			mend = "close the client's socket, or let it be silent for two minutes"
+		}
+		out = append(out, broken(fmt.Sprintf("a tracked %s flow %s -> %s is still sent to %s, which is wrong now", f.Packet.Proto, fl.Src, fl.Dst, fl.To), mend))
 	}
 	return out
 }

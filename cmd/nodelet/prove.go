@@ -29,6 +29,9 @@ func proofs() []proof {
 		{"nftables", "simulated", func() (prove.Subject, error) { return prove.Simulated(), nil }},
 		{"nftables", "held", func() (prove.Subject, error) { return prove.HeldNftables() }},
 		{"nftables", "packets", func() (prove.Subject, error) { return prove.PacketsNftables() }},
+		{"ebpf", "simulated", func() (prove.Subject, error) { return prove.SimulatedEBPF(), nil }},
+		{"ebpf", "held", prove.HeldEBPF},
+		{"ebpf", "packets", func() (prove.Subject, error) { return prove.PacketsEBPF() }},
 	}
 }
 

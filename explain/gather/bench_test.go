@@ -24,6 +24,7 @@ import (
 	"nodelet/internal/nl"
 	"nodelet/internal/store"
 	"nodelet/proxy"
+	"nodelet/proxy/ebpf"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
 	"nodelet/proxy/nftables"
@@ -33,6 +34,12 @@ import (
 
 var podCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/16")}
 
+// explainer is the back end that is asked.
+type explainer interface {
+	proxy.Explainer
+	Close() error
+}
+
 // bench is a node with pods, links, a proxy that has done its work, and the
 // rules of the pod network: everything that explain looks at, for real.
 type bench struct {
@@ -40,7 +47,7 @@ type bench struct {
 	t     *testing.T
 	world *lbtest.World
 	proxy *proxy.Proxy
-	back  *nftables.Backend
+	back  explainer
 	// pods has what nodelet-cni would have noted.
 	pods []gather.Attachment
 	stop map[string]func() // servers by host
@@ -61,7 +68,18 @@ func newBench(t *testing.T, cfg proxy.Config, world string) *bench {
 	cfg.NodeName, cfg.PodCIDRs, cfg.NetNS = "n1", podCIDRs, b.Node.NS.Fd()
 	b.run(cfg)
 	var err error
-	if b.back, err = nftables.New(nftables.Config{NetNS: cfg.NetNS, IPv6: true}); err != nil {
+	if cfg.Mode == proxy.EBPF {
+		cfg.EBPF.NetNS = cfg.NetNS
+		var back *ebpf.Backend
+		if back, err = ebpf.New(cfg.EBPF); err == nil {
+			// All benches share one cgroup: what this one has put there must not be in the next one's way.
+			t.Cleanup(func() { _ = back.Cleanup(context.Background()) })
+		}
+		b.back = back
+	} else {
+		b.back, err = nftables.New(nftables.Config{NetNS: cfg.NetNS, IPv6: true})
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.back.Close() })

@@ -21,6 +21,8 @@ type breakage struct {
 	packet   string
 	state    explain.State
 	cause    string
+	// within is where the sockets of the node and its pods are made; nil is anywhere.
+	within func(func() error) error
 }
 
 const (
@@ -159,6 +161,7 @@ func TestBreakages(t *testing.T) {
 
 func check(t *testing.T, group string, c breakage) {
 	b := newBench(t, c.config, c.world)
+	b.Sockets(c.within)
 	if c.do != nil {
 		c.do(b)
 	}

@@ -334,6 +334,14 @@ func (r *reader) readFlows(ctx context.Context) {
 		}
 		f.Flows = append(f.Flows, explain.Flow{Src: fl.Src, Dst: fl.Dst, To: fl.AnswersFrom})
 	}
+	if f.Kernel == nil {
+		return
+	}
+	for _, fl := range f.Kernel.Flows {
+		if fl.Dst == f.Packet.Dst && (anyClient || fl.Src.Addr() == f.Packet.Src) && len(f.Flows) < enough {
+			f.Flows = append(f.Flows, explain.Flow{Src: fl.Src, Dst: fl.Dst, To: fl.To, Own: true})
+		}
+	}
 }
 
 func (r *reader) readListeners() {

@@ -1,5 +1,7 @@
 package lb
 
+import "net/netip"
+
 // Kernel is what a back end has found in the kernel about one frontend, beside
 // what a State says of it.
 type Kernel struct {
@@ -16,8 +18,19 @@ type Kernel struct {
 	Differences []Difference `json:"differences,omitempty"`
 	// Elsewhere counts the differences that only other frontends can meet.
 	Elsewhere int `json:"differencesElsewhere,omitempty"`
+	// Flows are the connections to the frontend that the back end tracks by
+	// itself: those that go on as they are.
+	Flows []Flow `json:"flows,omitempty"`
 	// LastChange says who changed the rules last, as far as the kernel tells.
 	LastChange string `json:"lastChange,omitempty"`
+}
+
+// Flow is a connection that a back end tracks by itself.
+type Flow struct {
+	Src netip.AddrPort `json:"src"`
+	Dst netip.AddrPort `json:"dst"`
+	// To is where it is sent to.
+	To netip.AddrPort `json:"to"`
 }
 
 // Difference is one object of the kernel that is not as the State says.

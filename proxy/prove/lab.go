@@ -10,6 +10,7 @@ import (
 
 	"nodelet/internal/netns"
 	"nodelet/internal/nl"
+	"nodelet/proxy/lb"
 	"nodelet/proxy/traffic"
 )
 
@@ -20,6 +21,8 @@ type lab struct {
 	ns      map[string]*netns.NS
 	servers sync.WaitGroup
 	closers []func() error
+	// sockets wraps the making of clients' sockets on the node and in its pods; may be nil.
+	sockets func(open func() error) error
 }
 
 func newLab() (*lab, error) {
@@ -231,8 +234,14 @@ func (l *lab) dial(from host, q traffic.Question) (c *traffic.Conn, err error) {
 		q.From = from.ip(q.To.Addr().Is6())
 	}
 	err = l.ns[from.name].Do(func() error {
-		c, err = traffic.Dial(q)
-		return err
+		dial := func() error {
+			c, err = traffic.Dial(q)
+			return err
+		}
+		if l.sockets != nil && (from.name == "node" || from.from == lb.FromPod && from.node == "n1") {
+			return l.sockets(dial)
+		}
+		return dial()
 	})
 	return c, err
 }

@@ -88,7 +88,7 @@ func (b *bench) start() {
 // applied waits until the kernel holds the world.
 func (b *bench) applied() {
 	b.t.Helper()
-	deadline := time.After(programmed)
+	deadline := time.After(patience)
 	want := b.world.Snapshot().Revision
 	for {
 		snap := b.world.Snapshot()
@@ -99,7 +99,7 @@ func (b *bench) applied() {
 		case <-snap.Changed():
 		case <-time.After(time.Millisecond): // a restarted proxy applies a revision that is noted already
 		case <-deadline:
-			b.t.Fatalf("revision %d is not applied after %s: %s", want, programmed, b.proxy.Health())
+			b.t.Fatalf("revision %d is not applied after %s: %s", want, patience, b.proxy.Health())
 		}
 	}
 }

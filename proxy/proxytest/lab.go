@@ -90,6 +90,10 @@ func NewLab(t testing.TB) *Lab {
 	return l
 }
 
+// Sockets has the sockets of clients on the node and in its pods made inside a
+// call of within, as the trait of that name says.
+func (l *Lab) Sockets(within func(open func() error) error) { l.sockets = within }
+
 // Host gives a host by name.
 func (l *Lab) Host(name string) *Host {
 	h := l.hosts[name]

@@ -16,8 +16,6 @@ import (
 const (
 	patience = traffic.Patience
 	silence  = traffic.Silence
-	// programmed is how long the kernel may take for a world, on an emulated machine.
-	programmed = time.Minute
 )
 
 // Serve answers on a host's port, over TCP and UDP and in both families, each

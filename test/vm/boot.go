@@ -38,7 +38,7 @@ func (r *runner) boot(m machine) ([]result, error) {
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", m.kernel.image(), "-initrd", m.initrd,
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable nodelet.vm",
+		"-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check nodelet.vm",
 	}
 	if m.disk != "" {
 		args = append(args, "-drive", "file="+m.disk+",format=raw,if=virtio,cache=unsafe")

@@ -96,6 +96,7 @@ ONCE int begin(const struct packet *p, __u32 port, const struct endpoint *e, boo
 {
 	if (!p || !e)
 		return false;
+	struct tuple begun = p->t; /* before 6.2, only what is on the stack can be a key */
 	struct flow to = { .addr = e->addr, .number = e->port, .port = port, .seen = seconds() };
 	struct flow back = { .addr = p->t.dst, .number = p->t.dport, .port = port, .seen = to.seen, .flags = FLOW_REPLY };
 	struct flow out = { .addr = {}, .port = port, .seen = to.seen, .flags = FLOW_MASQUERADED | FLOW_PENDING };
@@ -116,7 +117,7 @@ ONCE int begin(const struct packet *p, __u32 port, const struct endpoint *e, boo
 	} else {
 		bpf_map_delete_elem(&flows, &onward);
 	}
-	return bpf_map_update_elem(&flows, &p->t, &to, BPF_ANY) == 0;
+	return bpf_map_update_elem(&flows, &begun, &to, BPF_ANY) == 0;
 }
 
 /* A SYN to no frontend. When a translated flow of the same client with the

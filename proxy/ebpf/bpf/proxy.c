@@ -62,7 +62,7 @@ static __always_inline int first(struct __sk_buff *skb, struct packet *p, struct
 	__u8 how = f->how[in_range(0, &p->t.src) ? FROM_POD : FROM_OUTSIDE];
 	__u32 hash = bpf_get_hash_recalc(skb);
 	bool local = how & HOW_LOCAL;
-	struct endpoint e;
+	struct endpoint e = {};
 
 	if (f->flags & FRONTEND_GUARDED && !in_range(f->port, &p->t.src))
 		return drop(DROP_SOURCE_RANGE);
@@ -78,7 +78,7 @@ static __always_inline int first(struct __sk_buff *skb, struct packet *p, struct
 			; /* and so it shall be */
 		else if (!choose(f->port, &p->t.src, local, hash + i, &e))
 			return send_refusal(skb, p); /* the last one left between two looks */
-		if (begin(p, f->port, &e, how & HOW_MASQUERADE || same(&e.addr, &p->t.src), i == PICKS - 1)) {
+		if (begin(p, f->port, &e, how & HOW_MASQUERADE || (e.here && same(&e.addr, &p->t.src)), i == PICKS - 1)) {
 			count(f->port, 1, skb->len);
 			return rewrite(skb, p, &e.addr, e.port);
 		}

@@ -77,7 +77,7 @@ static __always_inline int resolve(struct bpf_sock_addr *ctx, const struct addr 
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	bool node = netns == node_netns;
 	struct addr client = own_name(netns);
-	struct endpoint e;
+	struct endpoint e = {};
 	struct frontend *f;
 	struct port *p;
 	__u8 how;
