@@ -51,7 +51,7 @@ func proveBackendsCommand() *cobra.Command {
 	}
 	c.Flags().Uint64Var(&seed, "seed", 0, "what the cases come from (0: a random one, which is printed)")
 	c.Flags().IntVar(&cases, "cases", 200, "how many cases are run")
-	c.Flags().StringSliceVar(&backends, "backend", []string{"nftables"}, "back ends to compare")
+	c.Flags().StringSliceVar(&backends, "backend", []string{"nftables", "ebpf"}, "back ends to compare")
 	c.Flags().StringSliceVar(&how, "how", []string{"simulated", "held", "packets"}, "how they are compared")
 	c.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if cases < 1 {
