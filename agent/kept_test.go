@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,22 +15,31 @@ import (
 )
 
 // memory keeps what is put as a file would: as JSON. The agents that use it follow one another.
-type memory map[string][]byte
+type memory struct {
+	mu   sync.Mutex
+	rows map[string][]byte
+}
 
-func (m memory) Put(key string, k KeptStop) error {
+func (m *memory) Put(key string, k KeptStop) error {
 	raw, err := json.Marshal(k)
-	m[key] = raw
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rows[key] = raw
 	return err
 }
 
-func (m memory) Delete(key string) error {
-	delete(m, key)
+func (m *memory) Delete(key string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.rows, key)
 	return nil
 }
 
-func (m memory) all() map[string]KeptStop {
+func (m *memory) all() map[string]KeptStop {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	all := map[string]KeptStop{}
-	for key, raw := range m {
+	for key, raw := range m.rows {
 		var k KeptStop
 		if json.Unmarshal(raw, &k) == nil {
 			all[key] = k
@@ -51,8 +61,8 @@ func TestStopSurvivesTheDaemon(t *testing.T) {
 		}
 		w.start()
 		uid := w.run(pod("a", corev1.Container{Name: "a", Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{}}}}))
-		if len(w.kept) > 0 {
-			t.Errorf("kept of a pod that runs: %s", w.kept)
+		if kept := w.kept.all(); len(kept) > 0 {
+			t.Errorf("kept of a pod that runs: %v", kept)
 		}
 		began := time.Now()
 		w.delete(uid, 60)
@@ -67,7 +77,7 @@ func TestStopSurvivesTheDaemon(t *testing.T) {
 		if hooks != 1 {
 			t.Errorf("the preStop hook ran %d times", hooks)
 		}
-		w.await("nothing kept", time.Minute, func() bool { return len(w.kept) == 0 })
+		w.await("nothing kept", time.Minute, func() bool { return len(w.kept.all()) == 0 })
 		w.kill()
 	})
 }
@@ -80,6 +90,6 @@ func TestKeptOfPodsThatAreGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.start()
-		w.await("forgotten", time.Minute, func() bool { return len(w.kept) == 0 })
+		w.await("forgotten", time.Minute, func() bool { return len(w.kept.all()) == 0 })
 	})
 }

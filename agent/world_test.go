@@ -58,7 +58,7 @@ type world struct {
 	cgroups int
 
 	// kept is what outlives the daemon.
-	kept memory
+	kept *memory
 	// changed is closed at the next write to the API; agent is the one that runs.
 	changed chan struct{}
 	agent   *Agent
@@ -69,7 +69,7 @@ func newWorld(t testing.TB, runtime critest.Config) *world {
 	w := &world{
 		t: t, runtime: critest.New(runtime), dir: t.TempDir(),
 		pods: map[model.UID]*corev1.Pod{}, history: map[model.UID][]corev1.PodStatus{},
-		changed: make(chan struct{}), kept: memory{},
+		changed: make(chan struct{}), kept: &memory{rows: map[string][]byte{}},
 	}
 	t.Cleanup(func() {
 		w.kill()

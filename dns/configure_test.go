@@ -174,7 +174,8 @@ func TestPolicies(t *testing.T) {
 
 // TestLoop: a resolver that asks us again is found at the start, and then left alone.
 func TestLoop(t *testing.T) {
-	var s *server
+	addr := loopback()
+	s := &server{addr: netip.AddrPortFrom(addr, testPort).String()}
 	back := newScript(t, silent)
 	loop := dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
 		if r, _, err := new(dns.Client).Exchange(m, s.addr); err == nil {
@@ -183,8 +184,6 @@ func TestLoop(t *testing.T) {
 	})
 	back.loop.Store(&loop)
 	good := newScript(t, address("192.0.2.1", 0))
-	addr := loopback()
-	s = &server{addr: netip.AddrPortFrom(addr, testPort).String()}
 	d := start(t, func(c *Config) {
 		c.ListenAddrs = []netip.Addr{addr}
 		c.Upstreams = resolversAt(back.addr, good.addr)
