@@ -83,10 +83,16 @@ func (f *Figure) times(a, b float64) float64 {
 	if f.More {
 		a, b = b, a
 	}
-	if a == 0 {
+	switch {
+	case a > 0 && b > 0:
+		return b / a
+	case a == b:
+		return 1
+	case a < b: // a difference can be nothing, or less by noise: a ratio has no meaning then
 		return math.Inf(1)
+	default:
+		return 0
 	}
-	return b / a
 }
 
 // goal is that of one of ours.

@@ -2,6 +2,7 @@ package result
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +64,19 @@ func TestAddKnowsItsNames(t *testing.T) {
 	}
 	if err := a.Add("change", "peer c", 0, 1); err == nil {
 		t.Error("an unknown contestant is taken")
+	}
+}
+
+// TestTimes: differences may be nothing or, by noise, less.
+func TestTimes(t *testing.T) {
+	f := &Figure{}
+	for _, c := range []struct{ a, b, want float64 }{{2, 4, 2}, {-1, 3, math.Inf(1)}, {3, -1, 0}, {0, 0, 1}, {0, 5, math.Inf(1)}} {
+		if got := f.times(c.a, c.b); got != c.want {
+			t.Errorf("%v against %v: %v times better, want %v", c.a, c.b, got, c.want)
+		}
+	}
+	if got := (&Figure{More: true}).times(10, 5); got != 2 {
+		t.Errorf("twice as many: %v times better", got)
 	}
 }
 
