@@ -51,14 +51,20 @@ type programs struct {
 
 // startNodelet runs the daemon with nothing but DNS.
 func (c programs) startNodelet(dir string, api *stubapi.Server, upstream string) (*lab.Process, error) {
+	return c.nodeletWith(dir, api, "--upstream="+upstream)
+}
+
+func (c programs) nodeletWith(dir string, api *stubapi.Server, flags ...string) (*lab.Process, error) {
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: %q}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {}}]\ncurrent-context: c\n", api.URL())
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write kubeconfig: %w", err)
 	}
-	p, err := lab.Run(dir, c.nodelet, "node", "--components=dns", "--kubeconfig="+kubeconfig,
-		"--data-dir="+filepath.Join(dir, "data"), "--run-dir="+filepath.Join(dir, "run"), "--node-ip=192.0.2.77",
-		"--hostname-override=bench", "--dns-corefile=", "--upstream="+upstream, "--log-level=warn")
+	p, err := lab.Run(dir, c.nodelet, append([]string{
+		"node", "--components=dns", "--kubeconfig=" + kubeconfig,
+		"--data-dir=" + filepath.Join(dir, "data"), "--run-dir=" + filepath.Join(dir, "run"), "--node-ip=192.0.2.77",
+		"--hostname-override=bench", "--dns-corefile=", "--log-level=warn",
+	}, flags...)...)
 	if err != nil {
 		return nil, err
 	}

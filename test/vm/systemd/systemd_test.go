@@ -32,7 +32,7 @@ func TestService(t *testing.T) {
 		name string
 		run  func(*testing.T)
 	}{
-		{"AllInOne", allInOne}, {"Pods", pods}, {"Cgroups", cgroups}, {"Restart", restart}, {"DNSRestart", dnsRestart}, {"Killed", killed},
+		{"AllInOne", allInOne}, {"Pods", pods}, {"Cgroups", cgroups}, {"Restart", restart}, {"Killed", killed},
 		{"StopLeavesPods", stopLeavesPods}, {"NodeForm", nodeForm}, {"Reset", reset},
 	} {
 		if !t.Run(s.name, s.run) {
