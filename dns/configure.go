@@ -54,7 +54,11 @@ func (d *DNS) programOf(c *model.Config) (*program, error) {
 		return d.builtin(), nil
 	}
 	source := fmt.Sprintf("ConfigMap %s", d.c.Corefile)
-	parsed, err := corefile.Parse(source+" "+corefileKey, string(text))
+	files := make(map[string]string, len(c.Data))
+	for key, data := range c.Data {
+		files[corefile.Dir+key] = string(data)
+	}
+	parsed, err := corefile.Parse(source+" "+corefileKey, string(text), files)
 	if err != nil {
 		return nil, err
 	}

@@ -9,13 +9,17 @@ import (
 	"time"
 )
 
+// Dir is where the ConfigMap of the Corefile is mounted by custom: a path there is one of its keys.
+const Dir = "/etc/coredns/"
+
 // Parse reads a Corefile; file names it in errors.
-func Parse(file, text string) (*Config, error) {
+// The Corefile may name the files, which are given by their paths.
+func Parse(file, text string, files map[string]string) (*Config, error) {
 	tokens, err := lex(file, text)
 	if err != nil {
 		return nil, err
 	}
-	p := &parser{file: file, tokens: tokens, out: &Config{}}
+	p := &parser{file: file, tokens: tokens, files: files, out: &Config{}}
 	for p.at < len(p.tokens) {
 		if err := p.server(); err != nil {
 			return nil, err
@@ -30,6 +34,7 @@ func Parse(file, text string) (*Config, error) {
 type parser struct {
 	file   string
 	tokens []token
+	files  map[string]string // by path
 	at     int
 	out    *Config
 }

@@ -42,6 +42,11 @@ func (c *Config) print() string {
 	return b.String()
 }
 
+var files = map[string]string{
+	Dir + "NodeHosts": "# nodes\n10.0.0.1\tnode-1 node-1.lab.example\n\nfd00::2 node-2 # the second\n",
+	Dir + "bad":       "10.0.0.1 a\nten.0.0.1 b\n",
+}
+
 // TestGolden reads each file of the archives; what comes out, or the error, is
 // the section of its name with ".read".
 func TestGolden(t *testing.T) {
@@ -50,7 +55,7 @@ func TestGolden(t *testing.T) {
 			if strings.HasSuffix(name, ".read") {
 				continue
 			}
-			c, err := Parse("Corefile", t.Section(name))
+			c, err := Parse("Corefile", t.Section(name), files)
 			got := fmt.Sprintln(err)
 			if err == nil {
 				got = c.print()
@@ -86,7 +91,7 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := Parse("Corefile", text)
+		c, err := Parse("Corefile", text, files)
 		if err == nil {
 			if len(c.Servers) == 0 {
 				t.Error("no error, and nothing was read")

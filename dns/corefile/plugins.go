@@ -1,7 +1,6 @@
 package corefile
 
 import (
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -192,63 +191,6 @@ func (p *parser) prefetch(c *Cache, o line) error {
 			return p.errorf(o.number, "prefetch: %s is not between 10%% and 90%%", a[2])
 		}
 		c.PrefetchPercent = percent
-	}
-	return nil
-}
-
-func (p *parser) hosts(s *Server, d line) error {
-	if len(d.args()) > 0 {
-		return p.errorf(d.number, "hosts %s: files are not read; write the entries here", d.args()[0])
-	}
-	if s.Hosts != nil {
-		return p.errorf(d.number, "hosts is here a second time")
-	}
-	h := &Hosts{TTL: 3600, Addrs: map[string][]netip.Addr{}, Names: map[netip.Addr][]string{}}
-	through := false
-	for _, o := range d.block {
-		switch o.name() {
-		case "fallthrough":
-			if len(o.args()) > 0 {
-				return p.errorf(o.number, "hosts: fallthrough takes no zones here")
-			}
-			through = true
-		case "ttl":
-			ttl, err := p.number(o, 1, 65535)
-			if err != nil {
-				return err
-			}
-			h.TTL = uint32(ttl)
-		case "no_reverse":
-			h.NoReverse = true
-		case "reload":
-		default:
-			if err := p.hostsEntry(h, o); err != nil {
-				return err
-			}
-		}
-	}
-	if !through {
-		return p.errorf(d.number, "hosts: add fallthrough; without it every other name would be denied")
-	}
-	s.Hosts = h
-	return nil
-}
-
-func (p *parser) hostsEntry(h *Hosts, o line) error {
-	ip, err := netip.ParseAddr(o.name())
-	if err != nil || len(o.args()) == 0 || o.open {
-		return p.errorf(o.number, "hosts: want an address and its names, or an option, not %q", o.name())
-	}
-	ip = ip.Unmap().WithZone("")
-	names, err := p.zones(o, o.args())
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if !slices.Contains(h.Addrs[n], ip) {
-			h.Addrs[n] = append(h.Addrs[n], ip)
-			h.Names[ip] = append(h.Names[ip], n)
-		}
 	}
 	return nil
 }
