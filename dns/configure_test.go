@@ -141,6 +141,35 @@ func TestHostsRewriteTemplate(t *testing.T) {
 	}
 }
 
+func TestRewriteTypeAndTTL(t *testing.T) {
+	up := newScript(t, address("192.0.2.7", 20))
+	s := startConfigured(t, clusterIP("default/web", "10.96.0.5"))
+	s.load(fmt.Sprintf(`. {
+		rewrite continue type MX A
+		rewrite ttl suffix .short.example 3-7
+		rewrite ttl long.example 25-
+		rewrite ttl never.example 0
+		rewrite name web.example web.default.svc.cluster.local
+		kubernetes cluster.local
+		cache 30
+		forward . %s
+	}`, up.addr))
+	for _, network := range []string{"udp", "tcp"} {
+		for name, ttl := range map[string]uint32{"a.short.example": 7, "long.example": 25, "never.example": 0, "web.example": 5} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeMX} {
+				m := s.ask(t, network, name, qtype)
+				if len(m.Answer) != 1 || m.Answer[0].Header().Rrtype != dns.TypeA || m.Answer[0].Header().Ttl != ttl || m.Question[0].Qtype != qtype {
+					t.Errorf("%s, want the TTL %d:\n%s", name, ttl, m)
+				}
+			}
+		}
+	}
+	s.load(". {\n rewrite type NOSUCH A\n forward . 192.0.2.1\n}")
+	if err := s.configProblem(); err == nil || !strings.Contains(err.Error(), "NOSUCH") {
+		t.Errorf("an unknown type: %v", err)
+	}
+}
+
 func TestPolicies(t *testing.T) {
 	list := []*upstream{}
 	for i := range 3 {

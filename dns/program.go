@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"nodelet/dns/corefile"
 	"nodelet/dns/wire"
 	"nodelet/dns/zone"
@@ -171,6 +173,13 @@ func (d *DNS) compileBlock(s *corefile.Server) (*block, error) {
 	zones, err := suffixesOf(s.Zones)
 	if err != nil {
 		return nil, err
+	}
+	for _, r := range s.Rewrites {
+		for _, qtype := range []string{r.From, r.To} {
+			if _, known := dns.StringToType[qtype]; r.Field == corefile.TypeField && !known {
+				return nil, fmt.Errorf("rewrite type %s %s: type %s is not known", r.From, r.To, qtype)
+			}
+		}
 	}
 	b := &block{zones: zones, rewrites: s.Rewrites, hosts: newHostTable(s.Hosts)}
 	if k := s.Kubernetes; k != nil {

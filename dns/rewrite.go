@@ -12,34 +12,38 @@ import (
 )
 
 // disguise is a question that is answered as another one: the reply gets the
-// name that was asked, and fits who asked.
+// name and type that were asked, and fits who asked.
 type disguise struct {
 	asked wire.Query
 	limit int
+	as    rewriting
 }
 
-// answer goes along the chain, with the name that the rewrite rules make of the one asked.
+// rewriting is what the rules make of a question.
+type rewriting struct {
+	name  string // without final dot
+	qtype uint16
+	// ttl is the rule that bounds TTLs; nil: none does.
+	ttl *corefile.Rewrite
+}
+
+// answer goes along the chain with what the rewrite rules make of the question.
 func (d *DNS) answer(r *request) ([]byte, verdict) {
 	if len(r.block.rewrites) == 0 {
 		return d.walk(r)
 	}
-	name, changed := rewritten(r.block.rewrites, strings.TrimSuffix(textOf(&r.q), "."))
+	as, changed := rewritten(r.block.rewrites, rewriting{name: strings.TrimSuffix(textOf(&r.q), "."), qtype: uint16(r.q.Type)})
 	if !changed {
 		return d.walk(r)
 	}
-	to, err := suffixOf(name)
+	to, err := suffixOf(as.name)
 	if err != nil {
 		return wire.Status(r.out, &r.q, wire.ServFail), done
 	}
-	return d.answerAs(r, to)
-}
-
-// answerAs answers with what is known of another name.
-func (d *DNS) answerAs(r *request, to suffix) ([]byte, verdict) {
-	g := &disguise{asked: r.q, limit: r.limit}
+	g := &disguise{asked: r.q, limit: r.limit, as: as}
 	out, late := r.out, r.late
 	defer func() { r.q, r.late, r.limit = g.asked, late, g.limit }()
-	r.q.Set([]byte(to.name), g.asked.Type)
+	r.q.Set([]byte(to.name), wire.Type(as.qtype))
 	r.q.ID, r.q.Flags, r.q.DO, r.q.EDNS = g.asked.ID, g.asked.Flags, g.asked.DO, g.asked.EDNS
 	r.limit, r.out, r.late = wire.MaxTCP, nil, disguised{g, late}
 	msg, v := d.walk(r)
@@ -63,6 +67,13 @@ func (g *disguise) undo(msg []byte) []byte {
 		}
 	}
 	m.Extra = without(m.Extra, dns.TypeOPT)
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			if h := rr.Header(); g.as.ttl != nil {
+				h.Ttl = min(max(h.Ttl, g.as.ttl.Min), g.as.ttl.Max)
+			}
+		}
+	}
 	return send(nil, &g.asked, &m, g.limit)
 }
 
@@ -79,20 +90,35 @@ func (d disguised) reply(client netip.AddrPort, msg []byte) {
 	d.to.reply(client, msg)
 }
 
-// rewritten applies the rules to a name without final dot.
-func rewritten(rules []corefile.Rewrite, name string) (string, bool) {
+// rewritten applies the rules, each to what the one before left.
+func rewritten(rules []corefile.Rewrite, q rewriting) (rewriting, bool) {
 	changed := false
 	for i := range rules {
-		next, ok := apply(&rules[i], name)
-		if !ok {
-			continue
+		r := &rules[i]
+		switch r.Field {
+		case corefile.TypeField:
+			if dns.StringToType[r.From] != q.qtype {
+				continue
+			}
+			q.qtype = dns.StringToType[r.To]
+		case corefile.TTLField:
+			if _, ok := apply(r, q.name); !ok {
+				continue
+			}
+			q.ttl = r
+		case corefile.NameField:
+			name, ok := apply(r, q.name)
+			if !ok {
+				continue
+			}
+			q.name = name
 		}
-		name, changed = next, true
-		if !rules[i].Continue {
+		changed = true
+		if !r.Continue {
 			break
 		}
 	}
-	return name, changed
+	return q, changed
 }
 
 func apply(r *corefile.Rewrite, name string) (string, bool) {

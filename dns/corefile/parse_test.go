@@ -20,7 +20,7 @@ func (c *Config) print() string {
 			fmt.Fprintf(&b, "  kubernetes %+v\n", *s.Kubernetes)
 		}
 		for _, r := range s.Rewrites {
-			fmt.Fprintf(&b, "  rewrite kind=%d %q -> %q pattern=%v continue=%t\n", r.Kind, r.From, r.To, r.Pattern, r.Continue)
+			fmt.Fprintf(&b, "  rewrite field=%d kind=%d %q -> %q pattern=%v ttl=%d-%d continue=%t\n", r.Field, r.Kind, r.From, r.To, r.Pattern, r.Min, r.Max, r.Continue)
 		}
 		for _, t := range s.Templates {
 			fmt.Fprintf(&b, "  template %s %q match=%v rcode=%s answers=%d authority=%d additional=%d fallthrough=%t\n",

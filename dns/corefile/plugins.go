@@ -195,58 +195,6 @@ func (p *parser) prefetch(c *Cache, o line) error {
 	return nil
 }
 
-// rewrite reads [continue|stop] name [exact|prefix|suffix|substring|regex] FROM TO [answer auto].
-func (p *parser) rewrite(s *Server, d line) error {
-	a := d.args()
-	if d.open {
-		if len(d.block) == 0 || len(a) > 1 {
-			return p.errorf(d.number, "rewrite: a name rule is wanted")
-		}
-		for _, o := range d.block[1:] {
-			if strings.Join(o.words, " ") != "answer auto" {
-				return p.errorf(o.number, "rewrite: only name rules and answer auto are supported, not %q", strings.Join(o.words, " "))
-			}
-		}
-		a = append(slices.Clone(a), d.block[0].words...)
-	}
-	r := Rewrite{}
-	if len(a) > 0 && (a[0] == "continue" || a[0] == "stop") {
-		r.Continue = a[0] == "continue"
-		a = a[1:]
-	}
-	if n := len(a); n >= 2 && a[n-2] == "answer" && a[n-1] == "auto" {
-		a = a[:n-2]
-	}
-	if len(a) < 3 || a[0] != "name" {
-		return p.errorf(d.number, "rewrite: only name rules are supported: name [exact|prefix|suffix|substring|regex] FROM TO")
-	}
-	a = a[1:]
-	if len(a) == 3 {
-		i := slices.Index([]string{"exact", "prefix", "suffix", "substring", "regex"}, a[0])
-		if i < 0 {
-			return p.errorf(d.number, "rewrite name %s: exact, prefix, suffix, substring or regex is wanted", a[0])
-		}
-		r.Kind = RewriteKind(i)
-		a = a[1:]
-	}
-	if len(a) != 2 || a[0] == "" {
-		return p.errorf(d.number, "rewrite name: what to replace and what with are wanted")
-	}
-	r.From, r.To = strings.ToLower(a[0]), strings.ToLower(a[1])
-	switch r.Kind {
-	case Regex:
-		pattern, err := regexp.Compile(a[0])
-		if err != nil {
-			return p.errorf(d.number, "rewrite: %v", err)
-		}
-		r.Pattern = pattern
-	case Exact, Suffix:
-		r.From, r.To = strings.TrimSuffix(r.From, "."), strings.TrimSuffix(r.To, ".")
-	}
-	s.Rewrites = append(s.Rewrites, r)
-	return nil
-}
-
 // TemplateData is what the text of a template may use, as in CoreDNS.
 type TemplateData struct {
 	Zone, Name, Class, Type string

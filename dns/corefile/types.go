@@ -105,14 +105,30 @@ type Hosts struct {
 	NoReverse bool
 }
 
-// Rewrite changes the question before it is answered. The reply has the question as it was asked.
+// Rewrite changes the question before it is answered, or the TTLs of the reply.
+// The reply has the question as it was asked.
 type Rewrite struct {
+	Field RewriteField
+	// Kind and From, for Regex Pattern, say which names are meant, and To what
+	// becomes of them. With TypeField, From and To are mnemonics of types.
 	Kind     RewriteKind
 	From, To string
 	Pattern  *regexp.Regexp
+	// Min and Max bound TTLs, in seconds, with TTLField.
+	Min, Max uint32
 	// Continue: the rules after this one see the changed name.
 	Continue bool
 }
+
+// RewriteField is what a rule changes.
+type RewriteField uint8
+
+// The fields that can be rewritten.
+const (
+	NameField RewriteField = iota
+	TypeField
+	TTLField
+)
 
 // RewriteKind is what part of a name a rule looks at.
 type RewriteKind uint8

@@ -27,7 +27,7 @@ func TestDNSRestart(t *testing.T) {
 		t.Skip("needs a machine of its own with systemd: make test-vm RUN=systemd")
 	}
 	serveAPI(t)
-	flags := "NODELET_FLAGS=\"--components=dns --kubeconfig=/run/dns.kubeconfig --node-ip=127.0.0.1 --hostname-override=vm --dns-corefile=\"\n"
+	flags := "NODELET_FLAGS=\"--components=dns --kubeconfig=/run/dns.kubeconfig --node-ip=192.0.2.77 --hostname-override=vm --dns-corefile=\"\n"
 	if err := os.WriteFile("/etc/default/nodelet", []byte(flags), 0o644); err != nil {
 		t.Fatal(err)
 	}
