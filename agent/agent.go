@@ -132,6 +132,8 @@ type Deps struct {
 	RunHook func(context.Context, Hook) error
 	// BindSubPath gives the place on the host that stands for a part of a volume.
 	BindSubPath func(context.Context, SubPath) (string, error)
+	// PreStart tells who has to prepare a container that it is about to start.
+	PreStart func(ctx context.Context, uid model.UID, container string) error
 	// EnsureCgroup and RemoveCgroup keep the cgroup of a pod; GrowCgroup raises
 	// its limits and lowers none; CgroupPods are the pods that have one.
 	EnsureCgroup, GrowCgroup func(*corev1.Pod) error
@@ -231,6 +233,9 @@ func (d *Deps) fill() {
 		d.BindSubPath = func(context.Context, SubPath) (string, error) {
 			return "", errors.New("this agent mounts no sub paths")
 		}
+	}
+	if d.PreStart == nil {
+		d.PreStart = func(context.Context, model.UID, string) error { return nil }
 	}
 	if d.EnsureCgroup == nil {
 		d.EnsureCgroup = func(*corev1.Pod) error { return nil }

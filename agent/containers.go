@@ -49,7 +49,10 @@ func (a *Agent) prepare(ctx context.Context, j job, x podplan.CreateContainer) e
 		}
 		x.Config.Mounts[s.Index].HostPath = place
 	}
-	return a.files.prepare(x.Files)
+	if err := a.files.prepare(x.Files); err != nil {
+		return err
+	}
+	return a.deps.PreStart(ctx, j.uid, x.Config.GetMetadata().GetName())
 }
 
 func (a *Agent) startContainer(ctx context.Context, j job, x podplan.StartContainer) error {

@@ -101,6 +101,11 @@ func touched(prev, next *store.Snapshot) iter.Seq[model.UID] {
 				return
 			}
 		}
+		for d := range next.Grants.Since(prev.Grants) {
+			if !emit(d.Key) {
+				return
+			}
+		}
 		for d := range next.Probes.Since(prev.Probes) {
 			if !emit(d.Key.PodUID) {
 				return

@@ -9,10 +9,12 @@ import (
 
 	"nodelet/agent"
 	"nodelet/agent/admission"
+	"nodelet/agent/exclusive"
 	"nodelet/agent/handler"
 	"nodelet/agent/image"
 	"nodelet/agent/nodestatus"
 	"nodelet/agent/pluginreg"
+	"nodelet/agent/podresources"
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
 	"nodelet/agent/shutdown"
@@ -52,6 +54,9 @@ type agentParts struct {
 	resourceParts
 	kept     keptParts
 	shutdown *shutdown.Shutdown
+
+	exclusive    *exclusive.Manager
+	podResources *podresources.Server
 }
 
 // runAgent starts the container runtime and then everything that works with pods.
@@ -72,7 +77,7 @@ func (n *Node) runAgent(ctx context.Context) error {
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "plugins": p.runPlugins, "images": p.images.Run,
 		"probes": p.probes.Run, "static pods": p.static.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
 		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
-		"eviction": p.evictor.Run, "shutdown": p.shutdown.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
+		"eviction": p.evictor.Run, "shutdown": p.shutdown.Run, "exclusive resources": p.exclusive.Run, "PodResources": p.podResources.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {

@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.openKept, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.openKept, p.buildExclusive, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -68,6 +68,7 @@ func (p *agentParts) buildStatus() (err error) {
 	}, nodestatus.Deps{
 		Store: p.n.store, API: p.n.client, Runtime: p.runtime, Events: p.events, Log: p.n.deps.Log,
 		Health: p.n.watchHealth("node status"), Pressure: p.pressure,
+		Devices:      p.pluginResources,
 		ShuttingDown: func() bool { return p.shutdown.Begun() },
 	})
 	if err != nil {
@@ -98,16 +99,16 @@ func (p *agentParts) buildAgent() (err error) {
 		Settings: podplan.Settings{
 			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
 			CgroupRoot: "/" + c.cgroups().Root, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
-			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"), SeccompDefault: c.Kubelet.SeccompDefault, MaxBackOff: c.Kubelet.MaxContainerRestartPeriod,
+			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"), SeccompDefault: c.Kubelet.SeccompDefault, StaticCPUs: c.Kubelet.CPUPolicy.Static, MaxBackOff: c.Kubelet.MaxContainerRestartPeriod,
 			SandboxSeccomp: p.runtime.sandboxSeccomp(),
 		},
 		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf,
 	}, agent.Deps{
 		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.static, Events: p.events,
 		Node: func() podplan.Node {
-			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, MaskedPaths: thermal, IDsPerPod: p.users.PerPod}
+			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, MaskedPaths: thermal, IDsPerPod: p.users.PerPod, SharedCPUs: p.exclusive.Shared()}
 		},
-		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath,
+		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath, PreStart: p.exclusive.PreStart,
 		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(cgroup.ForPod(pod, pids)); return err },
 		GrowCgroup:   func(pod *corev1.Pod) error { return p.cgroups.Grow(cgroup.ForPod(pod, pids)) },
 		MemoryUsage:  p.memoryUsage, Admission: p.admission, Allocations: p.n.writers.Allocations, AdmitHealth: p.n.watchHealth("admission"),

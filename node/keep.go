@@ -4,8 +4,10 @@ import (
 	"path/filepath"
 
 	"nodelet/agent"
+	"nodelet/agent/exclusive"
 	"nodelet/agent/probe"
 	"nodelet/internal/keep"
+	"nodelet/internal/model"
 )
 
 // keptParts hold for the next process what the agent's parts know and neither the API nor the runtime can tell.
@@ -14,6 +16,11 @@ type keptParts struct {
 	probesBefore map[string]probe.Kept
 	stops        *keep.File[agent.KeptStop]
 	stopsBefore  map[string]agent.KeptStop
+
+	grants        *keep.File[model.Grant]
+	grantsBefore  map[string]model.Grant
+	plugins       *keep.File[exclusive.KeptPlugin]
+	pluginsBefore map[string]exclusive.KeptPlugin
 }
 
 // openKept reads what the last process kept.
@@ -26,6 +33,12 @@ func (p *agentParts) openKept() error {
 	if p.kept.probes, p.kept.probesBefore, err = keep.Open[probe.Kept](filepath.Join(dir, "probes"), boot); err != nil {
 		return err
 	}
-	p.kept.stops, p.kept.stopsBefore, err = keep.Open[agent.KeptStop](filepath.Join(dir, "stops"), boot)
+	if p.kept.stops, p.kept.stopsBefore, err = keep.Open[agent.KeptStop](filepath.Join(dir, "stops"), boot); err != nil {
+		return err
+	}
+	if p.kept.grants, p.kept.grantsBefore, err = keep.Open[model.Grant](filepath.Join(dir, "grants"), boot); err != nil {
+		return err
+	}
+	p.kept.plugins, p.kept.pluginsBefore, err = keep.Open[exclusive.KeptPlugin](filepath.Join(dir, "deviceplugins"), keep.AnyBoot)
 	return err
 }

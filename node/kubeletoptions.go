@@ -42,6 +42,8 @@ type KubeletOptions struct {
 	ClientCAFile string
 	// TLSCertFile and TLSPrivateKeyFile are the kubelet API's serving certificate; empty for that of the data directory.
 	TLSCertFile, TLSPrivateKeyFile string
+	// CPUPolicy says whether containers get CPUs to themselves.
+	CPUPolicy CPUPolicy
 	// Shutdown is how long pods have to end before the machine goes down; the zero value: they are not waited for.
 	Shutdown shutdownplan.Settings
 }
@@ -61,6 +63,16 @@ func (k *KubeletOptions) check() error {
 		errs = append(errs, fmt.Errorf("userNamespaces.idsPerPod %d: must be a multiple of %d below 2^31", n, admission.DefaultIDsPerPod))
 	}
 	return errors.Join(errs...)
+}
+
+// CPUPolicy is the CPU manager's policy.
+type CPUPolicy struct {
+	// Static is cpuManagerPolicy static.
+	Static bool
+	// WholeCores and StrictReservation are the options full-pcpus-only and strict-cpu-reservation.
+	WholeCores, StrictReservation bool
+	// Reserved is reservedSystemCPUs: a list of CPUs that is kept for the system, in the place of the amounts.
+	Reserved string
 }
 
 func or(s, otherwise string) string {

@@ -113,6 +113,7 @@ func (p *agentParts) buildThresholds() (err error) {
 func (p *agentParts) reserve() nodeplan.Reserve {
 	c := &p.n.cfg
 	r := nodeplan.Reserve{MaxPods: c.MaxPods, PodsPerCore: c.Kubelet.PodsPerCore, Kube: c.Kubelet.KubeReserved, System: c.Kubelet.SystemReserved}
+	r.Kube, r.System = c.reservedCPU(r.Kube, r.System)
 	node := p.stats.Node(context.Background(), stats.Cheap)
 	for _, t := range p.thresholds {
 		switch {

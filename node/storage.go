@@ -21,7 +21,7 @@ func (p *agentParts) buildVolumes() (err error) {
 		API: p.n.client, Log: p.n.deps.Log, Called: measure.Driver,
 	})
 	p.plugins = pluginreg.New(pluginreg.Config{Dir: filepath.Join(root, "plugins_registry")}, pluginreg.Deps{
-		Store: p.n.store, Handlers: map[string]pluginreg.Handler{pluginreg.CSIPlugin: drivers},
+		Store: p.n.store, Handlers: map[string]pluginreg.Handler{pluginreg.CSIPlugin: drivers, pluginreg.DevicePlugin: p.exclusive.Handler()},
 		Log: p.n.deps.Log, Health: p.n.watchHealth("plugins"),
 	})
 	p.volumes, err = volume.New(volume.Config{Root: root, NodeName: p.n.cfg.NodeName}, volume.Deps{

@@ -74,6 +74,8 @@ type Deps struct {
 	Log     *slog.Logger
 	// Pressure is what the eviction part says; nil means no pressure.
 	Pressure func() nodeplan.Pressure
+	// Devices are the resources of device plugins; nil means that there are none.
+	Devices func() []nodeplan.Device
 	// ShuttingDown tells whether the machine is about to go down; nil means that it never is.
 	ShuttingDown func() bool
 	// Health, if not nil, takes the state of the status loop.

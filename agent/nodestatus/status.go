@@ -146,6 +146,9 @@ func (n *NodeStatus) gather(snap *store.Snapshot) nodeplan.Facts {
 	if n.deps.Pressure != nil {
 		f.Pressure = n.deps.Pressure()
 	}
+	if n.deps.Devices != nil {
+		f.Devices = n.deps.Devices()
+	}
 	f.ShuttingDown = n.deps.ShuttingDown != nil && n.deps.ShuttingDown()
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -231,7 +231,8 @@ func (r *Registry) handle(ctx context.Context, p plugin, versions []string) erro
 	if h == nil {
 		return fmt.Errorf("plugin %s is of type %q, which this node does not support", p.name, p.kind)
 	}
-	if p.name == "" || strings.ContainsAny(p.name, "/\x00") {
+	// The name of a CSI driver is a directory's, that of a device plugin is its resource's, like vendor.com/device.
+	if p.name == "" || strings.Contains(p.name, "\x00") || p.kind == CSIPlugin && strings.Contains(p.name, "/") {
 		return fmt.Errorf("plugin name %q cannot be used", p.name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, handling)

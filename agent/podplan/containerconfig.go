@@ -35,6 +35,7 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, images
 	if config.Devices, err = m.devices(c); err != nil {
 		return CreateContainer{}, err
 	}
+	m.addGrant(c, config)
 	m.addHosts(c, sb, &a)
 	m.addTerminationLog(c, attempt, &a)
 	mapUsers(config)

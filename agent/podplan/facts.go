@@ -38,6 +38,8 @@ type Settings struct {
 	SeccompDefault bool
 	// SandboxSeccomp is the file with the profile of sandboxes; empty for the runtime's default.
 	SandboxSeccomp string
+	// StaticCPUs: containers of Guaranteed pods that ask for whole CPUs have them to themselves.
+	StaticCPUs bool
 	// MaxBackOff bounds CrashLoopBackOff; 0 means 5 min.
 	MaxBackOff time.Duration
 }
@@ -58,6 +60,8 @@ type Node struct {
 	Handlers map[string]Handler
 	// IDsPerPod is how many users a pod with a user namespace of its own has.
 	IDsPerPod uint32
+	// SharedCPUs are those of containers that have none to themselves; empty: all.
+	SharedCPUs string
 	// MaskedPaths are paths of this machine to mask beside the usual ones.
 	MaskedPaths []string
 }

@@ -44,6 +44,7 @@ type world struct {
 		RecursiveReadOnly bool
 		UserNamespaces    bool
 		Servers, Searches []string
+		SharedCPUs        string
 	}
 	// Others are other pods of the node.
 	Others    []corev1.Pod
@@ -91,6 +92,8 @@ type world struct {
 		Grace, Message string
 		Pressure       bool
 	}
+	// Grant is what the pod has to itself.
+	Grant *model.Grant
 	// Volumes is "ready" unless said otherwise: absent, failed.
 	Volumes string
 	Configs []struct {
@@ -206,6 +209,7 @@ func (w *world) facts(t *testing.T, pod *corev1.Pod) Facts {
 	node := Node{
 		IPs: w.Node.IPs, RuntimeName: "containerd", MemoryBytes: 8 << 30, IDsPerPod: 65536, Handlers: map[string]Handler{"": {RecursiveReadOnly: w.Node.RecursiveReadOnly, UserNamespaces: w.Node.UserNamespaces}},
 		Allocatable: corev1.ResourceList{"cpu": resource.MustParse("2"), "memory": resource.MustParse("8Gi")},
+		SharedCPUs:  w.Node.SharedCPUs,
 		DNS:         DNS{Servers: w.Node.Servers, Searches: w.Node.Searches},
 	}
 	if len(node.IPs) == 0 {
@@ -225,6 +229,10 @@ func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
 	}
 	if is("pods") {
 		tables.Pods.Commit(func(tx *store.Tx[model.UID, *corev1.Pod]) { tx.Synced() })
+	}
+	if w.Grant != nil {
+		w.Grant.UID = uid
+		tables.Grants.Set(uid, w.Grant)
 	}
 	if rt := w.runtime(pod); len(rt.Sandboxes)+len(rt.Containers) > 0 {
 		tables.Runtime.Set(uid, rt)

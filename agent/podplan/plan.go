@@ -31,6 +31,12 @@ func Make(f Facts, now time.Time) Plan {
 	if decided && row.Rejected {
 		m.end = ending{phase: corev1.PodFailed, reason: row.Reason, message: row.Message}
 	}
+	if grant, ok := f.World.Grants.Get(f.UID); ok {
+		m.grant = grant
+		if grant.Rejected && m.end.phase == "" {
+			m.end = ending{phase: corev1.PodFailed, reason: grant.Reason, message: grant.Message}
+		}
+	}
 	m.ctrs = containers(m.obj)
 	switch {
 	case m.obj.DeletionTimestamp != nil:
@@ -48,6 +54,8 @@ func Make(f Facts, now time.Time) Plan {
 		return m.plan // whether the node takes it is not known yet
 	case row.Rejected:
 		m.stop(Why{Reason: row.Reason})
+	case m.grant != nil && m.grant.Rejected:
+		m.stop(Why{Reason: m.grant.Reason})
 	default:
 		m.run()
 	}
@@ -63,9 +71,11 @@ type maker struct {
 	obj *corev1.Pod // with the resources granted to it; nil: an orphan
 	// allocation is nil while the node has not decided about the pod.
 	allocation *model.Allocation
-	rt         *model.PodRuntime
-	ctrs       []ctr
-	plan       Plan
+	// grant is nil for a pod that has nothing to itself, or not yet.
+	grant *model.Grant
+	rt    *model.PodRuntime
+	ctrs  []ctr
+	plan  Plan
 	// waits says why containers do not run, for the status.
 	waits map[string]waiting
 	// stopping: no container of the pod is to run any more.

@@ -1,6 +1,6 @@
 // Package keep holds values by key in a file, so that they outlive the daemon
 // that is killed at any moment, but not the boot: after the machine has
-// started anew nothing that was kept is true any more. It knows nothing of
+// started anew most of what was kept is not true any more (AnyBoot is for the rest). It knows nothing of
 // what the values mean. Flow: a part of the agent -> File.Put -> file; at the
 // next start Open -> the part.
 //

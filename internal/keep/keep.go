@@ -21,6 +21,9 @@ const (
 	slack = 1000
 )
 
+// AnyBoot stands for a boot where values are true for longer.
+const AnyBoot = "any"
+
 // header is the first line of a file.
 type header struct {
 	Format int    `json:"format"`

@@ -37,6 +37,7 @@ type Snapshot struct {
 	// Decided on this node.
 	Allocations Table[model.UID, *model.Allocation] // which pods are taken, with which resources
 	Evictions   Table[model.UID, *model.Eviction]   // pods that have to go
+	Grants      Table[model.UID, *model.Grant]      // what pods have to themselves: devices, CPUs
 
 	// Applied says for each feature which revision its kernel objects hold.
 	Applied map[Feature]Revision
@@ -81,6 +82,7 @@ type Writers struct {
 
 	Allocations *Writer[model.UID, *model.Allocation]
 	Evictions   *Writer[model.UID, *model.Eviction]
+	Grants      *Writer[model.UID, *model.Grant]
 }
 
 func empty() *Snapshot {
@@ -109,6 +111,7 @@ func empty() *Snapshot {
 		Probes:      newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
 		Allocations: newTable[model.UID](func(a, b *model.Allocation) bool { return reflect.DeepEqual(a, b) }),
 		Evictions:   newTable[model.UID](func(a, b *model.Eviction) bool { return *a == *b }),
+		Grants:      newTable[model.UID](func(a, b *model.Grant) bool { return reflect.DeepEqual(a, b) }),
 		Applied:     map[Feature]Revision{},
 		changed:     make(chan struct{}),
 	}
@@ -133,5 +136,6 @@ func writers(s *Store) *Writers {
 		Probes:      newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
 		Allocations: newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Allocation] { return &n.Allocations }),
 		Evictions:   newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Eviction] { return &n.Evictions }),
+		Grants:      newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Grant] { return &n.Grants }),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 	whyNoCadvisor  = "figures are read on demand, nothing is collected in between"
 	whyNoPolling   = "nodelet waits for events instead of asking at intervals"
 	whyNoRateLimit = "requests are not limited here; the API server has its own priority and fairness"
-	whyNoManagers  = "CPUs and memory are not assigned exclusively by this version"
+	whyNoManagers  = "memory is not assigned exclusively, and resources are not aligned with one another, by this version"
 	whyNoIPTables  = "the service proxy keeps its rules itself"
 	whyOneServer   = "the kubelet API is always served, with these handlers and TLS 1.3 defaults"
 )
@@ -98,10 +99,10 @@ func nodeFields() []field {
 		{path: "cgroupRoot", flag: "cgroup-root"},
 		{path: "cgroupsPerQOS", is: []string{"true"}, why: "pods always have a cgroup tree by quality of service", zero: true},
 		{path: "cgroupDriver", is: []string{"cgroupfs"}, why: "cgroups are made directly, and the runtime is told so"},
-		{path: "cpuManagerPolicy", is: []string{"none"}, why: whyNoManagers},
+		{path: "cpuManagerPolicy", set: cpuPolicy},
 		{path: "singleProcessOOMKill", why: "not part of this version", zero: true, is: []string{"true"}},
-		{path: "cpuManagerPolicyOptions", why: whyNoManagers},
-		{path: "cpuManagerReconcilePeriod", why: whyNoManagers},
+		{path: "cpuManagerPolicyOptions", set: cpuOptions},
+		{path: "cpuManagerReconcilePeriod", why: whyNoPolling},
 		{path: "memoryManagerPolicy", is: []string{"None"}, why: whyNoManagers},
 		{path: "topologyManagerPolicy", is: []string{"none"}, why: whyNoManagers},
 		{path: "topologyManagerScope", is: []string{"container"}, why: whyNoManagers},
@@ -151,7 +152,7 @@ func resourceFields() []field {
 		{path: "configMapAndSecretChangeDetectionStrategy", is: []string{"Watch"}, why: "objects that pods refer to are watched"},
 		{path: "systemReserved", set: into(func(c *node.Config) *corev1.ResourceList { return &c.Kubelet.SystemReserved })},
 		{path: "kubeReserved", set: into(func(c *node.Config) *corev1.ResourceList { return &c.Kubelet.KubeReserved })},
-		{path: "reservedSystemCPUs", why: whyNoManagers},
+		{path: "reservedSystemCPUs", set: into(func(c *node.Config) *string { return &c.Kubelet.CPUPolicy.Reserved })},
 		{path: "showHiddenMetricsForVersion", why: "no metrics are hidden"},
 		{path: "systemReservedCgroup", why: "only the pods' cgroup is limited"},
 		{path: "kubeReservedCgroup", why: "only the pods' cgroup is limited"},
@@ -197,6 +198,37 @@ func duration(to func(*node.Config) *time.Duration) func(*node.Config, any) erro
 		*to(c) = d.Duration
 		return err
 	}
+}
+
+// cpuPolicy takes the name of a policy of the CPU manager.
+func cpuPolicy(c *node.Config, v any) error {
+	switch name := plain(v); name {
+	case "none", "static":
+		c.Kubelet.CPUPolicy.Static = name == "static"
+		return nil
+	default:
+		return fmt.Errorf("%q is no policy: none or static", name)
+	}
+}
+
+// cpuOptions takes the options of the static policy. One that is not known would change which CPUs
+// containers get, so it is an error and not ignored.
+func cpuOptions(c *node.Config, v any) error {
+	options, err := decode[map[string]string](v)
+	if err != nil {
+		return err
+	}
+	known := map[string]*bool{"full-pcpus-only": &c.Kubelet.CPUPolicy.WholeCores, "strict-cpu-reservation": &c.Kubelet.CPUPolicy.StrictReservation}
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		to := known[name]
+		if to == nil {
+			return fmt.Errorf("option %q is not supported by this version: %s are", name, strings.Join(slices.Sorted(maps.Keys(known)), " and "))
+		}
+		if *to, err = strconv.ParseBool(options[name]); err != nil {
+			return fmt.Errorf("option %q is %q: true or false", name, options[name])
+		}
+	}
+	return nil
 }
 
 // periods takes the list of priorities with their seconds.

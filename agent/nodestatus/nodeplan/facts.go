@@ -80,6 +80,12 @@ type Runtime struct {
 	SupplementalGroups bool
 }
 
+// Device is a resource of a device plugin; 0 where there was a plugin once.
+type Device struct {
+	Name                  string
+	Capacity, Allocatable int64
+}
+
 // Pressure is what the eviction part says.
 type Pressure struct {
 	Memory, Disk, PID bool
@@ -99,6 +105,8 @@ type Facts struct {
 	// ShuttingDown: the machine is about to go down.
 	ShuttingDown bool
 	Pressure     Pressure
+	// Devices are the resources of device plugins.
+	Devices []Device
 	// Images, the largest first; nil when they have not been listed yet.
 	Images []corev1.ContainerImage
 }

@@ -24,6 +24,11 @@ func resources(s *corev1.NodeStatus, f Facts) {
 		s.Capacity[name] = q
 	}
 	s.Allocatable = allocatable(s.Capacity, f.Reserve)
+	for _, d := range f.Devices {
+		name := corev1.ResourceName(d.Name)
+		s.Capacity[name] = *resource.NewQuantity(d.Capacity, resource.DecimalSI)
+		s.Allocatable[name] = *resource.NewQuantity(d.Allocatable, resource.DecimalSI)
+	}
 }
 
 // Capacity is all the machine has.

@@ -1,0 +1,104 @@
+package deviceplan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Request is one container's, for one resource.
+type Request struct {
+	Resource string
+	Need     int
+	// Known: a plugin has registered the resource. Healthy are its devices that work.
+	Known   bool
+	Healthy map[string]bool
+	// Used are those that other containers have, Reusable those of the pod's init containers that ended before this one.
+	Used, Reusable map[string]bool
+}
+
+// Offer is what there is to choose from, and what must be among the choice.
+type Offer struct {
+	Available, Must []string
+	Need            int
+}
+
+// Check says what can be chosen from; the error has upstream's words.
+func (r Request) Check() (Offer, error) {
+	switch {
+	case !r.Known:
+		return Offer{}, fmt.Errorf("cannot allocate unregistered device %s", r.Resource)
+	case len(r.Healthy) == 0:
+		return Offer{}, fmt.Errorf("no healthy devices present; cannot allocate unhealthy devices %s", r.Resource)
+	}
+	o := Offer{Need: r.Need}
+	for _, id := range slices.Sorted(maps.Keys(r.Healthy)) {
+		switch {
+		case r.Reusable[id]:
+			if len(o.Must) < r.Need {
+				o.Must = append(o.Must, id)
+			}
+		case !r.Used[id]:
+			o.Available = append(o.Available, id)
+		}
+	}
+	if left := r.Need - len(o.Must); len(o.Available) < left {
+		return Offer{}, fmt.Errorf("requested number of devices unavailable for %s. Requested: %d, Available: %d", r.Resource, left, len(o.Available))
+	}
+	return o, nil
+}
+
+// Choose takes first what must be, then what the plugin prefers as far as that is there, then the rest in
+// the order of the names.
+func (o Offer) Choose(preferred []string) []string {
+	chosen := slices.Clone(o.Must)
+	for _, list := range [][]string{preferred, o.Available} {
+		for _, id := range list {
+			if len(chosen) < o.Need && slices.Contains(o.Available, id) && !slices.Contains(chosen, id) {
+				chosen = append(chosen, id)
+			}
+		}
+	}
+	slices.Sort(chosen)
+	return chosen
+}
+
+// Container is one of a pod, in the order in which they get their devices.
+type Container struct {
+	*corev1.Container
+	// Lends: it ends before the containers after it begin, and what it had goes on to them.
+	Lends bool
+}
+
+// Containers of a pod that can have something to themselves: all but those for debugging.
+func Containers(pod *corev1.Pod) (all []Container) {
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		all = append(all, Container{c, c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways})
+	}
+	for i := range pod.Spec.Containers {
+		all = append(all, Container{Container: &pod.Spec.Containers[i]})
+	}
+	return all
+}
+
+// Asks gives what a container asks of resources that plugins may have: those with a domain that is not
+// Kubernetes' own. Limits equal requests there.
+func Asks(c *corev1.Container) map[string]int {
+	out := map[string]int{}
+	for name, q := range c.Resources.Limits {
+		if Extended(string(name)) && q.Value() > 0 {
+			out[string(name)] = int(q.Value())
+		}
+	}
+	return out
+}
+
+// Extended tells whether a resource is one that plugins may have.
+func Extended(name string) bool {
+	domain, _, ok := strings.Cut(name, "/")
+	return ok && domain != "kubernetes.io" && !strings.HasSuffix(domain, ".kubernetes.io") && !strings.HasPrefix(name, "requests.")
+}

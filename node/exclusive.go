@@ -1,0 +1,103 @@
+package node
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"nodelet/agent/exclusive"
+	"nodelet/agent/exclusive/cpuplan"
+	"nodelet/agent/nodestatus/nodeplan"
+	"nodelet/agent/podresources"
+)
+
+// buildExclusive makes the part that hands out devices and CPUs, and the API that tells of it.
+func (p *agentParts) buildExclusive() error {
+	c := &p.n.cfg
+	cpus, err := c.cpus()
+	if err != nil {
+		return err
+	}
+	root := c.Layout.KubeletRoot()
+	p.exclusive = exclusive.New(exclusive.Config{Dir: filepath.Join(root, "device-plugins"), CPUs: cpus}, exclusive.Deps{
+		Store: p.n.store, Grants: p.n.writers.Grants, Runtime: p.runtime, Events: p.events,
+		KeepGrants: p.kept.grants, GrantsBefore: p.kept.grantsBefore, KeepPlugins: p.kept.plugins, PluginsBefore: p.kept.pluginsBefore,
+		Changed: func() { p.status.Recheck() }, Metrics: newDeviceMetrics(p.n), Log: p.n.deps.Log,
+		PodsHealth: p.n.watchHealth("exclusive resources"), PluginsHealth: p.n.watchHealth("device plugins"), CPUsHealth: p.n.watchHealth("CPU sets"),
+	})
+	asked := p.n.metrics.Counter("kubelet_pod_resources_endpoint_requests_total", "Calls of the PodResources API.", "server_api_version", "method")
+	p.podResources = podresources.New(filepath.Join(root, "pod-resources", "kubelet.sock"), podresources.Deps{
+		Store: p.n.store, Devices: p.exclusive.Devices, CPUs: p.exclusive.CPUs,
+		Asked: func(method string) { asked(1, "v1", method) },
+	})
+	return nil
+}
+
+// cpus is the machine as the static CPU policy sees it; nil without that policy.
+func (c *Config) cpus() (*exclusive.CPUs, error) {
+	policy := c.Kubelet.CPUPolicy
+	if !policy.Static {
+		return nil, nil
+	}
+	topology, err := exclusive.ReadTopology("/sys")
+	if err != nil {
+		return nil, fmt.Errorf("static CPU policy: %w", err)
+	}
+	named, err := cpuplan.Parse(policy.Reserved)
+	if err != nil {
+		return nil, fmt.Errorf("reservedSystemCPUs: %w", err)
+	}
+	kube, system := c.Kubelet.KubeReserved[corev1.ResourceCPU], c.Kubelet.SystemReserved[corev1.ResourceCPU]
+	reserved, err := cpuplan.Reserved(topology, named, kube.MilliValue()+system.MilliValue())
+	if err != nil {
+		return nil, err
+	}
+	return &exclusive.CPUs{
+		Topology: topology, Reserved: reserved, Options: cpuplan.Options{WholeCores: policy.WholeCores, Strict: policy.StrictReservation},
+	}, nil
+}
+
+// reservedCPU is what is kept from pods where reservedSystemCPUs names CPUs: they stand for the amounts.
+func (c *Config) reservedCPU(kube, system corev1.ResourceList) (corev1.ResourceList, corev1.ResourceList) {
+	named, err := cpuplan.Parse(c.Kubelet.CPUPolicy.Reserved)
+	if err != nil || len(named) == 0 {
+		return kube, system
+	}
+	kube, system = kube.DeepCopy(), system.DeepCopy()
+	delete(kube, corev1.ResourceCPU)
+	if system == nil {
+		system = corev1.ResourceList{}
+	}
+	system[corev1.ResourceCPU] = *resource.NewQuantity(int64(len(named)), resource.DecimalSI)
+	return kube, system
+}
+
+// pluginResources is what the node's status shows of device plugins.
+func (p *agentParts) pluginResources() (all []nodeplan.Device) {
+	for _, r := range p.exclusive.Resources() {
+		all = append(all, nodeplan.Device(r))
+	}
+	return all
+}
+
+// deviceMetrics are upstream's of device plugins.
+type deviceMetrics struct {
+	registered func(float64, ...string)
+	allocated  func(time.Duration, ...string)
+}
+
+func newDeviceMetrics(n *Node) deviceMetrics {
+	return deviceMetrics{
+		registered: n.metrics.Counter("kubelet_device_plugin_registration_total", "Registrations of device plugins.", "resource_name"),
+		allocated: n.metrics.Histogram("kubelet_device_plugin_alloc_duration_seconds", "How long plugins took to prepare devices.",
+			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}, "resource_name"),
+	}
+}
+
+func (m deviceMetrics) Registered(resource string) { m.registered(1, resource) }
+func (m deviceMetrics) Allocated(resource string, took time.Duration) {
+	m.allocated(took, resource)
+}
