@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"nodelet/agent"
+	"nodelet/agent/evict"
 	"nodelet/agent/exclusive"
 	"nodelet/agent/probe"
 	"nodelet/internal/keep"
@@ -16,6 +17,9 @@ type keptParts struct {
 	probesBefore map[string]probe.Kept
 	stops        *keep.File[agent.KeptStop]
 	stopsBefore  map[string]agent.KeptStop
+
+	evictions       *keep.File[evict.Kept]
+	evictionsBefore map[string]evict.Kept
 
 	grants        *keep.File[model.Grant]
 	grantsBefore  map[string]model.Grant
@@ -34,6 +38,9 @@ func (p *agentParts) openKept() error {
 		return err
 	}
 	if p.kept.stops, p.kept.stopsBefore, err = keep.Open[agent.KeptStop](filepath.Join(dir, "stops"), boot); err != nil {
+		return err
+	}
+	if p.kept.evictions, p.kept.evictionsBefore, err = keep.Open[evict.Kept](filepath.Join(dir, "evictions"), boot); err != nil {
 		return err
 	}
 	if p.kept.grants, p.kept.grantsBefore, err = keep.Open[model.Grant](filepath.Join(dir, "grants"), boot); err != nil {

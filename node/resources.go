@@ -173,6 +173,7 @@ func (p *agentParts) buildEvictor() error {
 		NodeName: p.n.cfg.NodeName, Thresholds: p.thresholds, Transition: r.EvictionPressureTransitionPeriod, MaxGrace: r.EvictionMaxPodGracePeriod,
 	}, evict.Deps{
 		Store: p.n.store, Evictions: p.n.writers.Evictions, Stats: p.stats, Reclaim: p.collector.Reclaim, Events: p.events,
+		Keep: p.kept.evictions, Before: p.kept.evictionsBefore,
 		Changed: p.status.Recheck, Evicted: func(signal string) { evictions(1, signal) },
 		Log: p.n.deps.Log, Health: p.n.watchHealth("eviction"),
 	})

@@ -63,8 +63,11 @@ type Deps struct {
 	// Changed is told that Conditions has news; Evicted of each pod that is evicted, by signal.
 	Changed func()
 	Evicted func(signal string)
-	Log     *slog.Logger
-	Health  *reconcile.Health
+	// Keep holds for the next process what this one decided, Before is what the last one did; both may be nil.
+	Keep   Keeper
+	Before map[string]Kept
+	Log    *slog.Logger
+	Health *reconcile.Health
 }
 
 // Evictor looks after what is left of the node.
@@ -99,7 +102,13 @@ func New(cfg Config, deps Deps) *Evictor {
 	if deps.Evicted == nil {
 		deps.Evicted = func(string) {}
 	}
-	return &Evictor{cfg: cfg, deps: deps, wake: make(chan struct{}, 1), told: map[corev1.ResourceName]time.Time{}}
+	if deps.Keep == nil {
+		deps.Keep = unkept{}
+	}
+	e := &Evictor{cfg: cfg, deps: deps, wake: make(chan struct{}, 1), told: map[corev1.ResourceName]time.Time{}}
+	before := deps.Before[nodeKey]
+	e.state, e.conditions = before.State, before.Conditions
+	return e
 }
 
 // Has tells whether the node shows a condition.
@@ -111,7 +120,7 @@ func (e *Evictor) Has(c corev1.NodeConditionType) bool {
 
 // Run blocks until ctx ends.
 func (e *Evictor) Run(ctx context.Context) error {
-	e.deps.Evictions.Replace(nil)
+	e.deps.Evictions.Replace(e.rowsBefore())
 	loop := reconcile.Loop{
 		Name: "eviction", Store: e.deps.Store, Log: e.deps.Log, Health: e.deps.Health,
 		Ready: func(s *store.Snapshot) bool { return s.Pods.Synced() && s.Runtime.Synced() },
@@ -183,6 +192,7 @@ func (e *Evictor) forget(snap *store.Snapshot) {
 		p, ok := snap.Pods.Get(uid)
 		if !ok || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
 			e.deps.Evictions.Delete(uid)
+			e.drop(uid)
 		}
 	}
 }
@@ -221,6 +231,7 @@ func (e *Evictor) carryOut(plan evictplan.Plan) {
 	changed := !slices.Equal(e.conditions, plan.Conditions)
 	e.conditions = plan.Conditions
 	e.mu.Unlock()
+	e.keep(nodeKey, Kept{State: plan.State, Conditions: plan.Conditions})
 	if changed {
 		e.deps.Log.Info("pressure on the node", "conditions", plan.Conditions)
 		e.deps.Changed()
@@ -233,13 +244,16 @@ func (e *Evictor) carryOut(plan evictplan.Plan) {
 		}, corev1.EventTypeWarning, "Evicted", ev.Message)
 		e.deps.Evicted(ev.Signal)
 		uid := model.UID(ev.Pod.UID)
-		e.deps.Evictions.Set(uid, &model.Eviction{UID: uid, At: time.Now(), Message: ev.Message, Grace: ev.Grace, Pressure: ev.Pressure})
+		e.End(&model.Eviction{UID: uid, At: time.Now(), Message: ev.Message, Grace: ev.Grace, Pressure: ev.Pressure})
 	}
 }
 
-// End has a pod go for a reason of another part of the agent, which decides about the pod only; a pod
-// that goes already is left alone. It may be called at any time after Run has begun.
+// End has a pod go, also for a reason of another part of the agent; a pod that goes already is left
+// alone. It may be called at any time after Run has begun.
 func (e *Evictor) End(row *model.Eviction) {
+	if _, going := e.deps.Store.Snapshot().Evictions.Get(row.UID); !going {
+		e.keep(podKey(row.UID), Kept{Row: row})
+	}
 	e.deps.Evictions.Commit(func(tx *store.Tx[model.UID, *model.Eviction]) {
 		if _, going := tx.Get(row.UID); !going {
 			tx.Set(row.UID, row)
