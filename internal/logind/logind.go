@@ -27,6 +27,7 @@ const (
 type Session struct {
 	bus    *dbus.Conn
 	events chan bool
+	dropIn string
 }
 
 // Connect opens a connection of its own to the system bus and listens for
@@ -36,7 +37,7 @@ func Connect(ctx context.Context) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the system D-Bus: %w (is this machine run by systemd, and is /run/dbus of the host visible here?)", err)
 	}
-	s := &Session{bus: bus, events: make(chan bool)}
+	s := &Session{bus: bus, events: make(chan bool), dropIn: DropIn}
 	match := []dbus.MatchOption{dbus.WithMatchInterface(manager), dbus.WithMatchMember("PrepareForShutdown"), dbus.WithMatchObjectPath(object)}
 	if err := bus.AddMatchSignalContext(ctx, match...); err != nil {
 		_ = bus.Close() // nothing was begun with it
@@ -104,10 +105,10 @@ func (s *Session) Lock(why string) (io.Closer, error) {
 // Extend makes logind wait for at least d, by a file in logind.conf.d that stays.
 func (s *Session) Extend(ctx context.Context, d time.Duration) error {
 	text := fmt.Sprintf("# Written by nodelet, for shutdownGracePeriod; `nodelet reset` removes it.\n[Login]\nInhibitDelayMaxSec=%d\n", (d+time.Second-1)/time.Second)
-	if err := os.MkdirAll(filepath.Dir(DropIn), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(s.dropIn), 0o755); err != nil {
 		return fmt.Errorf("make directory of logind's configuration: %w", err)
 	}
-	if err := os.WriteFile(DropIn, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(s.dropIn, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("write logind's configuration: %w", err)
 	}
 	const hangup = int32(1)
@@ -128,7 +129,7 @@ func (s *Session) Extend(ctx context.Context, d time.Duration) error {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			return fmt.Errorf("logind delays shutdowns by no more than %s, %s are needed: another file in logind.conf.d may overrule %s", got, d, DropIn)
+			return fmt.Errorf("logind delays shutdowns by no more than %s, %s are needed: another file in logind.conf.d may overrule %s", got, d, s.dropIn)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
