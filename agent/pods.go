@@ -111,8 +111,31 @@ func touched(prev, next *store.Snapshot) iter.Seq[model.UID] {
 				return
 			}
 		}
+		for uid := range following(prev, next) {
+			if !emit(uid) {
+				return
+			}
+		}
 		for uid := range dependents(prev, next) {
 			if !emit(uid) {
+				return
+			}
+		}
+	}
+}
+
+// following yields the pods that wait for others to make room, when something of those changed.
+func following(prev, next *store.Snapshot) iter.Seq[model.UID] {
+	return func(yield func(model.UID) bool) {
+		if next.Runtime.Last() == prev.Runtime.Last() {
+			return
+		}
+		changed := map[model.UID]bool{}
+		for d := range next.Runtime.Since(prev.Runtime) {
+			changed[d.Key] = true
+		}
+		for uid, row := range next.Allocations.All() {
+			if slices.ContainsFunc(row.After, func(other model.UID) bool { return changed[other] }) && !yield(uid) {
 				return
 			}
 		}

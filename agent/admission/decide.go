@@ -23,6 +23,8 @@ type Node struct {
 	Sysctls []string
 	// Unknown: labels and taints have not come from the API yet; new pods wait for them.
 	Unknown bool
+	// StaticCPUs: containers of Guaranteed pods may have CPUs to themselves, and keep those.
+	StaticCPUs bool
 	// ShuttingDown: the machine is about to go down, nothing new is taken.
 	ShuttingDown bool
 	// AppArmor: the kernel enforces profiles.
@@ -142,6 +144,7 @@ func (d *decider) notice(uid model.UID, warning bool, reason, message string) {
 func (d *decider) admit(pod *corev1.Pod) {
 	uid := model.UID(pod.UID)
 	refusal := d.unfit(pod)
+	var after []model.UID
 	if refusal == nil {
 		shortages, other := d.room(pod)
 		switch {
@@ -150,7 +153,7 @@ func (d *decider) admit(pod *corev1.Pod) {
 		case len(shortages) > 0 && !Critical(pod):
 			refusal = shortages[0].refusal()
 		case len(shortages) > 0:
-			refusal = d.preempt(pod, shortages)
+			after, refusal = d.preempt(pod, shortages)
 		}
 	}
 	if refusal != nil {
@@ -159,6 +162,7 @@ func (d *decider) admit(pod *corev1.Pod) {
 		return
 	}
 	row := grant(pod)
+	row.After = after
 	d.set(row)
 	d.pods = append(d.pods, Granted(pod, row))
 }

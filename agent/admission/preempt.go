@@ -16,22 +16,23 @@ const Preempted = "Preempting"
 
 const preemptedMessage = "Preempted in order to admit critical pod"
 
-// preempt makes other pods give way to a critical one, or says why that would not do.
-func (d *decider) preempt(pod *corev1.Pod, short []shortage) *refusal {
+// preempt makes other pods give way to a critical one, which starts after them, or says why that would not do.
+func (d *decider) preempt(pod *corev1.Pod, short []shortage) (after []model.UID, r *refusal) {
 	victims, ok := victims(pod, d.pods, short)
 	if !ok {
-		return &refusal{"UnexpectedAdmissionError", "Unexpected error while attempting to recover from admission failure: " +
+		return nil, &refusal{"UnexpectedAdmissionError", "Unexpected error while attempting to recover from admission failure: " +
 			"preemption: error finding a set of pods to preempt: no set of running pods found to reclaim resources: " + left(short)}
 	}
 	for _, v := range victims {
 		uid := model.UID(v.UID)
+		after = append(after, uid)
 		row := *d.rows[uid]
 		row.Rejected, row.Preempted, row.Reason, row.Message = true, true, Preempted, preemptedMessage
 		d.set(&row)
 		d.notice(uid, true, Preempted, preemptedMessage)
 		d.pods = slices.DeleteFunc(d.pods, func(p *corev1.Pod) bool { return p.UID == v.UID })
 	}
-	return nil
+	return after, nil
 }
 
 func left(short []shortage) string {

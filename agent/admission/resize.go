@@ -38,11 +38,18 @@ func (d *decider) resize(pods []*corev1.Pod) {
 func (d *decider) regrant(pod *corev1.Pod) bool {
 	uid := model.UID(pod.UID)
 	old := d.rows[uid]
+	if old.Rejected {
+		return true // it has just made room for a critical pod
+	}
 	if sameResources(pod, old) {
 		// Something else of the pod changed, or it was taken back before it was granted.
 		row := *old
 		row.Pending, row.Generation = nil, pod.Generation
 		d.set(&row)
+		return true
+	}
+	if d.node.StaticCPUs && podref.QOS(pod) == corev1.PodQOSGuaranteed && !sameCPU(pod, Granted(pod, old)) {
+		d.never(pod, "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"")
 		return true
 	}
 	if short, other := d.room(pod); len(short)+len(other) > 0 {
@@ -52,6 +59,31 @@ func (d *decider) regrant(pod *corev1.Pod) bool {
 	d.pods[slices.IndexFunc(d.pods, func(p *corev1.Pod) bool { return p.UID == pod.UID })] = pod
 	d.notice(uid, false, "ResizeStarted", summary("Pod resize started", pod, ""))
 	return true
+}
+
+// sameCPU: no container asks for more or less CPU than it was granted.
+func sameCPU(pod, granted *corev1.Pod) bool {
+	for i := range pod.Spec.Containers {
+		a, b := pod.Spec.Containers[i].Resources, granted.Spec.Containers[i].Resources
+		if a.Requests.Cpu().Cmp(*b.Requests.Cpu()) != 0 || a.Limits.Cpu().Cmp(*b.Limits.Cpu()) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// never says that a pod cannot have what it asks for on this node.
+func (d *decider) never(pod *corev1.Pod, why string) {
+	uid := model.UID(pod.UID)
+	old := d.rows[uid]
+	pending := model.PendingResize{Reason: corev1.PodReasonInfeasible, Message: why, Generation: pod.Generation}
+	if old.Pending != nil && *old.Pending == pending {
+		return
+	}
+	row := *old
+	row.Pending = &pending
+	d.set(&row)
+	d.notice(uid, true, "ResizeInfeasible", summary("Pod resize Infeasible", pod, why))
 }
 
 // putOff says why a pod does not get what it asks for yet.

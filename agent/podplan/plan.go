@@ -3,6 +3,7 @@ package podplan
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,6 +57,8 @@ func Make(f Facts, now time.Time) Plan {
 		m.stop(Why{Reason: row.Reason})
 	case m.grant != nil && m.grant.Rejected:
 		m.stop(Why{Reason: m.grant.Reason})
+	case m.makesRoom():
+		// Those that make room for it are on their way out: what they end wakes this pod.
 	default:
 		m.run()
 	}
@@ -213,6 +216,17 @@ func (m *maker) run() {
 		}
 	}
 	m.prune()
+}
+
+// makesRoom: a pod that has to go for this one still runs.
+func (m *maker) makesRoom() bool {
+	if m.current() != nil {
+		return false // it has begun; what runs is not stopped again
+	}
+	return slices.ContainsFunc(m.allocation.After, func(uid model.UID) bool {
+		rt, ok := m.World.Runtime.Get(uid)
+		return ok && slices.ContainsFunc(rt.Containers, func(c model.Container) bool { return alive(&c) })
+	})
 }
 
 // current is the sandbox the pod's containers belong into; nil when a new one is needed.

@@ -23,6 +23,8 @@ type Allocation struct {
 	Containers map[string]corev1.ResourceRequirements
 	// UserNS is the host's id of the pod's user 0, for a pod with a user namespace of its own; 0: it has none (yet).
 	UserNS uint32
+	// After are the pods that make room for this one: it starts when nothing of them runs any more.
+	After []UID
 	// Pending is nil when all that the pod asks for is granted.
 	Pending *PendingResize
 }
@@ -47,6 +49,9 @@ func (a *Allocation) String() string {
 	}
 	if a.UserNS != 0 {
 		s += fmt.Sprintf(", users from %d", a.UserNS)
+	}
+	if len(a.After) > 0 {
+		s += fmt.Sprintf(" after %v", a.After)
 	}
 	if p := a.Pending; p != nil {
 		s += fmt.Sprintf(", generation %d %s: %s", p.Generation, p.Reason, p.Message)
