@@ -55,6 +55,7 @@ func (p Plan) String() string {
 // has an address in.
 func Make(self string, nodes []*model.Node, connected []netip.Prefix) Plan {
 	var p Plan
+	var taken prefixes
 	// The node itself comes first: nobody else's claim may cut it off.
 	nodes = slices.SortedFunc(slices.Values(nodes), func(a, b *model.Node) int {
 		if (a.Name == self) != (b.Name == self) {
@@ -65,11 +66,12 @@ func Make(self string, nodes []*model.Node, connected []netip.Prefix) Plan {
 	for _, n := range nodes {
 		for _, dst := range n.PodCIDRs {
 			dst = dst.Masked()
-			if problem := p.overlap(dst, connected); problem != "" {
+			if problem := taken.overlap(dst, connected); problem != "" {
 				p.Problems = append(p.Problems, Problem{n.Name, problem})
 				continue
 			}
 			if n.Name == self {
+				taken.add(dst)
 				p.Routes = append(p.Routes, Route{Dst: dst})
 				continue
 			}
@@ -78,21 +80,34 @@ func Make(self string, nodes []*model.Node, connected []netip.Prefix) Plan {
 				p.Problems = append(p.Problems, Problem{n.Name, problem})
 				continue
 			}
+			taken.add(dst)
 			p.Routes = append(p.Routes, Route{Dst: dst, Via: via})
 		}
 	}
 	return p
 }
 
-func (p Plan) overlap(dst netip.Prefix, connected []netip.Prefix) string {
+// prefixes do not overlap and are in the order of their addresses, so one that overlaps any of them
+// overlaps a neighbour of its place: a cluster of thousands of nodes is planned without comparing all pairs.
+type prefixes []netip.Prefix
+
+func (p prefixes) place(dst netip.Prefix) int {
+	i, _ := slices.BinarySearchFunc(p, dst.Addr(), func(q netip.Prefix, a netip.Addr) int { return q.Addr().Compare(a) })
+	return i
+}
+
+func (p *prefixes) add(dst netip.Prefix) { *p = slices.Insert(*p, p.place(dst), dst) }
+
+func (p prefixes) overlap(dst netip.Prefix, connected []netip.Prefix) string {
 	for _, c := range connected {
 		if dst.Overlaps(c) {
 			return fmt.Sprintf("pod CIDR %s overlaps network %s of this host: choose another range for pods", dst, c)
 		}
 	}
-	for _, r := range p.Routes {
-		if dst.Overlaps(r.Dst) {
-			return fmt.Sprintf("pod CIDR %s overlaps %s of another node", dst, r.Dst)
+	i := p.place(dst)
+	for _, q := range p[max(i-1, 0):min(i+1, len(p))] {
+		if dst.Overlaps(q) {
+			return fmt.Sprintf("pod CIDR %s overlaps %s of another node", dst, q)
 		}
 	}
 	return ""
