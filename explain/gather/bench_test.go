@@ -3,10 +3,10 @@ package gather_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +23,10 @@ import (
 	"nodelet/internal/nft"
 	"nodelet/internal/nl"
 	"nodelet/internal/store"
+	"nodelet/internal/xtables"
 	"nodelet/proxy"
 	"nodelet/proxy/ebpf"
+	"nodelet/proxy/iptables"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbtest"
 	"nodelet/proxy/nftables"
@@ -34,12 +36,6 @@ import (
 
 var podCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/16")}
 
-// explainer is the back end that is asked.
-type explainer interface {
-	proxy.Explainer
-	Close() error
-}
-
 // bench is a node with pods, links, a proxy that has done its work, and the
 // rules of the pod network: everything that explain looks at, for real.
 type bench struct {
@@ -47,18 +43,40 @@ type bench struct {
 	t     *testing.T
 	world *lbtest.World
 	proxy *proxy.Proxy
-	back  explainer
+	// back reads back what the proxy has written.
+	back explainer
 	// pods has what nodelet-cni would have noted.
 	pods []gather.Attachment
 	stop map[string]func() // servers by host
+}
+
+// explainer is a back end that reads back.
+type explainer interface {
+	proxy.Backend
+	proxy.Explainer
+}
+
+// open makes a back end for a network namespace.
+type open func(netns int) (explainer, error)
+
+func openNftables(netns int) (explainer, error) {
+	return nftables.New(nftables.Config{NetNS: netns, IPv6: true})
+}
+
+func openIptables(v xtables.Variant) open {
+	return func(netns int) (explainer, error) {
+		return iptables.New(context.Background(), iptables.Config{NetNS: netns, IPv6: true, Variant: v})
+	}
 }
 
 const base = `node n1 192.168.7.1 192.168.8.1 fd07::1 fd08::1
 node n2 192.168.8.2 fd08::2
 `
 
-func newBench(t *testing.T, cfg proxy.Config, world string) *bench {
+func newBench(t *testing.T, open open, c breakage) *bench {
 	t.Helper()
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
+	cfg, world := c.config, c.world
 	b := &bench{Lab: proxytest.NewLab(t), t: t, world: lbtest.MustParse(base + world), stop: map[string]func(){}}
 	for _, name := range []string{"a", "b", "c", "r"} {
 		b.stop[name] = b.Serve(b.Host(name), 8080)
@@ -66,23 +84,21 @@ func newBench(t *testing.T, cfg proxy.Config, world string) *bench {
 	b.attach()
 	b.network()
 	cfg.NodeName, cfg.PodCIDRs, cfg.NetNS = "n1", podCIDRs, b.Node.NS.Fd()
-	b.run(cfg)
 	var err error
 	if cfg.Mode == proxy.EBPF {
 		cfg.EBPF.NetNS = cfg.NetNS
-		var back *ebpf.Backend
-		if back, err = ebpf.New(cfg.EBPF); err == nil {
-			// All benches share one cgroup: what this one has put there must not be in the next one's way.
-			t.Cleanup(func() { _ = back.Cleanup(context.Background()) })
-		}
-		b.back = back
-	} else {
-		b.back, err = nftables.New(nftables.Config{NetNS: cfg.NetNS, IPv6: true})
+		open = func(int) (explainer, error) { return ebpf.New(cfg.EBPF) }
 	}
-	if err != nil {
+	if b.back, err = open(cfg.NetNS); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.back.Close() })
+	t.Cleanup(func() {
+		if cfg.Mode == proxy.EBPF { // all benches share one cgroup: what this one has put there must not be in the next one's way
+			_ = b.back.Cleanup(context.Background())
+		}
+		_ = b.back.Close()
+	})
+	b.run(cfg, open)
 	return b
 }
 
@@ -147,12 +163,15 @@ func (b *bench) network() {
 }
 
 // run lets a proxy do its work once and stop, so that it repairs nothing.
-func (b *bench) run(cfg proxy.Config) {
+func (b *bench) run(cfg proxy.Config, open open) {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var err error
-	if b.proxy, err = proxy.New(ctx, cfg, proxy.Deps{Store: b.world.Store, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}); err != nil {
+	back, err := open(cfg.NetNS)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if b.proxy, err = proxy.New(ctx, cfg, proxy.Deps{Store: b.world.Store, Backend: back, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		b.t.Fatal(err)
 	}
 	done := make(chan error, 1)

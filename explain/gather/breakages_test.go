@@ -2,10 +2,12 @@ package gather_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"nodelet/explain"
+	"nodelet/internal/xtables"
 	"nodelet/proxy"
 )
 
@@ -23,6 +25,8 @@ type breakage struct {
 	cause    string
 	// within is where the sockets of the node and its pods are made; nil is anywhere.
 	within func(func() error) error
+	// own: it breaks something that only this back end has.
+	own string
 }
 
 const (
@@ -102,6 +106,10 @@ var rules = []breakage{
 	{name: "drop among our rules", world: service + one, do: sh("nft insert rule ip nodelet-proxy services drop"), question: toX, probe: probeX, packet: "silence", cause: "foreign: rule"},
 	{name: "element altered", world: service + one, do: sh("nft delete element ip nodelet-proxy endpoints '{ 0 . 10.96.0.1 . tcp . 80 }'; nft add element ip nodelet-proxy endpoints '{ 0 . 10.96.0.1 . tcp . 80 : 10.244.1.2 . 8081 }'"), question: toX, probe: probeX, packet: "refused", cause: "altered: map endpoints"},
 	{name: "source range element deleted", world: "service d/x LoadBalancer 10.96.0.1 p:80/TCP[30080] lb=1.2.3.4 ranges=192.168.7.9/32\n" + one, do: sh("nft flush set ip nodelet-proxy sources"), question: "192.168.7.9 1.2.3.4:80", probe: "outside -> 1.2.3.4:80/TCP", packet: "silence", cause: "missing: set sources"},
+}
+
+// firewalls are what others do, whatever the proxy's mode.
+var firewalls = []breakage{
 	{name: "iptables DROP in FORWARD", world: service + one, do: sh("iptables -A FORWARD -j DROP"), question: toX, probe: probeX, packet: "silence", cause: "dropped by rule with handle"},
 	{name: "iptables policy DROP", world: service + one, do: sh("iptables -P FORWARD DROP"), question: toX, probe: probeX, packet: "silence", cause: "policy drop of chain FORWARD of table ip filter"},
 	{name: "iptables REJECT of the endpoint", world: service + one, do: sh("iptables -N MINE; iptables -A FORWARD -j MINE; iptables -A MINE -d 10.244.1.2 -p tcp --dport 8080 -j REJECT --reject-with tcp-reset"), question: toX, probe: probeX, packet: "refused", cause: "rejected by rule with handle"},
@@ -147,20 +155,43 @@ var network = []breakage{
 		b.sh("sysctl -qw net.ipv4.neigh.eth1.retrans_time_ms=10; ip neigh flush dev eth1; ping -c1 -W1 192.168.8.2 >/dev/null || true")
 	}, question: toX, probe: probeX, packet: "error", cause: "the next hop 192.168.8.2 on eth1 does not answer"},
 	{name: "stale udp flow", world: service + one, do: sh("conntrack -I -p udp -s 10.244.1.4 -d 10.96.0.1 --sport 5555 --dport 53 -r 10.244.1.99 -q 10.244.1.4 --reply-port-src 8080 --reply-port-dst 5555 --timeout 300 --status ASSURED,SEEN_REPLY -g 10.244.1.99 >/dev/null 2>&1"), question: "pod/d/c svc/d/x:53", cause: "a tracked UDP flow 10.244.1.4:5555 -> 10.96.0.1:53 is still sent to 10.244.1.99:8080"},
-	{name: "affinity to a dead endpoint", world: "service d/x ClusterIP 10.96.0.1 p:80/TCP affinity=3h\n" + one, do: sh("nft add element ip nodelet-proxy affinity '{ 10.244.1.4 . 10.96.0.1 . tcp . 80 timeout 1h : 10.244.1.99 . 8080 }'"), question: toX, probe: probeX, packet: "silence", cause: "go to 10.244.1.99:8080, which is no endpoint"},
+	{name: "affinity to a dead endpoint", own: "nftables", world: "service d/x ClusterIP 10.96.0.1 p:80/TCP affinity=3h\n" + one, do: sh("nft add element ip nodelet-proxy affinity '{ 10.244.1.4 . 10.96.0.1 . tcp . 80 timeout 1h : 10.244.1.99 . 8080 }'"), question: toX, probe: probeX, packet: "silence", cause: "go to 10.244.1.99:8080, which is no endpoint"},
 }
 
 // TestBreakages breaks one thing at a time, sends a packet, and asks why.
 func TestBreakages(t *testing.T) {
-	for group, cases := range map[string][]breakage{"healthy": healthy, "meaning": meaning, "rules": rules, "network": network} {
+	every(t, openNftables, map[string][]breakage{"healthy": healthy, "meaning": meaning, "rules": rules, "firewalls": firewalls, "network": network})
+}
+
+// TestBreakagesIptables asks the same of the back end iptables, by both
+// variants, and breaks its own rules.
+func TestBreakagesIptables(t *testing.T) {
+	for _, v := range []xtables.Variant{xtables.Legacy, xtables.NFT} {
+		if _, err := xtables.OpenBulk(v, false, 0); err != nil {
+			t.Logf("%s: %v", v, err)
+			continue
+		}
+		t.Run(string(v), func(t *testing.T) {
+			groups := map[string][]breakage{"rules": iptablesRules(v)}
+			if v == xtables.Legacy { // the rest does not depend on the variant
+				groups["healthy"], groups["meaning"], groups["firewalls"] = healthy, meaning, firewalls
+				groups["network"] = slices.DeleteFunc(slices.Clone(network), func(c breakage) bool { return c.own == "nftables" })
+			}
+			every(t, openIptables(v), groups)
+		})
+	}
+}
+
+func every(t *testing.T, open open, groups map[string][]breakage) {
+	for group, cases := range groups {
 		for _, c := range cases {
-			t.Run(group+"/"+strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) { check(t, group, c) })
+			t.Run(group+"/"+strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) { check(t, open, group, c) })
 		}
 	}
 }
 
-func check(t *testing.T, group string, c breakage) {
-	b := newBench(t, c.config, c.world)
+func check(t *testing.T, open open, group string, c breakage) {
+	b := newBench(t, open, c)
 	b.Sockets(c.within)
 	if c.do != nil {
 		c.do(b)

@@ -73,7 +73,7 @@ func TestBreakagesEBPF(t *testing.T) {
 			t.Run(group+"/"+strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 				c.config.Mode, c.config.EBPF = proxy.EBPF, box.Config(0)
 				c.within = box.Within
-				check(t, group, c)
+				check(t, openNftables, group, c)
 			})
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"nodelet/explain"
 	"nodelet/internal/conntrack"
+	"nodelet/internal/ipvs"
 	"nodelet/internal/model"
 	"nodelet/internal/netns"
 	"nodelet/internal/nft"
@@ -251,10 +252,7 @@ func (r *reader) readWays(ctx context.Context) {
 		r.unread("the rules of the kernel: %v", err)
 		return
 	}
-	world := sim.World{
-		Local: func(a netip.Addr) bool { return a.IsLoopback() || slices.Contains(f.NodeAddrs, a) },
-		Out:   r.out,
-	}
+	world := r.world(ctx, rules)
 	const anyPort = 40000 // of a client
 	p := sim.Packet{Src: netip.AddrPortFrom(f.Packet.Src, anyPort), Dst: f.Packet.Dst, Proto: uint8(f.Packet.Proto), In: device}
 	if f.Verdict.Outcome == eval.DNAT && (f.Kernel == nil || !f.Kernel.InRules) {
@@ -262,7 +260,31 @@ func (r *reader) readWays(ctx context.Context) {
 	} else {
 		f.Ways, f.Complete = sim.Run(rules, world, p)
 	}
-	r.readLegacy()
+}
+
+// world is what rules ask of this node. The tables of legacy iptables join the rules.
+func (r *reader) world(ctx context.Context, rules *sim.Ruleset) sim.World {
+	f := r.facts
+	legacy, err := xtables.LegacyTables(ctx, r.cfg.fd(), f.Packet.Dst.Addr().Is6())
+	if err != nil {
+		r.unread("the rules of legacy iptables: %v", err)
+	}
+	rules.Tables = append(rules.Tables, legacy...)
+	virtual, err := ipvs.Chosen(r.cfg.fd())
+	if err != nil {
+		r.unread("the virtual servers of IPVS: %v", err)
+	}
+	return virtual.In(sim.World{
+		Local: func(a netip.Addr) bool { return a.IsLoopback() || slices.Contains(f.NodeAddrs, a) },
+		Out:   r.out,
+		Recent: func(list string, src netip.Addr) bool {
+			found, err := xtables.Remembers(r.cfg.fd(), list, src)
+			if err != nil {
+				r.unread("remembered clients: %v", err)
+			}
+			return found
+		},
+	})
 }
 
 // translatedWays follows the packet as it is behind a back end that is not
@@ -294,22 +316,6 @@ func (r *reader) out(dst netip.Addr) string {
 		return ""
 	}
 	return link.Name
-}
-
-// readLegacy: rules of legacy iptables are not among those of nf_tables.
-func (r *reader) readLegacy() {
-	ipv6 := r.facts.Packet.Dst.Addr().Is6()
-	err := r.cfg.inside(func() error {
-		for _, table := range []string{"filter", "nat", "mangle", "raw"} {
-			if xtables.InUse(table, ipv6) {
-				r.facts.Unread = append(r.facts.Unread, fmt.Sprintf("the rules of legacy iptables in table %s: 'iptables-legacy-save' shows them", table))
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		r.unread("whether legacy iptables has rules: %v", err)
-	}
 }
 
 // readFlows lists tracked connections like the packet.

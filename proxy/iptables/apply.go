@@ -132,11 +132,7 @@ type change struct {
 func (f *family) apply(ctx context.Context, ch change) (lines int, gone []lb.Frontend, err error) {
 	var edits [2]edit
 	if ch.prev == nil {
-		f.content = newContent(&renderer{ipv6: f.ipv6, liberal: ch.liberal, cfg: ch.next.Config()})
-		f.content.advance(nil, ch.next)
-		if len(f.content.members) == 0 { // no Services: the chains that are always there
-			f.content.fillBuckets(nil, &touched{})
-		}
+		f.content = contentOf(&renderer{ipv6: f.ipv6, liberal: ch.liberal, cfg: ch.next.Config()}, ch.next)
 		edits, gone, err = f.look(ctx, ch.next)
 		if err != nil {
 			return 0, nil, err

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -244,6 +245,42 @@ func TestLockHeldByOthers(t *testing.T) {
 	defer released.Stop()
 	if _, err := b.Apply(t.Context(), s); err != nil {
 		t.Errorf("a lock that is given back in time: %v", err)
+	}
+}
+
+// TestLockNeverReleased: the wait is bounded, the error says what to look for,
+// and the change that could not be written is written by the next try.
+func TestLockNeverReleased(t *testing.T) {
+	b, _ := inNamespace(t, xtables.Legacy)
+	w, s := world(t)
+	ctx := t.Context()
+	if _, err := b.Apply(ctx, s); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(os.Getenv("XTABLES_LOCKFILE"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Apply("service a/new ClusterIP 10.96.0.99 p:80/TCP\nslice a/new of a/new p:8080/TCP 10.244.1.9=ready@n2"); err != nil {
+		t.Fatal(err)
+	}
+	next := lb.Advance(s, w.Snapshot())
+	if _, err := b.Apply(ctx, next); !errors.Is(err, xtables.ErrLocked) || !strings.Contains(err.Error(), "/run/xtables.lock") {
+		t.Errorf("a lock that is never given back: %v", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := b.Apply(ctx, next); err != nil || !r.Full {
+		t.Fatalf("after the lock: %+v %v", r, err)
+	}
+	text, err := b.families[0].bulk.Save(ctx, "nat")
+	if err != nil || !strings.Contains(string(text), "10.244.1.9:8080") {
+		t.Errorf("the change is lost: %v\n%s", err, text)
 	}
 }
 

@@ -13,17 +13,13 @@ import (
 // ReadBack compares what the kernel holds about a frontend with what want
 // says. It shares nothing with Apply but the programs it runs.
 func (b *Backend) ReadBack(ctx context.Context, want *lb.State, about lb.Frontend) (lb.Kernel, error) {
-	k := lb.Kernel{Backend: "iptables"}
+	k := lb.Kernel{Backend: "iptables", InRules: true}
 	at := slices.IndexFunc(b.families, func(f *family) bool { return f.ipv6 == about.IPv6() })
 	if at < 0 {
 		return k, fmt.Errorf("read back %s: this kernel has no rules for its family", about)
 	}
 	f := b.families[at]
-	c := newContent(&renderer{ipv6: f.ipv6, liberal: b.cfg.TCPBeLiberal, cfg: want.Config()})
-	c.advance(nil, want)
-	if len(c.members) == 0 {
-		c.fillBuckets(nil, &touched{})
-	}
+	c := contentOf(&renderer{ipv6: f.ipv6, liberal: b.cfg.TCPBeLiberal, cfg: want.Config()}, want)
 	for i, table := range tables {
 		text, err := f.bulk.Save(ctx, table)
 		if err != nil {

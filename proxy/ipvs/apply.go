@@ -37,8 +37,7 @@ type Config struct {
 type Backend struct {
 	cfg   Config
 	rules *nftables.Backend
-	conn  *ipvs.Conn
-	links *nl.Conn
+	doors
 	// have is what IPVS holds; nil when that is not known.
 	have *table
 	// draining: some real servers stay until their connections have ended.
@@ -51,23 +50,13 @@ func New(cfg Config) (*Backend, error) {
 	if cfg.Scheduler == "" {
 		cfg.Scheduler = DefaultScheduler
 	}
-	conn, err := ipvs.Open(cfg.NetNS)
+	d, err := openDoors(cfg.NetNS)
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{cfg: cfg, conn: conn}
-	if cfg.NetNS > 0 {
-		b.links, err = nl.OpenAt(cfg.NetNS)
-	} else {
-		b.links, err = nl.Open()
-	}
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
+	b := &Backend{cfg: cfg, doors: d}
 	if b.rules, err = nftables.New(nftables.Config{NetNS: cfg.NetNS, IPv6: cfg.IPv6, Handover: true}); err != nil {
-		conn.Close()
-		b.links.Close()
+		d.close()
 		return nil, err
 	}
 	return b, nil
@@ -75,8 +64,7 @@ func New(cfg Config) (*Backend, error) {
 
 // Close ends the connections; what was written stays.
 func (b *Backend) Close() error {
-	b.conn.Close()
-	b.links.Close()
+	b.doors.close()
 	return b.rules.Close()
 }
 
@@ -176,42 +164,6 @@ func (b *Backend) inside(f func() error) error {
 		return err
 	}
 	return errors.Join(ns.Do(f), ns.Close())
-}
-
-// observe reads what is at our addresses.
-func (b *Backend) observe() (*table, error) {
-	t := newTable()
-	link, err := b.links.Link(device)
-	if errors.Is(err, nl.ErrNotFound) {
-		return t, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := b.links.Addrs(link.Index)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range addrs {
-		if ip := a.Prefix.Addr(); a.Prefix.IsSingleIP() && !ip.IsLinkLocalUnicast() {
-			t.addrs[ip] = true
-		}
-	}
-	all, err := b.conn.List()
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range all {
-		if !t.addrs[s.Addr] {
-			continue
-		}
-		one := service{s.Scheduler, map[netip.AddrPort]ipvs.RealServer{}}
-		for _, r := range s.Real {
-			one.real[r.AddrPort] = r
-		}
-		t.services[s.VirtualServer] = one
-	}
-	return t, nil
 }
 
 // do carries out one step.

@@ -178,15 +178,20 @@ func (s step) compare(o step) int {
 	)
 }
 
+// line is a virtual server with its real ones and their weights.
+func line(v ipvs.VirtualServer, s service) string {
+	text := v.String() + " " + s.scheduler
+	for _, a := range slices.SortedFunc(maps.Keys(s.real), netip.AddrPort.Compare) {
+		text += fmt.Sprintf(" %s=%d", a, s.real[a].Weight)
+	}
+	return text
+}
+
 // String lists the table.
 func (t *table) String() string {
 	var lines []string
 	for v, s := range t.services {
-		line := v.String() + " " + s.scheduler
-		for _, a := range slices.SortedFunc(maps.Keys(s.real), netip.AddrPort.Compare) {
-			line += fmt.Sprintf(" %s=%d", a, s.real[a].Weight)
-		}
-		lines = append(lines, line)
+		lines = append(lines, line(v, s))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")

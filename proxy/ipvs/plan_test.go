@@ -134,6 +134,29 @@ func TestDiff(t *testing.T) {
 	})
 }
 
+// TestKilledBetweenSteps: a daemon that is killed after any step leaves what
+// the next one, which only sees the kernel, brings to the same end.
+func TestKilledBetweenSteps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		have, want := anyTable(t, "have", 0), anyTable(t, "want", 0)
+		k := kernel{have}
+		for {
+			steps, _ := diff(k.table, want)
+			if len(steps) == 0 {
+				break
+			}
+			for _, s := range steps[:rapid.IntRange(1, len(steps)).Draw(t, "killed after")] {
+				if err := k.do(s); err != nil {
+					t.Fatalf("%v in %v", err, steps)
+				}
+			}
+		}
+		if k.String() != want.String() || !maps.Equal(k.addrs, want.addrs) {
+			t.Fatalf("got\n%s\nwant\n%s", k, want)
+		}
+	})
+}
+
 // TestCompile: what IPVS is asked for, and what it is not.
 func TestCompile(t *testing.T) {
 	w := lbtest.MustParse(`node n1 192.168.7.1 fd07::1

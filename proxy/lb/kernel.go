@@ -7,8 +7,8 @@ import "net/netip"
 type Kernel struct {
 	// Backend is its name: nftables, iptables, ipvs or ebpf.
 	Backend string `json:"backend"`
-	// InRules: its translation is made by rules of nf_tables, so that whoever
-	// follows a packet through those meets it.
+	// InRules: its translation is made by rules of nf_tables or iptables, or by
+	// IPVS, so that whoever follows a packet through those (package sim) meets it.
 	InRules bool `json:"inRules"`
 	// Holds are the kernel's entries about the frontend, close to how the
 	// kernel's own tools print them.

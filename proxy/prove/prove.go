@@ -122,11 +122,17 @@ func world() sim.World {
 			}
 		}
 		return "to-outside"
-	}}
+	}, Recent: func(string, netip.Addr) bool { return false }}
+}
+
+// place is where packets are followed: rules, and what they ask of the node.
+type place struct {
+	rules *sim.Ruleset
+	world sim.World
 }
 
 // follow runs packets through rules and gives the first disagreement.
-func follow(rules *sim.Ruleset, s *lb.State, packets []string) (string, error) {
+func follow(at place, s *lb.State, packets []string) (string, error) {
 	for _, text := range packets {
 		p, h, err := packet(text)
 		if err != nil {
@@ -136,7 +142,7 @@ func follow(rules *sim.Ruleset, s *lb.State, packets []string) (string, error) {
 		if p.From != lb.FromNode {
 			in = "to-" + h.name
 		}
-		ways, complete := sim.Run(rules, world(), sim.Packet{
+		ways, complete := sim.Run(at.rules, at.world, sim.Packet{
 			Src: netip.AddrPortFrom(p.Src, 40000), Dst: p.Dst, Proto: uint8(p.Proto), In: in,
 		})
 		if !complete {

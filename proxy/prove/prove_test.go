@@ -2,12 +2,15 @@ package prove
 
 import (
 	"context"
+	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"nodelet/internal/xtables"
 	"nodelet/proxy/lb"
 )
 
@@ -31,8 +34,37 @@ func run(t *testing.T, o Options, s Subject) Report {
 }
 
 func TestSimulated(t *testing.T) {
-	if rep := run(t, Options{Seed: 1, Cases: cases}, Simulated()); rep.Failed != nil {
-		t.Error(rep.Failed)
+	for _, s := range []Subject{Simulated(), SimulatedIptables()} {
+		if rep := run(t, Options{Seed: 1, Cases: cases}, s); rep.Failed != nil {
+			t.Error(rep.Failed)
+		}
+	}
+}
+
+// TestIptables: each variant as the kernel holds it, and with real packets.
+// Programs that run for each case cost more, so there are fewer of them.
+func TestIptables(t *testing.T) {
+	needRoot(t)
+	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
+	for _, v := range []xtables.Variant{xtables.Legacy, xtables.NFT} {
+		held, err := HeldIptables(v)
+		if errors.Is(err, xtables.ErrNotInstalled) {
+			t.Logf("%s: %v", v, err)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rep := run(t, Options{Seed: 3, Cases: cases / 8}, held); rep.Failed != nil {
+			t.Error(rep.Failed)
+		}
+		packets, err := PacketsIptables(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rep := run(t, Options{Seed: 4, Cases: cases / 8}, packets); rep.Failed != nil {
+			t.Error(rep.Failed)
+		}
 	}
 }
 
@@ -62,6 +94,25 @@ func TestPackets(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rep := run(t, Options{Seed: 2, Cases: cases / 4}, p); rep.Failed != nil {
+		t.Error(rep.Failed)
+	}
+}
+
+// TestIPVS runs where the kernel has it: in the machines of make test-vm.
+func TestIPVS(t *testing.T) {
+	needRoot(t)
+	held, err := HeldIPVS()
+	if err != nil {
+		t.Skipf("%v (make test-vm RUN=proxy/prove runs it elsewhere)", err)
+	}
+	if rep := run(t, Options{Seed: 5, Cases: cases / 4}, held); rep.Failed != nil {
+		t.Error(rep.Failed)
+	}
+	packets, err := PacketsIPVS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep := run(t, Options{Seed: 6, Cases: cases / 8}, packets); rep.Failed != nil {
 		t.Error(rep.Failed)
 	}
 }

@@ -4,36 +4,50 @@ import (
 	"context"
 	"errors"
 
+	"nodelet/internal/ipvs"
 	"nodelet/internal/netns"
 	"nodelet/internal/nft"
 	"nodelet/internal/nft/sim"
+	"nodelet/internal/xtables"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/nftables"
 )
 
 // Simulated is the nftables back end without a kernel: what it would write,
 // followed by package sim.
-func Simulated() Subject { return simulated{} }
+func Simulated() Subject {
+	return simulated{"nftables simulated", func(s *lb.State, ipv6 bool) ([]sim.Table, error) {
+		t, err := nftables.Rendered(s, ipv6).Simulated()
+		if err != nil {
+			return nil, err
+		}
+		return []sim.Table{*t}, nil
+	}}
+}
 
-type simulated struct{}
+// simulated follows what a back end would write.
+type simulated struct {
+	name   string
+	render func(s *lb.State, ipv6 bool) ([]sim.Table, error)
+}
 
-func (simulated) Name() string { return "nftables simulated" }
-func (simulated) Close() error { return nil }
+func (s simulated) Name() string { return s.name }
+func (simulated) Close() error   { return nil }
 
-func (simulated) Disagree(_ context.Context, s *lb.State, packets []string) (string, error) {
+func (s simulated) Disagree(_ context.Context, state *lb.State, packets []string) (string, error) {
 	rules := &sim.Ruleset{}
 	for _, ipv6 := range []bool{false, true} {
-		t, err := nftables.Rendered(s, ipv6).Simulated()
+		tables, err := s.render(state, ipv6)
 		if err != nil {
 			return "", err
 		}
-		rules.Tables = append(rules.Tables, *t)
+		rules.Tables = append(rules.Tables, tables...)
 	}
-	return follow(rules, s, packets)
+	return follow(place{rules, world()}, state, packets)
 }
 
 // Held are the rules that a kernel holds once somebody has written them into a
-// namespace: one of our back ends whose rules nf_tables has, or another proxy.
+// namespace, nf_tables' and those of legacy iptables: one of our back ends, or another proxy.
 type Held struct {
 	name  string
 	ns    *netns.NS
@@ -92,5 +106,16 @@ func (h *Held) Disagree(ctx context.Context, s *lb.State, packets []string) (str
 	if err != nil {
 		return "", err
 	}
-	return follow(rules, s, packets)
+	for _, ipv6 := range []bool{false, true} {
+		legacy, err := xtables.LegacyTables(ctx, h.ns.Fd(), ipv6)
+		if err != nil {
+			return "", err
+		}
+		rules.Tables = append(rules.Tables, legacy...)
+	}
+	virtual, err := ipvs.Chosen(h.ns.Fd())
+	if err != nil {
+		return "", err
+	}
+	return follow(place{rules, virtual.In(world())}, s, packets)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // verdict is how a chain ended.
@@ -120,6 +121,14 @@ func (m *machine) expr(t *Table, x Expr) (v Verdict, goes bool) {
 		return goOn, true
 	case Nothing:
 		return goOn, true
+	case Chance:
+		return goOn, m.chance(x.P) != x.Not
+	case Ports:
+		return goOn, m.inPorts(x)
+	case State:
+		return goOn, m.inState(x)
+	case Recent:
+		return goOn, m.recent(x)
 	case XMatch:
 		return goOn, m.xmatch(x)
 	case XTarget:
@@ -329,6 +338,31 @@ func (m *machine) ct(x Ct) bool {
 		return m.guess("ct key")
 	}
 	return true
+}
+
+func (m *machine) inPorts(x Ports) bool {
+	p := m.dst.Port()
+	if x.Src {
+		p = m.p.Src.Port()
+	}
+	in := slices.ContainsFunc(x.Ranges, func(r [2]uint16) bool { return r[0] <= p && p <= r[1] })
+	return in != x.Not
+}
+
+func (m *machine) inState(x State) bool {
+	in := x.New && !m.untracked || x.Untracked && m.untracked || x.DNAT && m.translated || x.SNAT && m.sourced
+	return in != x.Not
+}
+
+// recent asks the list, if the world knows it.
+func (m *machine) recent(x Recent) bool {
+	switch {
+	case x.Set:
+		return !x.Not
+	case m.world.Recent == nil:
+		return m.guess("what the list " + x.List + " of xt_recent remembers")
+	}
+	return m.world.Recent(x.List, m.p.Src.Addr()) != x.Not
 }
 
 // Types of addresses.

@@ -21,8 +21,10 @@ type Table struct {
 	Family  uint8
 	Name    string
 	Dormant bool
-	Chains  []Chain
-	Sets    map[string]*Set
+	// Origin says whose tables these are when they are not nf_tables' own: LegacyOrigin.
+	Origin string
+	Chains []Chain
+	Sets   map[string]*Set
 }
 
 // Chain gives the chain with that name, nil when there is none.
@@ -55,7 +57,9 @@ type Base struct {
 type Rule struct {
 	Handle  uint64
 	Comment string
-	Exprs   []Expr
+	// Text is the rule as its own tool prints it, where it has no handle.
+	Text  string
+	Exprs []Expr
 }
 
 // Set is a set or a map.
@@ -197,6 +201,23 @@ type (
 		Name string
 		Rev  uint32
 		Info []byte
+	}
+	// Chance matches with a probability.
+	Chance struct {
+		P   float64
+		Not bool
+	}
+	// Ports matches when the source port (Src) or the destination port is in one of the ranges.
+	Ports struct {
+		Src, Not bool
+		Ranges   [][2]uint16
+	}
+	// State matches a first packet in one of these states.
+	State struct{ New, DNAT, SNAT, Untracked, Not bool }
+	// Recent matches a source that a list of xt_recent remembers; Set always, because it writes the list.
+	Recent struct {
+		List     string
+		Set, Not bool
 	}
 	// Unknown is an expression this package does not know.
 	Unknown struct{ Name string }

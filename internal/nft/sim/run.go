@@ -20,6 +20,11 @@ type World struct {
 	Local func(netip.Addr) bool
 	// Out names the interface by which a destination is reached; nil is not known.
 	Out func(netip.Addr) string
+	// Virtual gives the real servers that IPVS chooses from for an address; yes
+	// is false where there is no virtual server. Nil is a kernel without IPVS.
+	Virtual func(dst netip.AddrPort, proto uint8) (real []netip.AddrPort, yes bool)
+	// Recent tells whether a list of xt_recent remembers a source; nil is not known.
+	Recent func(list string, src netip.Addr) bool
 }
 
 // End is what became of a packet.
@@ -131,7 +136,9 @@ type machine struct {
 	hook  int
 
 	translated, sourced, untracked bool
-	masqueraded                    bool
+	// taken: IPVS has the packet, and sends it on by itself.
+	taken       bool
+	masqueraded bool
 
 	choices []choice
 	at      int
@@ -161,9 +168,23 @@ func (m *machine) guess(what string) bool {
 }
 
 func (m *machine) run() Outcome {
-	o := Outcome{End: m.path(), Dst: m.dst, Translated: m.translated, Masqueraded: m.masqueraded, Untracked: m.untracked,
+	o := Outcome{End: m.path(), Dst: m.dst, Translated: m.translated || m.taken, Masqueraded: m.masqueraded, Untracked: m.untracked,
 		Weight: m.weight, By: m.by, Unknown: m.unknown}
 	return o
+}
+
+// walk runs hooks one after the other, until one ends it or IPVS takes it.
+func (m *machine) walk(hooks ...int) End {
+	before := m.taken
+	for _, h := range hooks {
+		if e := m.at1(h); e != Passed {
+			return e
+		}
+		if m.taken && !before { // sent on as if it were the node's own
+			return m.walk(Output, Postrouting)
+		}
+	}
+	return Passed
 }
 
 // path walks the hooks.
@@ -172,10 +193,8 @@ func (m *machine) path() End {
 	if m.p.In == "" {
 		hooks = []int{Output, Postrouting}
 	}
-	for _, h := range hooks {
-		if e := m.at1(h); e != Passed {
-			return e
-		}
+	if e := m.walk(hooks...); e != Passed || m.taken {
+		return e
 	}
 	local := m.world.Local(m.dst.Addr())
 	switch {
@@ -188,11 +207,27 @@ func (m *machine) path() End {
 	default:
 		hooks = []int{Forward, Postrouting}
 	}
-	for _, h := range hooks {
-		if e := m.at1(h); e != Passed {
-			return e
-		}
+	return m.walk(hooks...)
+}
+
+// Where IPVS looks at packets: behind the translation of the node's own, and
+// behind the filters of those that came in.
+var ipvsAt = map[int]int{Output: -99, Input: 98}
+
+// virtual lets IPVS look; it refuses what no real server is there for.
+func (m *machine) virtual() End {
+	if m.world.Virtual == nil || m.taken || m.untracked {
+		return Passed
 	}
+	real, yes := m.world.Virtual(m.dst, m.p.Proto)
+	switch {
+	case !yes:
+		return Passed
+	case len(real) == 0:
+		m.by = fmt.Sprintf("IPVS, whose virtual server %s has no real ones", m.dst)
+		return Rejected
+	}
+	m.dst, m.taken = real[m.choose(len(real))], true
 	return Passed
 }
 
@@ -218,13 +253,24 @@ func (m *machine) at1(hook int) End {
 		}
 	}
 	slices.SortStableFunc(seats, func(a, b seat) int { return a.chain.Base.Priority - b.chain.Base.Priority })
+	ipvs, looks := ipvsAt[hook]
+	looks = looks && !m.taken
 	for _, s := range seats {
+		if looks && s.chain.Base.Priority > ipvs {
+			looks = false
+			if e := m.virtual(); e != Passed || m.taken {
+				return e
+			}
+		}
 		if s.chain.Base.NAT && (m.untracked || m.settled(hook)) {
 			continue
 		}
 		if e := m.base(s); e != Passed {
 			return e
 		}
+	}
+	if looks {
+		return m.virtual()
 	}
 	return Passed
 }
@@ -233,6 +279,8 @@ func (m *machine) at1(hook int) End {
 // meets the hooks of the way in with its translation made.
 func (m *machine) settled(hook int) bool {
 	switch {
+	case m.taken && hook == Output: // it had its chance before IPVS
+		return true
 	case m.p.In == "" && (hook == Prerouting || hook == Input):
 		return true
 	case hook == Prerouting || hook == Output:
@@ -260,6 +308,9 @@ func (m *machine) base(s seat) End {
 }
 
 func (m *machine) where(s seat, r place) string {
+	if r.rule.Text != "" {
+		return fmt.Sprintf("rule %q of table %s", r.rule.Text, s.table)
+	}
 	text := fmt.Sprintf("rule with handle %d", r.rule.Handle)
 	if r.rule.Comment != "" {
 		text += fmt.Sprintf(" %q", r.rule.Comment)
@@ -267,7 +318,10 @@ func (m *machine) where(s seat, r place) string {
 	return fmt.Sprintf("%s in chain %s of table %s", text, r.chain.Name, s.table)
 }
 
-// String is "family name".
+// String is "family name", for legacy tables with whose they are.
 func (t *Table) String() string {
+	if t.Origin != "" {
+		return map[uint8]string{IPv4: "ip ", IPv6: "ip6 "}[t.Family] + t.Name + " of " + t.Origin
+	}
 	return map[uint8]string{Inet: "inet", IPv4: "ip", IPv6: "ip6"}[t.Family] + " " + t.Name
 }

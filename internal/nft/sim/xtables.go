@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // What iptables-nft leaves to its own modules. Their structures are the
@@ -33,6 +34,12 @@ func (m *machine) xmatch(x XMatch) bool {
 			bit |= 1 << 7
 		}
 		return (u16(150)&bit != 0) != (u16(148)&1 != 0)
+	case x.Name == "recent" && len(b) >= 212:
+		return m.xrecent(b)
+	case x.Name == "multiport" && x.Rev == 1 && len(b) >= 48 && b[0] < 2:
+		return m.xmultiport(b)
+	case x.Name == "nfacct":
+		return true
 	case x.Name == "statistic" && len(b) >= 8 && u16(0) == 0:
 		return m.chance(float64(u32(4))/(1<<31)) != (u16(2)&1 != 0)
 	}
@@ -53,6 +60,29 @@ func (m *machine) xaddrtype(src, dst uint16, inverse uint32) bool {
 		return mask == 0 || (mask&(1<<m.addrType(a)) != 0) != not
 	}
 	return is(src, m.p.Src.Addr(), inverse&1 != 0) && is(dst, m.dst.Addr(), inverse&2 != 0)
+}
+
+// xmultiport reads a struct xt_multiport_v1: source or destination, how many
+// ports, the ports, which of them begin a range, inverse.
+func (m *machine) xmultiport(b []byte) bool {
+	const portsAt, pairsAt, notAt, most = 2, 32, 47, 15
+	x := Ports{Src: b[0] == 0, Not: b[notAt] != 0}
+	port := func(i int) uint16 { return binary.NativeEndian.Uint16(b[portsAt+2*i:]) }
+	for i := 0; i < min(int(b[1]), most); i++ {
+		from := port(i)
+		if b[pairsAt+i] != 0 && i+1 < most {
+			i++
+		}
+		x.Ranges = append(x.Ranges, [2]uint16{from, port(i)})
+	}
+	return m.inPorts(x)
+}
+
+// xrecent reads a struct xt_recent_mtinfo: seconds, hits, what to do, inverse, the list's name.
+func (m *machine) xrecent(b []byte) bool {
+	const set, nameAt, nameLen = 2, 10, 200
+	name, _, _ := strings.Cut(string(b[nameAt:nameAt+nameLen]), "\x00")
+	return m.recent(Recent{List: name, Set: b[8]&set != 0, Not: b[9] != 0})
 }
 
 // chance goes both ways, weighted.
@@ -83,7 +113,7 @@ func (m *machine) xtarget(x XTarget) (Verdict, bool) {
 	case x.Name == "DNAT" && x.Rev == 2 && len(b) >= 40:
 		m.xdnat(b)
 		return Verdict{Code: CodeAccept}, true
-	case slices.Contains([]string{"LOG", "NFLOG", "TCPMSS", "CONNMARK"}, x.Name):
+	case slices.Contains(harmless, x.Name):
 		return goOn, true
 	}
 	if m.guess("iptables target " + x.Name) {
