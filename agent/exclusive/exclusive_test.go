@@ -250,6 +250,24 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// TestPodsOnTheirWayOut: what is missing may come back in a moment, so nobody is rejected for it.
+func TestPodsOnTheirWayOut(t *testing.T) {
+	w := newWorld(t, nil)
+	w.plugin(&plugintest.Plugin{}, "a")
+	w.has("[{vendor.com/gpu 1 1}]")
+	w.pod("one", gpu, "x=1")
+	expect(t, w.grant("one"), "x vendor.com/gpu=a")
+	w.w.Runtime.Set("one", &model.PodRuntime{UID: "one", Containers: []model.Container{{ID: "c", Name: "x", State: model.ContainerRunning}}})
+	w.change("one", nil) // deleted with grace 0: its container still runs
+	w.pod("two", gpu, "x=1")
+	time.Sleep(1500 * time.Millisecond)
+	if row, ok := w.store.Snapshot().Grants.Get("two"); ok {
+		t.Errorf("decided already: %s", row)
+	}
+	w.w.Runtime.Delete("one")
+	expect(t, w.grant("two"), "x vendor.com/gpu=a")
+}
+
 func TestPreferenceAndPreparation(t *testing.T) {
 	w := newWorld(t, nil)
 	fail := errors.New("not today")

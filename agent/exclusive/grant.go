@@ -63,9 +63,26 @@ func (m *Manager) sync(ctx context.Context, uid model.UID, snap *store.Snapshot)
 		return 0, ctx.Err()
 	}
 	if err != nil {
+		if m.leaving(snap) {
+			m.forget(uid)
+			return time.Second, nil // what is missing may be what they give back
+		}
 		grant = m.refuse(pod, err)
 	}
 	return 0, m.publish(grant)
+}
+
+// leaving: a pod that is on its way out still has something to itself.
+func (m *Manager) leaving(snap *store.Snapshot) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uid, g := range m.grants {
+		pod, there := snap.Pods.Get(uid)
+		if len(g.Containers) > 0 && (!there || over(pod) || pod.DeletionTimestamp != nil) {
+			return true
+		}
+	}
+	return false
 }
 
 func over(pod *corev1.Pod) bool {

@@ -67,8 +67,8 @@ func TestCountsSurviveAKill(t *testing.T) {
 		w.answer("l", handler.Failure)
 		for range 3 { // each process sees one failure
 			w.expect("1 success", w.verdict(model.Liveness))
-			time.Sleep(9 * time.Second)
-			w.killed(time.Second)
+			time.Sleep(9500 * time.Millisecond) // a kill in the very moment of a run would be a race of the test
+			w.killed(500 * time.Millisecond)
 		}
 		w.expect("1 failure", w.verdict(model.Liveness))
 		w.expect("1 success", w.verdict(model.Readiness))
