@@ -200,7 +200,7 @@ func (r *reading) flows(held *kernel, found *elements) error {
 	for t, f := range flows {
 		dst := netip.AddrPortFrom(decodeAddr(t.Dst), swapped(t.Dport))
 		if t.AtEgress != 0 || f.Flags&uint16(proxyFlowFlagsFLOW_REPLY) != 0 || model.Protocol(t.Proto) != r.about.Proto || dst.Port() != r.about.Port ||
-			dst.Addr() != r.about.Addr && !(r.about.NodePort() && f.Port == r.port) {
+			dst.Addr() != r.about.Addr && (!r.about.NodePort() || f.Port != r.port) {
 			continue
 		}
 		member := found.members[proxyMemberKey{Port: f.Port, Addr: f.Addr, Number: f.Number}]

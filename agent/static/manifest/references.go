@@ -17,11 +17,12 @@ func reference(pod *corev1.Pod) string {
 	if len(pod.Spec.ImagePullSecrets) > 0 {
 		return "secrets (imagePullSecrets)"
 	}
-	for _, key := range podref.References(pod) {
-		if key.Kind == model.Secret {
-			return "secrets (" + key.Key.Name + ")"
+	if keys := podref.References(pod); len(keys) > 0 {
+		what := "config maps"
+		if keys[0].Kind == model.Secret {
+			what = "secrets"
 		}
-		return "config maps (" + key.Key.Name + ")"
+		return what + " (" + keys[0].Key.Name + ")"
 	}
 	if len(pod.Spec.ResourceClaims) > 0 {
 		return "resource claims"
