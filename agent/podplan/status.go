@@ -30,6 +30,9 @@ func (m *maker) status() corev1.PodStatus {
 	m.setAddresses(&s)
 	m.setConditions(&s)
 	m.setPodResources(&s)
+	if m.turnedAway() { // as upstream: kubectl then shows the reason, and not that containers are being created
+		s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses = nil, nil, nil
+	}
 	return s
 }
 
@@ -57,6 +60,12 @@ func (m *maker) containerStatuses(s *corev1.PodStatus) {
 			s.EphemeralContainerStatuses = append(s.EphemeralContainerStatuses, cs)
 		}
 	}
+}
+
+// turnedAway: the node did not take the pod, and nothing of it was ever begun.
+func (m *maker) turnedAway() bool {
+	rejected := m.allocation != nil && m.allocation.Rejected || m.grant != nil && m.grant.Rejected
+	return rejected && (m.rt == nil || len(m.rt.Containers) == 0)
 }
 
 // settle gives every container of a deleted pod an end, also those that never ran or that the runtime lost.
