@@ -116,12 +116,13 @@ func TestRemoveTreeStopsAtMountsAndLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(dir+"/volumes/bound", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	write(t, dir+"/bound-file")
 	// A bind mount of the same file system is a mount like any other.
 	for from, to := range map[string]string{outside: dir + "/volumes/bound", outside + "/precious": dir + "/bound-file"} {
+		// The round before may have removed anything but its own mount.
+		if err := os.MkdirAll(dir+"/volumes/bound", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir+"/bound-file")
 		if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
 			t.Fatal(err)
 		}
