@@ -167,7 +167,7 @@ func TestSinceSurvivesForgottenTombstones(t *testing.T) {
 	old := s.Snapshot()
 	w.Services.Replace(map[model.Key]*model.Service{keep.Key: keep})
 	now := s.Snapshot()
-	if n := now.Services.gone.Len(); n != tombstoneLimit {
+	if n := now.Services.gone.size; n != tombstoneLimit {
 		t.Fatalf("%d tombstones remembered, limit %d", n, tombstoneLimit)
 	}
 	deleted := map[model.Key]bool{}

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 )
 
 // Revision numbers the states of the world, from 1 (empty) on.
@@ -25,25 +23,19 @@ type Key interface {
 // Table is a persistent map that knows what changed since an older version of
 // itself. The zero value is not usable; tables come out of a Snapshot.
 type Table[K Key, V any] struct {
-	items *iradix.Tree[entry[K, V]]
-	// live and dead are indexes of the present and of the deleted keys by
-	// revision then key. dead is cut to tombstoneLimit.
-	live *iradix.Tree[K]
-	dead *iradix.Tree[K]
-	// gone gives for each remembered deleted key its revision.
-	gone *iradix.Tree[Revision]
+	// items are by key.
+	items tree[K, V]
+	// dead are the deleted keys that are remembered, by revision then key; it is
+	// cut to tombstoneLimit. gone are the same by key.
+	dead, gone tree[K, struct{}]
 	// floor is the newest revision whose tombstone was dropped.
 	floor Revision
 	// last is the revision of the last change.
 	last   Revision
 	synced bool
-	same   func(a, b V) bool
-}
-
-type entry[K Key, V any] struct {
-	key   K
-	value V
-	rev   Revision
+	// made: the table came out of a Snapshot.
+	made bool
+	same func(a, b V) bool
 }
 
 // Delta is one key whose value differs between two versions of a table.
@@ -56,22 +48,20 @@ type Delta[K Key, V any] struct {
 
 func newTable[K Key, V any](same func(a, b V) bool) Table[K, V] {
 	return Table[K, V]{
-		items: iradix.New[entry[K, V]](),
-		live:  iradix.New[K](),
-		dead:  iradix.New[K](),
-		gone:  iradix.New[Revision](),
-		same:  same,
+		items: newTree[K, V](), dead: newTree[K, struct{}](), gone: newTree[K, struct{}](), made: true, same: same,
 	}
 }
 
 // Get gives the value of a key.
-func (t Table[K, V]) Get(k K) (V, bool) {
-	e, ok := t.items.Get([]byte(k.String()))
-	return e.value, ok
+func (t Table[K, V]) Get(k K) (v V, ok bool) {
+	if n := t.items.get(k.String()); n != nil {
+		return n.value, true
+	}
+	return v, false
 }
 
 // Len is the number of keys.
-func (t Table[K, V]) Len() int { return t.items.Len() }
+func (t Table[K, V]) Len() int { return t.items.size }
 
 // Last is the revision of the last change of this table.
 func (t Table[K, V]) Last() Revision { return t.last }
@@ -83,34 +73,22 @@ func (t Table[K, V]) Synced() bool { return t.synced }
 // All yields every key and value in the order of the keys' text.
 func (t Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		it := t.items.Root().Iterator()
-		for _, e, ok := it.Next(); ok; _, e, ok = it.Next() {
-			if !yield(e.key, e.value) {
-				return
-			}
-		}
+		t.items.all("", func(n *node[K, V]) bool { return yield(n.key, n.value) })
 	}
 }
 
 // Missing tells whether a key is known not to be there: the table has had its
 // first full list, or the key was deleted before that.
 func (t Table[K, V]) Missing(k K) bool {
-	key := []byte(k.String())
-	if _, there := t.items.Get(key); there {
-		return false
-	}
-	_, gone := t.gone.Get(key)
-	return gone || t.synced
+	key := k.String()
+	return t.items.get(key) == nil && (t.synced || t.gone.get(key) != nil)
 }
 
 // Since yields the keys that changed after prev, an older version of the same
-// table, deleted ones included. The zero Table as prev yields every key.
+// table, deleted ones first. The zero Table as prev yields every key.
 func (t Table[K, V]) Since(prev Table[K, V]) iter.Seq[Delta[K, V]] {
 	return func(yield func(Delta[K, V]) bool) {
-		if t.last == prev.last && prev.items != nil {
-			return
-		}
-		if prev.items == nil {
+		if !prev.made {
 			for k, v := range t.All() {
 				if !yield(Delta[K, V]{Key: k, New: v, Is: true}) {
 					return
@@ -118,51 +96,40 @@ func (t Table[K, V]) Since(prev Table[K, V]) iter.Seq[Delta[K, V]] {
 			}
 			return
 		}
-		if t.floor > prev.last && !t.yieldLost(prev, yield) {
+		if t.last == prev.last || t.floor > prev.last && !t.yieldLost(prev, yield) || !t.yieldDead(prev, yield) {
 			return
 		}
-		if !t.yieldIndex(t.dead, prev, yield) {
-			return
-		}
-		t.yieldIndex(t.live, prev, yield)
+		t.items.since(prev.last, func(n *node[K, V]) bool {
+			d := Delta[K, V]{Key: n.key, New: n.value, Is: true}
+			if old := prev.items.get(n.text); old != nil {
+				d.Old, d.Was = old.value, true
+			}
+			return yield(d)
+		})
 	}
 }
 
-// yieldIndex yields the keys of one index that are newer than prev.
-func (t Table[K, V]) yieldIndex(index *iradix.Tree[K], prev Table[K, V], yield func(Delta[K, V]) bool) bool {
-	it := index.Root().Iterator()
-	it.SeekLowerBound(revKey(prev.last+1, ""))
-	for _, k, ok := it.Next(); ok; _, k, ok = it.Next() {
-		d := Delta[K, V]{Key: k}
-		d.Old, d.Was = prev.Get(k)
-		d.New, d.Is = t.Get(k)
-		if (d.Was || d.Is) && !yield(d) {
-			return false
-		}
-	}
-	return true
+// yieldDead yields the deleted keys whose tombstones are remembered.
+func (t Table[K, V]) yieldDead(prev Table[K, V], yield func(Delta[K, V]) bool) bool {
+	return t.dead.all(revKey(prev.last+1, ""), func(n *node[K, struct{}]) bool {
+		old := prev.items.get(n.key.String())
+		return old == nil || yield(Delta[K, V]{Key: n.key, Old: old.value, Was: true})
+	})
 }
 
 // yieldLost yields the deleted keys whose tombstones are no longer remembered.
 func (t Table[K, V]) yieldLost(prev Table[K, V], yield func(Delta[K, V]) bool) bool {
-	for k, v := range prev.All() {
-		key := []byte(k.String())
-		if _, ok := t.items.Get(key); ok {
-			continue
+	return prev.items.all("", func(n *node[K, V]) bool {
+		if t.items.get(n.text) != nil || t.gone.get(n.text) != nil {
+			return true
 		}
-		if _, ok := t.gone.Get(key); ok {
-			continue
-		}
-		if !yield(Delta[K, V]{Key: k, Old: v, Was: true}) {
-			return false
-		}
-	}
-	return true
+		return yield(Delta[K, V]{Key: n.key, Old: n.value, Was: true})
+	})
 }
 
 // revKey orders by revision, then by key.
-func revKey(r Revision, key string) []byte {
-	b := make([]byte, 8, 8+len(key))
-	binary.BigEndian.PutUint64(b, uint64(r))
-	return append(b, key...)
+func revKey(r Revision, key string) string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(r))
+	return string(b[:]) + key
 }
