@@ -142,6 +142,12 @@ type DNS struct {
 	completions chan struct{}
 
 	order order
+	// programmed counts changes of endpoints from their cause to the new answer,
+	// of those that were caused after started.
+	programmed histogram
+	started    time.Time
+	// setupErrors count failures to have addresses and rules on the host.
+	setupErrors struct{ addrs, rules atomic.Uint64 }
 	// kernel is nil without Config.XDP; kernelErr is why it does not answer, when it does not.
 	kernel    *inKernel
 	kernelErr atomic.Pointer[error]
@@ -176,7 +182,8 @@ func New(c Config, deps Deps) (*DNS, error) {
 		d.host = newKernelHost(c)
 	}
 	d.zone.Store(z)
-	d.unreadySince.Store(time.Now().UnixNano())
+	d.started = time.Now()
+	d.unreadySince.Store(d.started.UnixNano())
 	d.order = order{after: c.RoutedBy, limit: c.Limits.RouteWait, store: deps.Store}
 	if d.kernel, err = newInKernel(c, d); err != nil {
 		return nil, fmt.Errorf("configure dns: %w", err)

@@ -34,7 +34,8 @@ type forwarder struct {
 	// reloaded wakes the check for loops.
 	reloaded chan struct{}
 
-	asked, failed, refreshed, staled atomic.Uint64
+	// rejected are questions beyond the bounds of those under way.
+	asked, failed, refreshed, staled, rejected atomic.Uint64
 
 	mu      sync.Mutex
 	flights map[string]*flight
@@ -138,6 +139,7 @@ func (f *forwarder) limit(r *request) ([]byte, verdict) {
 	if waiting < f.limits.ClientForwards {
 		return nil, next
 	}
+	f.rejected.Add(1)
 	return wire.Status(r.out, &r.q, wire.Refused), done
 }
 
@@ -159,6 +161,7 @@ func (f *forwarder) start(r *request) ([]byte, verdict) {
 		f.clients[r.client.Addr()]++
 		return nil, pending
 	case full:
+		f.rejected.Add(1)
 		return wire.Status(r.out, &r.q, wire.Refused), done
 	}
 	return nil, dropped // starting or ending: the client asks again

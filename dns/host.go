@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -228,10 +229,12 @@ func (d *DNS) keepHost(ctx context.Context) error {
 	var lastAddrs, lastRules string
 	for {
 		addrs, errAddrs := d.host.ApplyAddrs(ctx)
+		countFailure(&d.setupErrors.addrs, errAddrs)
 		d.hostErr.Store(&errAddrs)
 		d.noteServing()
 		d.logNew(&lastAddrs, "apply dns addresses: pods get no answers without them", errAddrs)
 		rules, errRules := d.host.ApplyRules(ctx)
+		countFailure(&d.setupErrors.rules, errRules)
 		d.logNew(&lastRules, "apply dns rules: queries are answered, but tracked by the kernel", errRules)
 		if added := slices.Concat(addrs, rules); len(added) > 0 {
 			d.log.Info("applied to the host", "added", added)
@@ -241,6 +244,12 @@ func (d *DNS) keepHost(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
+	}
+}
+
+func countFailure(n *atomic.Uint64, err error) {
+	if err != nil {
+		n.Add(1)
 	}
 }
 

@@ -70,6 +70,16 @@ func newNode(t *testing.T) *node {
 			t.Fatal(err)
 		}
 	}
+	// Addresses of IPv6 would else be of no use for a second or two.
+	withoutDAD := func() error {
+		for _, key := range []string{"ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad"} {
+			if _, err := netns.WriteSysctl(key, "0"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	must(withoutDAD())
 	c, err := nl.Open()
 	must(err)
 	t.Cleanup(c.Close)
@@ -83,6 +93,9 @@ func newNode(t *testing.T) *node {
 		must(c.AddAddr(nl.Addr{Prefix: netip.MustParsePrefix(p), Link: link}))
 	}
 	must(pod.Do(func() error {
+		if err := withoutDAD(); err != nil {
+			return err
+		}
 		c, err := nl.Open()
 		if err != nil {
 			return err

@@ -131,6 +131,14 @@ type Stats struct {
 	// CacheEntries and CacheHits by kind: success and denial.
 	CacheEntries, CacheHits map[string]uint64
 	CacheMisses             uint64
+	// Prefetched answers were asked for again before they ran out; Stale ones were given after that.
+	Prefetched, Stale uint64
+	// Rejected queries were beyond the bounds of those that wait for resolvers.
+	Rejected uint64
+	// Programmed is how long after their cause changes of endpoints are answered by.
+	Programmed Durations
+	// SetupErrors by what could not be had on the host: interface_add (addresses), iptables (rules).
+	SetupErrors map[string]uint64
 	// Dropped packets were no queries; Truncated replies had TC set.
 	Dropped, Truncated uint64
 	// Forwards are questions asked of resolvers, ForwardErrors those that none answered.
@@ -201,7 +209,10 @@ func (d *DNS) Stats() Stats {
 		Forwards: d.forward.asked.Load(), ForwardErrors: d.forward.failed.Load(),
 		Upstreams: d.forward.known.stats(), Panics: d.panics.count.Load(), Early: d.order.early.Load(),
 		Services: z.Len(), Revision: uint64(z.Revision()),
+		Prefetched: d.forward.refreshed.Load(), Stale: d.forward.staled.Load(), Rejected: d.forward.rejected.Load(),
+		SetupErrors: map[string]uint64{"interface_add": d.setupErrors.addrs.Load(), "iptables": d.setupErrors.rules.Load()},
 	}
+	out.Programmed.add(&d.programmed)
 	names := [scopes]string{outside: ".", cluster: d.c.ClusterDomain + "."}
 	d.stats.mu.Lock()
 	defer d.stats.mu.Unlock()

@@ -67,7 +67,7 @@ func (d *DNS) syncLoop(ctx context.Context) *reconcile.Loop {
 				prev.Namespaces.Last() != next.Namespaces.Last() || prev.PodAddrs.Last() != next.PodAddrs.Last() ||
 				prev.Configs.Last() != next.Configs.Last() || prev.Pods.Last() != next.Pods.Last()
 		},
-		Sync: func(_ context.Context, _, next *store.Snapshot) error {
+		Sync: func(_ context.Context, prev, next *store.Snapshot) error {
 			d.configure(next)
 			from := d.zone.Load()
 			if !from.Grown(d.base) {
@@ -78,6 +78,7 @@ func (d *DNS) syncLoop(ctx context.Context) *reconcile.Loop {
 			d.searching.Store(&sr)
 			await(next.Revision)
 			d.use(z)
+			d.noteProgrammed(prev, next)
 			return nil
 		},
 		Done: func(r store.Revision) {
@@ -94,6 +95,24 @@ func (d *DNS) syncLoop(ctx context.Context) *reconcile.Loop {
 func (d *DNS) use(z *zone.Zone) {
 	d.advanceKernel(z)
 	d.zone.Store(z)
+}
+
+// noteProgrammed counts how long after their cause changes of endpoints are
+// answered by: of headless Services with a selector, as CoreDNS does. What came
+// with the first list says nothing.
+func (d *DNS) noteProgrammed(prev, next *store.Snapshot) {
+	if prev == nil {
+		return
+	}
+	now := time.Now()
+	for c := range next.Slices.Since(prev.Slices) {
+		if !c.Is || !c.New.Triggered.After(d.started) {
+			continue
+		}
+		if svc, ok := next.Services.Get(c.New.Service); ok && svc.Headless && !svc.Selectorless {
+			d.programmed.observe(now.Sub(c.New.Triggered), 1)
+		}
+	}
 }
 
 // noteServing is called whenever what Ready says may have changed. Once anything

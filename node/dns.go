@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -55,8 +56,11 @@ func (n *Node) buildDNS() error {
 	return nil
 }
 
+// dnsAddrs are all addresses at which names are answered.
+func (c *Config) dnsAddrs() []netip.Addr { return slices.Concat(c.ClusterDNS, c.DNS.Listen) }
+
 func (c *Config) dns() (dns.Config, error) {
-	d := dns.DefaultConfig(c.ClusterDomain, append(c.ClusterDNS[:len(c.ClusterDNS):len(c.ClusterDNS)], c.DNS.Listen...)...)
+	d := dns.DefaultConfig(c.ClusterDomain, c.dnsAddrs()...)
 	d.ResolvConf = c.ResolvConf
 	if text, err := os.ReadFile(c.ResolvConf); err == nil {
 		d.HostSearch = podplan.ParseResolvConf(string(text)).Searches

@@ -54,7 +54,9 @@ func (n *Node) noLocalEndpoints() map[[2]string]int {
 // dnsMetrics gives the DNS server's counters in CoreDNS's names.
 func dnsMetrics(s dns.Stats) metrics.DNSStats {
 	out := metrics.DNSStats{
-		Server: s.Server, CacheEntries: s.CacheEntries, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses, Panics: s.Panics, Early: s.Early, Kernel: s.Kernel,
+		Server: s.Server, CacheEntries: s.CacheEntries, CacheHits: s.CacheHits, CacheMisses: s.CacheMisses, Panics: s.Panics,
+		Prefetched: s.Prefetched, Stale: s.Stale, Rejected: s.Rejected, Programmed: metrics.Histogram(s.Programmed), SetupErrors: s.SetupErrors,
+		Early: s.Early, Kernel: s.Kernel,
 		Durations: map[string]metrics.Histogram{},
 	}
 	for _, c := range s.Requests {

@@ -74,10 +74,14 @@ func (c *Config) nodePorts() (out []netip.Prefix) {
 
 func (c *Config) proxy() proxy.Config {
 	o := c.ProxyOptions
+	var answered []netip.Addr
+	if c.Has(DNS) {
+		answered = c.dnsAddrs()
+	}
 	return proxy.Config{
 		NodeName: c.NodeName, Mode: c.proxyMode(), PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String(),
 		MasqueradeAll: o.MasqueradeAll, MasqueradeBit: &o.MasqueradeBit, LocalhostNodePorts: o.LocalhostNodePorts,
-		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack, IPVS: o.IPVS,
+		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack, IPVS: o.IPVS, Answered: answered,
 	}
 }
 

@@ -35,6 +35,8 @@ type Config struct {
 	// NodePortAddresses limits node ports to addresses of the node inside
 	// these. A family without any has them on all addresses but loopback.
 	NodePortAddresses []netip.Prefix
+	// Answered are ClusterIPs at which the node answers itself, its DNS: nothing there is balanced.
+	Answered []netip.Addr
 	// LocalhostNodePorts serves IPv4 node ports on 127.0.0.1 too, and sets
 	// the sysctl route_localnet for it.
 	LocalhostNodePorts bool
@@ -152,7 +154,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 func (c *Config) meaning() (*lb.Config, error) {
 	m := &lb.Config{
 		NodeName: c.NodeName, PodCIDRs: c.PodCIDRs, MasqueradeAll: c.MasqueradeAll,
-		NodePortAddresses: c.NodePortAddresses, LocalhostNodePorts: c.LocalhostNodePorts,
+		NodePortAddresses: c.NodePortAddresses, LocalhostNodePorts: c.LocalhostNodePorts, Answered: c.Answered,
 	}
 	if c.MasqueradeBit != nil {
 		if *c.MasqueradeBit < 0 || *c.MasqueradeBit > 31 {

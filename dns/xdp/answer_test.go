@@ -104,6 +104,13 @@ func frame(payload []byte, partial bool) []byte {
 // run gives what the program does with a frame, and the frame after it.
 func run(t testing.TB, a *Answerer, in []byte) (uint32, []byte) {
 	t.Helper()
+	return runOn(t, a, in)
+}
+
+// failer is what tests and single checks of a property have in common.
+type failer interface{ Fatal(args ...any) }
+
+func runOn(t failer, a *Answerer, in []byte) (uint32, []byte) {
 	opts := ebpf.RunOptions{Data: in, DataOut: make([]byte, 2048), Repeat: 1}
 	ret, err := a.kernel.objects.Answer.Run(&opts)
 	if err != nil {

@@ -58,6 +58,8 @@ func TestNames(t *testing.T) {
 			Server:    "dns://10.96.0.10:53",
 			Requests:  []DNSRequests{{Zone: "cluster.local.", Proto: "udp", Family: "1", Type: "A", Count: 9}},
 			Durations: map[string]Histogram{".": {Buckets: map[float64]uint64{0.001: 5}, Count: 6, Sum: 0.5}},
+			CacheHits: map[string]uint64{"success": 3, "denial": 2}, CacheMisses: 4, Prefetched: 5, Stale: 6, Rejected: 7,
+			Programmed: Histogram{Buckets: map[float64]uint64{0.001: 8}, Count: 9}, SetupErrors: map[string]uint64{"iptables": 10},
 		}
 	})
 	r.REST().Result("200", "GET", "127.0.0.1:6443")
@@ -76,6 +78,12 @@ func TestNames(t *testing.T) {
 		`nodelet_programmed_revision{feature="dns"} 7`,
 		`coredns_dns_requests_total{family="1",proto="udp",server="dns://10.96.0.10:53",type="A",view="",zone="cluster.local."} 9`,
 		`coredns_dns_request_duration_seconds_bucket{server="dns://10.96.0.10:53",view="",zone=".",le="0.001"} 5`,
+		`coredns_cache_requests_total{server="dns://10.96.0.10:53",view="",zones="."} 9`,
+		`coredns_cache_prefetch_total{server="dns://10.96.0.10:53",view="",zones="."} 5`,
+		`coredns_cache_served_stale_total{server="dns://10.96.0.10:53",view="",zones="."} 6`,
+		"coredns_forward_max_concurrent_rejects_total 7",
+		`coredns_kubernetes_dns_programming_duration_seconds_count{service_kind="headless_with_selector"} 9`,
+		`coredns_nodecache_setup_errors_total{errortype="iptables"} 10`,
 		`rest_client_requests_total{code="200",host="127.0.0.1:6443",method="GET"} 1`,
 	)
 }

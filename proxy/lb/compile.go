@@ -13,7 +13,7 @@ type service struct {
 }
 
 // skipped tells why a Service is none of the proxy's business; empty when it is.
-func skipped(s *model.Service) string {
+func (l *local) skipped(s *model.Service) string {
 	switch {
 	case s.ProxyName != "":
 		return "served by " + s.ProxyName
@@ -25,13 +25,15 @@ func skipped(s *model.Service) string {
 		return "ExternalName: answered by DNS only"
 	case len(s.ClusterIPs) == 0:
 		return "has no cluster IP yet"
+	case slices.ContainsFunc(s.ClusterIPs, func(a netip.Addr) bool { return slices.Contains(l.answered, a) }):
+		return "answered by this node itself"
 	}
 	return ""
 }
 
 // compile gives the Ports of a Service, nil when it is skipped.
 func compile(here *local, s *model.Service, owned []*model.Slice) *service {
-	if skipped(s) != "" {
+	if here.skipped(s) != "" {
 		return nil
 	}
 	out := &service{}

@@ -51,7 +51,7 @@ func (s *State) Describe() []View {
 	}
 	var out []View
 	for k, m := range s.snapshot.Services.All() {
-		if why := skipped(m); why != "" {
+		if why := s.here.skipped(m); why != "" {
 			out = append(out, View{Service: k.String(), Skipped: why})
 			continue
 		}

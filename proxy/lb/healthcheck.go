@@ -21,7 +21,7 @@ func (s *State) HealthChecks() iter.Seq2[model.Key, HealthCheck] { return s.chec
 // updateCheck keeps the health check of one Service; m is nil when it is gone.
 func (s *State) updateCheck(ed *editor, k model.Key, m *model.Service) {
 	old, was := s.checks.get(k)
-	if m == nil || m.HealthCheckNodePort == 0 || m.Type != model.LoadBalancer || !m.ExternalLocal || skipped(m) != "" {
+	if m == nil || m.HealthCheckNodePort == 0 || m.Type != model.LoadBalancer || !m.ExternalLocal || s.here.skipped(m) != "" {
 		if was {
 			s.checks.delete(ed, k)
 		}

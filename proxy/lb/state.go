@@ -30,10 +30,12 @@ type State struct {
 type local struct {
 	place
 	addrs []netip.Addr
+	// answered is Config.Answered.
+	answered []netip.Addr
 }
 
 func localOf(cfg *Config, snap *store.Snapshot) *local {
-	l := &local{place: place{node: cfg.NodeName}}
+	l := &local{place: place{node: cfg.NodeName}, answered: cfg.Answered}
 	if n, ok := snap.Nodes.Get(model.Key{Name: cfg.NodeName}); ok {
 		l.zone = n.Zone()
 		l.addrs = append(append(l.addrs, n.InternalIPs...), n.ExternalIPs...)
@@ -46,7 +48,7 @@ func (l *local) equal(o *local) bool { return l.place == o.place && slices.Equal
 // Empty is the State of a world without Services.
 func Empty(cfg *Config) *State {
 	return &State{
-		cfg: cfg, here: &local{place: place{node: cfg.NodeName}},
+		cfg: cfg, here: &local{place: place{node: cfg.NodeName}, answered: cfg.Answered},
 		owned:     tree[model.Key, []*model.Slice]{hash: hashKey},
 		services:  tree[model.Key, *service]{hash: hashKey},
 		frontends: tree[Frontend, []Target]{hash: hashFrontend},

@@ -26,6 +26,9 @@ type Config struct {
 	// LocalhostNodePorts serves IPv4 node ports on loopback addresses too. It
 	// needs the sysctl route_localnet (CVE-2020-8558), hence not by default.
 	LocalhostNodePorts bool
+	// Answered are ClusterIPs at which the node itself answers, such as its DNS:
+	// Services with one of them are not balanced.
+	Answered []netip.Addr
 	// MasqueradeMark is the bit of the packet mark by which the choice of an
 	// endpoint tells postrouting to masquerade; 0 is DefaultMasqueradeMark.
 	MasqueradeMark uint32
