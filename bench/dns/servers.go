@@ -20,13 +20,14 @@ const (
 	coreAddr    = "127.0.0.1:1053"
 )
 
-// Corefiles: what kubeadm writes, and the same without its cache.
+// What the Corefiles differ in. kubeadm's leaves names of the cluster out of the
+// cache and counts queries; the other one has all that makes CoreDNS quick.
 const (
 	cached   = "    cache 30\n"
-	uncached = "    cache 30 {\n        disable success cluster.local\n        disable denial cluster.local\n    }\n"
+	uncached = "    cache 30 {\n        disable success cluster.local\n        disable denial cluster.local\n    }\n    prometheus 127.0.0.1:9153\n"
 )
 
-// corefile is kubeadm's, with the stub API in place of the cluster's.
+// corefile is kubeadm's, with the stub API in place of the cluster's, and TTLs of 5 s.
 func corefile(api, upstream, cache string) string {
 	return `.:1053 {
     errors
