@@ -2,9 +2,7 @@ package node
 
 import (
 	"context"
-	"fmt"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent"
@@ -22,6 +20,7 @@ import (
 	"nodelet/agent/volume"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
+	"nodelet/internal/parts"
 	"nodelet/internal/reconcile"
 )
 
@@ -60,7 +59,7 @@ type agentParts struct {
 }
 
 // runAgent starts the container runtime and then everything that works with pods.
-func (n *Node) runAgent(ctx context.Context) error {
+func (n *Node) runAgent(ctx context.Context, all *parts.Group) error {
 	rt, err := startRuntime(ctx, &n.cfg, n.deps.Log, n.metrics.Runtime())
 	if err != nil {
 		return err
@@ -72,19 +71,14 @@ func (n *Node) runAgent(ctx context.Context) error {
 	if err := p.build(); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g := all.Within(ctx, "agent")
 	for name, run := range map[string]func(context.Context) error{
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "plugins": p.runPlugins, "images": p.images.Run,
 		"probes": p.probes.Run, "static pods": p.static.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
 		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
 		"eviction": p.evictor.Run, "shutdown": p.shutdown.Run, "exclusive resources": p.exclusive.Run, "PodResources": p.podResources.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
 	} {
-		g.Go(func() error {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
+		g.Go(name, run)
 	}
-	return g.Wait()
+	return g.WaitAll()
 }

@@ -159,11 +159,12 @@ func containerSpec(pod *corev1.Pod, name string) *corev1.Container {
 
 func (p *agentParts) buildServer() (err error) {
 	c := &p.n.cfg
+	cert, key := c.servingCertificate()
 	p.server, err = server.New(server.Config{
 		NodeName: c.NodeName, Address: fmt.Sprintf(":%d", c.KubeletPort), HealthAddress: c.HealthzAddr.String(),
-		CertFile: or(c.Kubelet.TLSCertFile, c.Layout.ServingCert()), KeyFile: or(c.Kubelet.TLSPrivateKeyFile, c.Layout.ServingKey()),
-		ClientCAFile: or(c.Kubelet.ClientCAFile, c.Layout.ClientCA()),
-		PodLogsRoot:  c.Layout.PodLogs(), Configz: c,
+		CertFile: cert, KeyFile: key, ClientCAFile: c.clientCA(),
+		MinVersion: c.Kubelet.TLSMinVersion, CipherSuites: c.Kubelet.TLSCipherSuites,
+		PodLogsRoot: c.Layout.PodLogs(), Configz: c,
 	}, server.Deps{
 		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Stats: p.stats, Log: p.n.deps.Log,
 		SyncLoop: p.syncLoop,

@@ -38,6 +38,8 @@ type Config struct {
 	// NodeIPs holds at most one address per family, the primary first.
 	NodeIPs    []netip.Addr
 	Kubeconfig string
+	// BootstrapKubeconfig has credentials that may ask for an identity; with it Kubeconfig is written.
+	BootstrapKubeconfig string
 	// InCluster: use the credentials of the pod this runs in. APIServer then
 	// names the server by an address that works without a Service.
 	InCluster  bool

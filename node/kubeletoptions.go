@@ -42,6 +42,15 @@ type KubeletOptions struct {
 	ClientCAFile string
 	// TLSCertFile and TLSPrivateKeyFile are the kubelet API's serving certificate; empty for that of the data directory.
 	TLSCertFile, TLSPrivateKeyFile string
+	// TLSMinVersion and TLSCipherSuites as crypto/tls has them; zero for TLS 1.2 and Go's own choice.
+	TLSMinVersion   uint16
+	TLSCipherSuites []uint16
+	// CertDir keeps the certificates that this node asks for; empty for pki in the data directory.
+	CertDir string
+	// KeepCertificate: the client certificate is not renewed.
+	KeepCertificate bool
+	// ServerTLSBootstrap: the serving certificate is asked from the API server, instead of nobody signing it.
+	ServerTLSBootstrap bool
 	// CPUPolicy says whether containers get CPUs to themselves.
 	CPUPolicy CPUPolicy
 	// Shutdown is how long pods have to end before the machine goes down; the zero value: they are not waited for.

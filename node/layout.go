@@ -32,14 +32,17 @@ func (l Layout) NodeKubeconfig() string { return filepath.Join(l.Data, "node.kub
 // ControlPlane is the directory of the bundled control plane.
 func (l Layout) ControlPlane() string { return filepath.Join(l.Data, "controlplane") }
 
+// PKI is the directory of the node's certificates.
+func (l Layout) PKI() string { return filepath.Join(l.Data, "pki") }
+
 // ServingCert is the certificate of the kubelet API.
-func (l Layout) ServingCert() string { return filepath.Join(l.Data, "pki", "kubelet-server.crt") }
+func (l Layout) ServingCert() string { return filepath.Join(l.PKI(), "kubelet-server.crt") }
 
 // ServingKey is the key of ServingCert.
-func (l Layout) ServingKey() string { return filepath.Join(l.Data, "pki", "kubelet-server.key") }
+func (l Layout) ServingKey() string { return filepath.Join(l.PKI(), "kubelet-server.key") }
 
 // ClientCA signs the client certificates that the kubelet API accepts.
-func (l Layout) ClientCA() string { return filepath.Join(l.Data, "pki", "kubelet-client-ca.crt") }
+func (l Layout) ClientCA() string { return filepath.Join(l.PKI(), "kubelet-client-ca.crt") }
 
 // ContainerdRoot keeps images and snapshots.
 func (l Layout) ContainerdRoot() string { return filepath.Join(l.Data, "containerd") }
@@ -72,6 +75,9 @@ func (l Layout) Logs() string { return filepath.Join(l.Data, "log") }
 
 // Log is the daemon's log when it runs in the background.
 func (l Layout) Log() string { return filepath.Join(l.Logs(), "nodelet.log") }
+
+// StuckFile has the stacks of parts of the daemon that did not end when it was told to stop.
+func (l Layout) StuckFile() string { return filepath.Join(l.Logs(), "nodelet-stuck.txt") }
 
 // ControlPlaneLog is the log of the bundled control plane.
 func (l Layout) ControlPlaneLog() string { return filepath.Join(l.Logs(), "controlplane.log") }

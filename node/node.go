@@ -2,14 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"nodelet/agent/timeline"
 	"nodelet/cni"
@@ -18,6 +17,7 @@ import (
 	"nodelet/internal/control"
 	"nodelet/internal/kube"
 	"nodelet/internal/metrics"
+	"nodelet/internal/parts"
 	"nodelet/internal/proc"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -97,6 +97,9 @@ func (c *Config) client() (*kube.Client, error) {
 // Store is what the daemon knows, for those who run it.
 func (n *Node) Store() *store.Store { return n.store }
 
+// stopLimit is how long the parts may take to end.
+const stopLimit = 20 * time.Second
+
 // Run runs the daemon until ctx ends or a part cannot go on. What it made in
 // the kernel and in the runtime stays.
 func (n *Node) Run(ctx context.Context) error {
@@ -105,39 +108,47 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	defer func() { _ = os.Remove(n.cfg.Layout.PIDFile()) }()
 	routeLibraryLogs(n.deps.Log)
-	g, ctx := errgroup.WithContext(ctx)
-	part := func(name string, run func(context.Context) error) {
-		g.Go(func() error {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
+	g := parts.New(ctx)
+	if err := n.keepIdentity(g); err != nil {
+		return err
 	}
-	part("control socket", func(ctx context.Context) error {
+	g.Go("control socket", func(ctx context.Context) error {
 		return control.Serve(ctx, n.cfg.Layout.Socket(), n.api())
 	})
-	part("reflect API", (&kube.Reflector{
+	g.Go("reflect API", (&kube.Reflector{
 		Client: n.client, Log: n.deps.Log, Node: n.cfg.NodeName, Contact: n.contact,
 		Store: n.store, Writers: n.writers, Agent: n.cfg.Has(Agent),
 		Always: n.cfg.alwaysRead(), PodAddrs: n.cfg.Has(DNS) && n.cfg.DNS.PodRecords == zone.PodsVerified.String(),
 	}).Run)
 	if n.cni != nil {
-		part("pod network", n.cni.Run)
+		g.Go("pod network", n.cni.Run)
 	}
 	if n.proxy != nil {
-		part("service proxy", n.proxy.Run)
+		g.Go("service proxy", n.proxy.Run)
 	}
 	if n.dns != nil {
-		part("cluster DNS", n.dns.Run)
+		g.Go("cluster DNS", n.dns.Run)
 	}
-	part("metrics", n.serveMetrics)
-	part("memory", n.giveBackMemory)
+	g.Go("metrics", n.serveMetrics)
+	g.Go("memory", n.giveBackMemory)
 	if n.cfg.Has(Agent) {
-		part("agent", n.runAgent)
+		g.Go("agent", func(ctx context.Context) error { return n.runAgent(ctx, g) })
 	}
-	part("systemd", n.notifySystemd)
-	return g.Wait()
+	g.Go("systemd", n.notifySystemd)
+	return n.tellStuck(g.Wait(stopLimit))
+}
+
+// tellStuck writes down what the parts were at that did not end. The process ends without them: whatever
+// it had in hand, a killed daemon leaves no less behind, and the next one takes it up.
+func (n *Node) tellStuck(err error) error {
+	var stuck *parts.StuckError
+	if !errors.As(err, &stuck) {
+		return err
+	}
+	if writeErr := os.WriteFile(n.cfg.Layout.StuckFile(), stuck.Stacks, 0o600); writeErr != nil {
+		return errors.Join(err, writeErr)
+	}
+	return fmt.Errorf("stop: %w (what they were at: %s)", err, n.cfg.Layout.StuckFile())
 }
 
 // prepare marks the directories as ours.

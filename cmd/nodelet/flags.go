@@ -69,6 +69,8 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	addProxyFlags(fs, c)
 	addResourceFlags(fs, &c.Resources)
 	fs.Uint16Var(&c.KubeletPort, "kubelet-port", c.KubeletPort, "port of the kubelet API")
+	fs.StringVar(&c.Kubelet.CertDir, "cert-dir", "", "where the certificates are kept that this node asks for (default: <data-dir>/pki)")
+	fs.BoolVar(&c.Kubelet.ServerTLSBootstrap, "rotate-server-certificates", false, "ask the API server for the kubelet API's certificate; somebody must approve the requests")
 	addrPortVar(fs, &c.HealthzAddr, "healthz-address", "where the node's /healthz answers")
 	addrPortVar(fs, &c.ProxyHealthAddr, "proxy-healthz-address", "where the proxy's /healthz and /livez answer")
 	addrPortVar(fs, &c.MetricsAddr, "metrics-address", "where the proxy's and the DNS server's /metrics answer")

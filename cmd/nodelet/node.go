@@ -20,6 +20,7 @@ func nodeCommand() *cobra.Command {
 	}
 	f.add(c.Flags())
 	c.Flags().StringVar(&f.cfg.Kubeconfig, "kubeconfig", "", "credentials and address of the API server (default: <data-dir>/node.kubeconfig)")
+	c.Flags().StringVar(&f.cfg.BootstrapKubeconfig, "bootstrap-kubeconfig", "", "credentials that may ask for an identity of this node; --kubeconfig is then written")
 	c.Flags().BoolVar(&f.cfg.InCluster, "in-cluster", false, "use the service account of the pod this runs in")
 	c.Flags().StringVar(&f.cfg.APIServer, "api-server", "", "with --in-cluster: the API server by an address that works without a Service")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -39,6 +40,9 @@ func nodeCommand() *cobra.Command {
 		defer release()
 		if err := preflight.Check(nodeChecks(cfg)); err != nil {
 			return fmt.Errorf("this machine is not ready:\n%w", err)
+		}
+		if err := node.Bootstrap(cmd.Context(), &cfg, log); err != nil {
+			return err
 		}
 		n, err := node.New(cfg, node.Deps{Log: log, Step: func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) }})
 		if err != nil {

@@ -16,6 +16,9 @@ import (
 // that neither our proxy nor anybody's kube-proxy programs its address.
 const DNSProxyName = "nodelet-dns"
 
+// GroupJoining is the group of tokens that nodes join with.
+const GroupJoining = "system:bootstrappers:nodelet"
+
 const (
 	dnsNamespace = "kube-system"
 	dnsName      = "kube-dns" // the name that every cluster's tools look for
@@ -69,9 +72,14 @@ func nodeRole() *applyrbacv1.ClusterRoleApplyConfiguration {
 
 func bindings() []*applyrbacv1.ClusterRoleBindingApplyConfiguration {
 	nodes := applyrbacv1.Subject().WithAPIGroup(rbacv1.GroupName).WithKind(rbacv1.GroupKind).WithName("system:nodes")
+	joining := applyrbacv1.Subject().WithAPIGroup(rbacv1.GroupName).WithKind(rbacv1.GroupKind).WithName(GroupJoining)
 	apiserver := applyrbacv1.Subject().WithAPIGroup(rbacv1.GroupName).WithKind(rbacv1.UserKind).WithName(pki.UserKubeletClient)
 	return []*applyrbacv1.ClusterRoleBindingApplyConfiguration{
 		binding("nodelet:node", roleNode, nodes),
+		// Who has a token to join may ask for the identity of a node, and gets it.
+		binding("nodelet:node-bootstrapper", "system:node-bootstrapper", joining),
+		binding("nodelet:node-certificate",
+			"system:certificates.k8s.io:certificatesigningrequests:nodeclient", joining),
 		// A node may renew its own client certificate without being asked.
 		binding("nodelet:node-certificate-renewal",
 			"system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", nodes),

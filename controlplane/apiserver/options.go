@@ -53,6 +53,8 @@ func (c Config) Args() []string {
 		"--authentication-config=" + c.AuthnConfig,
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
+		// Nodes join with tokens (bootstrap-kubeconfig).
+		"--enable-bootstrap-token-auth=true",
 		"--service-account-issuer=" + issuer,
 		"--service-account-key-file=" + c.Files.ServiceAccountPub,
 		"--service-account-signing-key-file=" + c.Files.ServiceAccountKey,

@@ -30,7 +30,7 @@ func (c Config) Args() []string {
 		"--leader-elect=false",
 		"--secure-port=0",
 		"--profiling=false",
-		"--controllers=*",
+		"--controllers=*,tokencleaner", // which upstream leaves out: tokens of nodes that join end
 		"--use-service-account-credentials=true",
 		"--allocate-node-cidrs=true",
 		"--cluster-cidr=" + c.ClusterCIDR,

@@ -31,6 +31,7 @@ func TestCluster(t *testing.T) {
 	admin := client(t, cfg.adminKubeconfig())
 	t.Run("workloads", func(t *testing.T) { checkWorkloads(t, admin, restConfig(t, cfg.adminKubeconfig())) })
 	t.Run("node", func(t *testing.T) { checkNode(t, cfg, admin) })
+	t.Run("join", func(t *testing.T) { checkJoin(t, cfg, admin) })
 	t.Run("dns service", func(t *testing.T) { checkDNSService(t, admin) })
 	t.Run("anonymous", func(t *testing.T) { checkAnonymous(t, cfg) })
 	t.Run("second process", func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 	"nodelet/controlplane/addons"
 	"nodelet/controlplane/apiserver"
+	"nodelet/controlplane/approve"
 	"nodelet/controlplane/controllers"
 	"nodelet/controlplane/durable"
 	"nodelet/controlplane/etcd"
@@ -156,7 +157,7 @@ func (c *controlPlane) populate(ctx context.Context, loopback *rest.Config) erro
 		}
 	}
 	c.progress("rights in force", begin)
-	c.launchWorkers()
+	c.launchWorkers(client)
 	begin = c.deps.Now()
 	err = c.retry(ctx, func() error { return addons.ApplyDNS(ctx, client, c.cfg.DNSAddress) })
 	if err != nil {
@@ -167,8 +168,11 @@ func (c *controlPlane) populate(ctx context.Context, loopback *rest.Config) erro
 }
 
 // launchWorkers starts the parts that work on the API.
-func (c *controlPlane) launchWorkers() {
+func (c *controlPlane) launchWorkers(client kubernetes.Interface) {
 	c.parts = append(c.parts,
+		launch("approver", c.fail, func(ctx context.Context) error {
+			return approve.Run(ctx, client, c.deps.Log.With("part", "approver"))
+		}),
 		launch("scheduler", c.fail, func(ctx context.Context) error {
 			return scheduler.Run(ctx, scheduler.Config{
 				Kubeconfig: c.cfg.in("scheduler.kubeconfig"),

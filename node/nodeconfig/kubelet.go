@@ -25,7 +25,7 @@ const (
 	whyNoRateLimit = "requests are not limited here; the API server has its own priority and fairness"
 	whyNoManagers  = "memory is not assigned exclusively, and resources are not aligned with one another, by this version"
 	whyNoIPTables  = "the service proxy keeps its rules itself"
-	whyOneServer   = "the kubelet API is always served, with these handlers and TLS 1.3 defaults"
+	whyOneServer   = "the kubelet API is always served, with these handlers"
 )
 
 // kubeletFields is what becomes of each field of KubeletConfiguration, in its order.
@@ -48,11 +48,11 @@ func serverFields() []field {
 		{path: "readOnlyPort", why: "there is no port without authentication"},
 		{path: "tlsCertFile", set: into(func(c *node.Config) *string { return &c.Kubelet.TLSCertFile })},
 		{path: "tlsPrivateKeyFile", set: into(func(c *node.Config) *string { return &c.Kubelet.TLSPrivateKeyFile })},
-		{path: "tlsCipherSuites", why: whyOneServer},
-		{path: "tlsCurvePreferences", why: whyOneServer},
-		{path: "tlsMinVersion", why: whyOneServer},
-		{path: "rotateCertificates", why: "credentials are those that --kubeconfig names"},
-		{path: "serverTLSBootstrap", why: "the serving certificate is read from the data directory or tlsCertFile"},
+		{path: "tlsCipherSuites", set: cipherSuites},
+		{path: "tlsCurvePreferences", why: "Go's own choice is used"},
+		{path: "tlsMinVersion", set: tlsMinVersion},
+		{path: "rotateCertificates", set: keepCertificate},
+		{path: "serverTLSBootstrap", flag: "rotate-server-certificates"},
 		{path: "authentication.x509.clientCAFile", set: into(func(c *node.Config) *string { return &c.Kubelet.ClientCAFile })},
 		{path: "authentication.webhook.enabled", is: []string{"true"}, why: "bearer tokens are always checked by the API server", zero: true},
 		{path: "authentication.webhook.cacheTTL", why: "answers are kept for a fixed time"},

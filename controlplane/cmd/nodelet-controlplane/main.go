@@ -26,7 +26,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(serveCommand(), nodeKubeconfigCommand(), versionCommand(), &cobra.Command{
+	root.AddCommand(serveCommand(), nodeKubeconfigCommand(), bootstrapKubeconfigCommand(), versionCommand(), &cobra.Command{
 		Use:   "kubectl",
 		Short: "Upstream's kubectl (honours KUBECONFIG and --kubeconfig)",
 		Run:   func(*cobra.Command, []string) {}, // never reached: see above

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"time"
 
@@ -28,8 +27,8 @@ control plane need not run. Files that still fit are kept.`,
 			if err != nil {
 				return err
 			}
-			if u, err := url.Parse(server); err != nil || u.Scheme != "https" || u.Host == "" {
-				return fmt.Errorf("check --server %q: must look like https://10.0.0.1:6443", server)
+			if err := checkServer(server); err != nil {
+				return err
 			}
 			ca, err := pki.Load(filepath.Join(dataDir, "controlplane", "pki"))
 			if err != nil {

@@ -70,13 +70,15 @@ func (c Cluster) startFirst(ctx context.Context, n *Node) error {
 	return nil
 }
 
-// join makes the node's credentials on the first node and starts the daemon,
-// which outlives this process.
+// join starts the daemon, which outlives this process, with a token that the first node makes.
 func (c Cluster) join(ctx context.Context, n *Node) error {
-	dir := filepath.Join(n.Dir, "root/var/lib/nodelet")
 	server := fmt.Sprintf("https://%s:6443", c.Nodes[0].IP)
-	if _, err := c.Nodes[0].Run(ctx, filepath.Join(c.Bin, "nodelet-controlplane"), "node-kubeconfig", "--data-dir", "/var/lib/nodelet",
-		"--node-name", n.Name, "--server", server, "--node-ip", n.IP.String(), "--out-dir", dir); err != nil {
+	kubeconfig, err := c.Nodes[0].Run(ctx, filepath.Join(c.Bin, "nodelet-controlplane"), "bootstrap-kubeconfig", "--server", server)
+	if err != nil {
+		return err
+	}
+	bootstrap := filepath.Join(n.Dir, "bootstrap.kubeconfig")
+	if err := os.WriteFile(bootstrap, []byte(kubeconfig), 0o600); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(filepath.Join(n.Dir, "nodelet.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -84,7 +86,7 @@ func (c Cluster) join(ctx context.Context, n *Node) error {
 		return err
 	}
 	defer log.Close()
-	args := append([]string{c.nodelet(), "node"}, c.nodeFlags(n)...)
+	args := append([]string{c.nodelet(), "node", "--bootstrap-kubeconfig", bootstrap, "--rotate-server-certificates"}, c.nodeFlags(n)...)
 	// Not tied to ctx: it runs until the lab ends. setsid takes it from the terminal.
 	cmd := n.Command(context.WithoutCancel(ctx), "setsid", append([]string{"--fork"}, args...)...)
 	cmd.Stdout, cmd.Stderr = log, log

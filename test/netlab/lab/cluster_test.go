@@ -55,5 +55,16 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%s answers %q", to, answer)
 		}
 	}
-	kubectl("logs", "on-node2") // by way of the other node's kubelet API
+	// By way of the other node's kubelet API, as soon as its certificate is signed.
+	for {
+		_, err := c.Kubectl(ctx, "logs", "on-node2")
+		if err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
