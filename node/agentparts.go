@@ -164,7 +164,7 @@ func (p *agentParts) buildServer() (err error) {
 		NodeName: c.NodeName, Address: fmt.Sprintf(":%d", c.KubeletPort), HealthAddress: c.HealthzAddr.String(),
 		CertFile: cert, KeyFile: key, ClientCAFile: c.clientCA(),
 		MinVersion: c.Kubelet.TLSMinVersion, CipherSuites: c.Kubelet.TLSCipherSuites,
-		PodLogsRoot: c.Layout.PodLogs(), Configz: c,
+		PodLogsRoot: c.Layout.PodLogs(), Configz: c, IdleTimeout: c.Kubelet.StreamIdleTimeout,
 	}, server.Deps{
 		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Stats: p.stats, Log: p.n.deps.Log,
 		SyncLoop: p.syncLoop,

@@ -51,6 +51,8 @@ type KubeletOptions struct {
 	KeepCertificate bool
 	// ServerTLSBootstrap: the serving certificate is asked from the API server, instead of nobody signing it.
 	ServerTLSBootstrap bool
+	// StreamIdleTimeout ends streams (exec, attach, port-forward) on which nothing moves; 0 means 4 h.
+	StreamIdleTimeout time.Duration
 	// CPUPolicy says whether containers get CPUs to themselves.
 	CPUPolicy CPUPolicy
 	// Shutdown is how long pods have to end before the machine goes down; the zero value: they are not waited for.

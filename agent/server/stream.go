@@ -1,77 +1,110 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/proxy"
+	corev1 "k8s.io/api/core/v1"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 
-	corev1 "k8s.io/api/core/v1"
+	"nodelet/internal/model"
 )
 
-// streams counts what is open, in all and per pod.
-type streams struct {
-	mu       sync.Mutex
-	all      int
-	pods     map[string]int
-	max, pod int
-	running  sync.WaitGroup
+// session is one stream into a pod: the runtime is asked for the address of a stream, which it gives
+// for one use within a minute, and then the client is joined to that address.
+type session struct {
+	pod *corev1.Pod
+	ask func(context.Context) (interface{ GetUrl() string }, error)
+	// carry joins the client to the runtime's streaming server until the stream ends. Its error is
+	// for a client that has not been answered yet.
+	carry func(w http.ResponseWriter, r *http.Request, location *url.URL) error
 }
 
-func newStreams(max, pod int) *streams {
-	return &streams{pods: map[string]int{}, max: max, pod: pod}
-}
-
-// enter takes a place for a stream; false when there is none. leave gives it back.
-func (s *streams) enter(pod string) (leave func(), ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all >= s.max || s.pods[pod] >= s.pod {
-		return nil, false
+// open runs a session from its beginning to its end.
+func (s *Server) open(w http.ResponseWriter, r *http.Request, req request, ses session) {
+	leave, ok := s.streams.enter(string(ses.pod.UID))
+	if !ok {
+		tooMany(w)
+		return
 	}
-	s.all++
-	s.pods[pod]++
-	s.running.Add(1)
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.all--
-		s.pods[pod]--
-		if s.pods[pod] == 0 {
-			delete(s.pods, pod)
+	defer leave()
+	err := func() error {
+		answer, err := ses.ask(r.Context())
+		if err != nil {
+			return err
 		}
-		s.running.Done()
-	}, true
-}
-
-// wait waits until all streams have ended, for a while: one that is just being opened in a runtime
-// that does not answer notices its end only after 30 s, in the SPDY library.
-func (s *streams) wait() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.running.Wait()
+		location, err := url.Parse(answer.GetUrl())
+		if err != nil {
+			return fmt.Errorf("read the address of the stream: %w", err)
+		}
+		return ses.carry(w, r, location)
 	}()
-	timer := time.NewTimer(2 * time.Second)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
+	if err != nil {
+		s.streamError(w, req, err)
 	}
 }
 
-func tooMany(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "5")
-	http.Error(w, "too many streams are open: end one, or wait", http.StatusTooManyRequests)
+// refusal is an error with the status that the client gets.
+type refusal struct {
+	code int
+	text string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// streamError tells a client why there is no stream.
+func (s *Server) streamError(w http.ResponseWriter, req request, err error) {
+	code := http.StatusInternalServerError
+	var refused *refusal
+	if errors.As(err, &refused) {
+		code = refused.code
+	} else {
+		s.deps.Log.Error("kubelet API: open a stream in the runtime", "request", req, "err", err)
+	}
+	http.Error(w, err.Error(), code)
+}
+
+// target is what a request means: a pod, and the container in it that runs.
+type target struct {
+	pod  *corev1.Pod
+	spec *corev1.Container
+	id   string
+}
+
+// container finds the container that a request names.
+func (s *Server) container(req request) (target, error) {
+	snap := s.deps.Store.Snapshot()
+	p := pod(snap, req)
+	if p == nil {
+		return target{}, &refusal{http.StatusNotFound, "pod does not exist"}
+	}
+	spec := containerSpec(p, req.container)
+	c, err := runningContainer(snap, p, req.container)
+	if spec == nil || err != nil {
+		return target{}, &refusal{http.StatusNotFound, fmt.Sprintf("container not found (%q)", req.container)}
+	}
+	return target{p, spec, c.ID}, nil
+}
+
+// sandbox finds the pod that a request names, and its sandbox.
+func (s *Server) sandbox(req request) (*corev1.Pod, *model.Sandbox, error) {
+	snap := s.deps.Store.Snapshot()
+	p := pod(snap, req)
+	if p == nil {
+		return nil, nil, &refusal{http.StatusNotFound, "pod does not exist"}
+	}
+	sandbox, err := readySandbox(snap, p)
+	if err != nil {
+		return nil, nil, &refusal{http.StatusNotFound, err.Error()}
+	}
+	return p, sandbox, nil
 }
 
 // streamOptions are the streams of a command.
@@ -86,129 +119,94 @@ func parseStreams(v url.Values) (streamOptions, error) {
 		o.stderr = false // a terminal has one output
 	}
 	if !o.stdin && !o.stdout && !o.stderr {
-		return o, fmt.Errorf("you must specify at least 1 of stdin, stdout, stderr")
+		return o, &refusal{http.StatusBadRequest, "you must specify at least 1 of stdin, stdout, stderr"}
 	}
 	return o, nil
 }
 
 // exec runs a command in a container.
 func (s *Server) exec(w http.ResponseWriter, r *http.Request, req request) {
-	q := r.URL.Query()
-	opts, err := parseStreams(q)
-	command := q["command"]
+	command := r.URL.Query()["command"]
+	opts, err := parseStreams(r.URL.Query())
 	if err == nil && len(command) == 0 {
-		err = fmt.Errorf("you must specify a command")
+		err = &refusal{http.StatusBadRequest, "you must specify a command"}
+	}
+	var to target
+	if err == nil {
+		to, err = s.container(req)
 	}
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		s.streamError(w, req, err)
 		return
 	}
-	s.intoContainer(w, r, req, func(id string, _ *corev1.Container) (string, streamOptions, error) {
-		resp, err := s.deps.Runtime.Exec(r.Context(), &runtimev1.ExecRequest{
-			ContainerId: id, Cmd: command, Tty: opts.tty, Stdin: opts.stdin, Stdout: opts.stdout, Stderr: opts.stderr,
-		})
-		return resp.GetUrl(), opts, err
+	s.open(w, r, req, session{
+		pod: to.pod, carry: s.commandCarrier(r, opts),
+		ask: func(ctx context.Context) (interface{ GetUrl() string }, error) {
+			return s.deps.Runtime.Exec(ctx, &runtimev1.ExecRequest{
+				ContainerId: to.id, Cmd: command, Tty: opts.tty, Stdin: opts.stdin, Stdout: opts.stdout, Stderr: opts.stderr,
+			})
+		},
 	})
 }
 
 // attach joins the main process of a container.
 func (s *Server) attach(w http.ResponseWriter, r *http.Request, req request) {
 	opts, err := parseStreams(r.URL.Query())
+	var to target
+	if err == nil {
+		to, err = s.container(req)
+	}
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		s.streamError(w, req, err)
 		return
 	}
-	s.intoContainer(w, r, req, func(id string, spec *corev1.Container) (string, streamOptions, error) {
-		// Whether there is a terminal was decided when the container was created.
-		opts.tty = spec.TTY
-		opts.stderr = opts.stderr && !opts.tty
-		resp, err := s.deps.Runtime.Attach(r.Context(), &runtimev1.AttachRequest{
-			ContainerId: id, Tty: opts.tty, Stdin: opts.stdin, Stdout: opts.stdout, Stderr: opts.stderr,
-		})
-		return resp.GetUrl(), opts, err
+	// Whether there is a terminal was decided when the container was created.
+	opts.tty = to.spec.TTY
+	opts.stderr = opts.stderr && !opts.tty
+	s.open(w, r, req, session{
+		pod: to.pod, carry: s.commandCarrier(r, opts),
+		ask: func(ctx context.Context) (interface{ GetUrl() string }, error) {
+			return s.deps.Runtime.Attach(ctx, &runtimev1.AttachRequest{
+				ContainerId: to.id, Tty: opts.tty, Stdin: opts.stdin, Stdout: opts.stdout, Stderr: opts.stderr,
+			})
+		},
 	})
 }
 
-// intoContainer finds the container, asks the runtime for the address of a stream into it, and joins the client to it.
-func (s *Server) intoContainer(w http.ResponseWriter, r *http.Request, req request, ask func(id string, spec *corev1.Container) (string, streamOptions, error)) {
-	snap := s.deps.Store.Snapshot()
-	p := pod(snap, req)
-	if p == nil {
-		http.Error(w, "pod does not exist", http.StatusNotFound)
-		return
+// commandCarrier chooses by the client's protocol: runtimes speak SPDY and the WebSocket protocols
+// up to the fourth themselves.
+func (s *Server) commandCarrier(r *http.Request, opts streamOptions) func(http.ResponseWriter, *http.Request, *url.URL) error {
+	if !wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
+		return s.join
 	}
-	spec := containerSpec(p, req.container)
-	c, err := runningContainer(snap, p, req.container)
-	if spec == nil || err != nil {
-		http.Error(w, fmt.Sprintf("container not found (%q)", req.container), http.StatusNotFound)
-		return
+	return func(w http.ResponseWriter, r *http.Request, location *url.URL) error {
+		return s.translate(w, r, location, opts)
 	}
-	leave, ok := s.streams.enter(string(p.UID))
-	if !ok {
-		tooMany(w)
-		return
-	}
-	defer leave()
-	address, opts, err := ask(c.ID, spec)
-	if err != nil {
-		s.runtimeError(w, req, err)
-		return
-	}
-	location, err := url.Parse(address)
-	if err != nil {
-		s.runtimeError(w, req, err)
-		return
-	}
-	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
-		s.translate(w, r, location, opts)
-		return
-	}
-	s.join(w, r, location)
-}
-
-func (s *Server) runtimeError(w http.ResponseWriter, req request, err error) {
-	s.deps.Log.Error("kubelet API: open a stream in the runtime", "request", req, "err", err)
-	http.Error(w, err.Error(), http.StatusInternalServerError)
 }
 
 // portForward joins a client to ports of a pod.
 func (s *Server) portForward(w http.ResponseWriter, r *http.Request, req request) {
+	carry := s.join
 	tunnel := wsstream.IsWebSocketRequestWithTunnelingProtocol(r)
+	if tunnel {
+		carry = s.tunnel
+	}
 	ports, err := parsePorts(r, tunnel)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	snap := s.deps.Store.Snapshot()
-	p := pod(snap, req)
-	if p == nil {
-		http.Error(w, "pod does not exist", http.StatusNotFound)
-		return
-	}
-	sandbox, err := readySandbox(snap, p)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
-		return
-	}
-	leave, ok := s.streams.enter(string(p.UID))
-	if !ok {
-		tooMany(w)
-		return
-	}
-	defer leave()
-	resp, err := s.deps.Runtime.PortForward(r.Context(), &runtimev1.PortForwardRequest{PodSandboxId: sandbox.ID, Port: ports})
-	var location *url.URL
+	var p *corev1.Pod
+	var sandbox *model.Sandbox
 	if err == nil {
-		location, err = url.Parse(resp.GetUrl())
+		p, sandbox, err = s.sandbox(req)
 	}
-	switch {
-	case err != nil:
-		s.runtimeError(w, req, err)
-	case tunnel:
-		s.tunnel(w, r, location)
-	default:
-		s.join(w, r, location)
+	if err != nil {
+		s.streamError(w, req, err)
+		return
 	}
+	s.open(w, r, req, session{
+		pod: p, carry: carry,
+		ask: func(ctx context.Context) (interface{ GetUrl() string }, error) {
+			return s.deps.Runtime.PortForward(ctx, &runtimev1.PortForwardRequest{PodSandboxId: sandbox.ID, Port: ports})
+		},
+	})
 }
 
 // parsePorts reads the ports that a WebSocket client must name beforehand; SPDY names them per stream.
@@ -221,34 +219,15 @@ func parsePorts(r *http.Request, tunnel bool) ([]int32, error) {
 		for text := range strings.SplitSeq(list, ",") {
 			port, err := strconv.ParseUint(text, 10, 16)
 			if err != nil || port == 0 {
-				return nil, fmt.Errorf("port %q is not a number from 1 to 65535", text)
+				return nil, &refusal{http.StatusBadRequest, fmt.Sprintf("port %q is not a number from 1 to 65535", text)}
 			}
 			ports = append(ports, int32(port))
 		}
 	}
 	if len(ports) == 0 {
-		return nil, fmt.Errorf("query parameter %q is required", "port")
+		return nil, &refusal{http.StatusBadRequest, fmt.Sprintf("query parameter %q is required", "port")}
 	}
 	return ports, nil
-}
-
-// join hands the client's connection over to the runtime's streaming server, as it is. Nothing of the
-// client's identity goes with it.
-func (s *Server) join(w http.ResponseWriter, r *http.Request, location *url.URL) {
-	if !httpstream.IsUpgradeRequest(r) {
-		http.Error(w, "you must request an upgrade of the connection: SPDY/3.1 or websocket", http.StatusBadRequest)
-		return
-	}
-	proxy.NewUpgradeAwareHandler(location, nil, false, true, &responder{s.deps.Log}).ServeHTTP(w, r)
-}
-
-// responder tells the client about a runtime that does not answer.
-type responder struct{ log *slog.Logger }
-
-// Error implements proxy.ErrorResponder.
-func (r *responder) Error(w http.ResponseWriter, _ *http.Request, err error) {
-	r.log.Error("kubelet API: join a stream to the runtime", "err", err)
-	http.Error(w, err.Error(), http.StatusInternalServerError)
 }
 
 // run runs a command to its end and gives its output.
@@ -258,28 +237,22 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, req request) {
 		http.Error(w, "you must specify a command", http.StatusBadRequest)
 		return
 	}
-	snap := s.deps.Store.Snapshot()
-	p := pod(snap, req)
-	if p == nil {
-		http.Error(w, "pod does not exist", http.StatusNotFound)
-		return
-	}
-	c, err := runningContainer(snap, p, req.container)
+	to, err := s.container(req)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
+		s.streamError(w, req, err)
 		return
 	}
-	leave, ok := s.streams.enter(string(p.UID))
+	leave, ok := s.streams.enter(string(to.pod.UID))
 	if !ok {
 		tooMany(w)
 		return
 	}
 	defer leave()
 	resp, err := s.deps.Runtime.ExecSync(r.Context(), &runtimev1.ExecSyncRequest{
-		ContainerId: c.ID, Cmd: command, Timeout: int64(s.cfg.RequestTimeout / time.Second),
+		ContainerId: to.id, Cmd: command, Timeout: int64(s.cfg.RequestTimeout / time.Second),
 	})
 	if err != nil {
-		s.runtimeError(w, req, err)
+		s.streamError(w, req, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")

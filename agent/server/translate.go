@@ -41,30 +41,31 @@ const (
 var channelNames = [...]string{"stdin", "stdout", "stderr", "error", "resize"}
 
 // translate joins a WebSocket client of the fifth protocol to the runtime's SPDY server.
-func (s *Server) translate(w http.ResponseWriter, r *http.Request, location *url.URL, opts streamOptions) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	upstream, err := dialSPDY(ctx, location)
+func (s *Server) translate(w http.ResponseWriter, r *http.Request, location *url.URL, opts streamOptions) error {
+	up, err := dial(r.Context(), location, http.MethodPost, spdyHeader(protocolV4))
 	if err != nil {
-		s.deps.Log.Error("kubelet API: join a stream to the runtime", "err", err)
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return err
 	}
-	defer upstream.Close()
-	defer context.AfterFunc(ctx, func() { _ = upstream.Close() })()
+	conn, err := spdy.NewClientConnectionWithPings(up, spdyPing)
+	if err != nil {
+		return fmt.Errorf("speak SPDY with the runtime: %w", err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(r.Context(), func() { _ = conn.Close() })()
 	ws := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{protocolV5: {Binary: true, Channels: opts.channels()}})
 	ws.SetIdleTimeout(s.cfg.IdleTimeout)
 	_, client, err := ws.Open(w, r)
 	if err != nil {
 		s.deps.Log.Debug("kubelet API: open a websocket", "err", err)
-		return
+		return nil // it has been answered
 	}
 	defer ws.Close()
-	status := carry(upstream, client, opts)
+	status := carry(conn, client, opts)
 	ws.SetWriteDeadline(statusWait)
 	if _, err := client[chError].Write(status); err != nil {
 		s.deps.Log.Debug("kubelet API: write the end of a stream", "err", err)
 	}
+	return nil
 }
 
 // channels says which way each channel goes.
@@ -79,32 +80,6 @@ func (o streamOptions) channels() []wsstream.ChannelType {
 		chStdin: when(o.stdin, wsstream.ReadChannel), chStdout: when(o.stdout, wsstream.WriteChannel),
 		chStderr: when(o.stderr, wsstream.WriteChannel), chError: wsstream.WriteChannel, chResize: wsstream.ReadChannel,
 	}
-}
-
-// dialSPDY opens a connection to the runtime's streaming server.
-func dialSPDY(ctx context.Context, location *url.URL) (httpstream.Connection, error) {
-	rt, err := spdy.NewRoundTripperWithConfig(spdy.RoundTripperConfig{
-		PingPeriod: spdyPing,
-		Proxier:    func(*http.Request) (*url.URL, error) { return nil, nil }, // never by a proxy of the environment
-	})
-	if err != nil {
-		return nil, fmt.Errorf("connect to the runtime: %w", err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, location.String(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the runtime: %w", err)
-	}
-	req.Header.Set(httpstream.HeaderProtocolVersion, protocolV4)
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the runtime: %w", err)
-	}
-	defer resp.Body.Close()
-	conn, err := rt.NewConnection(resp)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the runtime: %w", err)
-	}
-	return conn, nil
 }
 
 // carry carries all streams until the command has ended; it gives what the runtime says of the end.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -152,7 +153,7 @@ func (r *reviews) take() []string {
 }
 
 // shell is what runs in every container of the tests: it does what its command says.
-type shell struct{ hanging chan struct{} }
+type shell struct{ hanging, ended chan struct{} }
 
 func (s shell) Exec(ctx context.Context, _ string, cmd []string, in io.Reader, out, errOut io.WriteCloser, _ bool, resize <-chan remotecommandserver.TerminalSize) error {
 	switch cmd[0] {
@@ -165,13 +166,24 @@ func (s shell) Exec(ctx context.Context, _ string, cmd []string, in io.Reader, o
 			fmt.Fprint(errOut, "to stderr")
 		}
 		return nil
+	case "line":
+		line, err := bufio.NewReader(in).ReadString('\n')
+		fmt.Fprint(out, line)
+		return err
 	case "size":
 		size := <-resize
 		fmt.Fprintf(out, "%dx%d", size.Width, size.Height)
 		return nil
+	case "sizes":
+		for range 2 {
+			size := <-resize
+			fmt.Fprintf(out, "%dx%d ", size.Width, size.Height)
+		}
+		return nil
 	case "hang":
 		s.hanging <- struct{}{}
 		_, err := io.Copy(io.Discard, in)
+		s.ended <- struct{}{}
 		return err
 	case "fail":
 		return exit(7)
@@ -191,9 +203,12 @@ func (s shell) Attach(ctx context.Context, id string, in io.Reader, out, errOut 
 	return s.Exec(ctx, id, []string{"both"}, in, out, errOut, tty, resize)
 }
 
-func (shell) PortForward(_ context.Context, _ string, port int32, stream io.ReadWriteCloser) error {
+func (s shell) PortForward(_ context.Context, _ string, port int32, stream io.ReadWriteCloser) error {
 	fmt.Fprintf(stream, "port %d: ", port)
 	_, err := io.Copy(stream, stream)
+	if port == 82 {
+		s.ended <- struct{}{}
+	}
 	return err
 }
 
@@ -202,6 +217,7 @@ type scripted struct {
 	streaming.Server
 	mu       sync.Mutex
 	requests []string
+	fixed    string // if not empty, the address that is given for each stream
 }
 
 func (s *scripted) note(format string, args ...any) {
@@ -212,6 +228,9 @@ func (s *scripted) note(format string, args ...any) {
 
 func (s *scripted) Exec(_ context.Context, r *runtimev1.ExecRequest) (*runtimev1.ExecResponse, error) {
 	s.note("exec %s %v", r.ContainerId, r.Cmd)
+	if s.fixed != "" {
+		return &runtimev1.ExecResponse{Url: s.fixed}, nil
+	}
 	return s.GetExec(r)
 }
 
@@ -227,6 +246,9 @@ func (s *scripted) Attach(_ context.Context, r *runtimev1.AttachRequest) (*runti
 
 func (s *scripted) PortForward(_ context.Context, r *runtimev1.PortForwardRequest) (*runtimev1.PortForwardResponse, error) {
 	s.note("portforward %s", r.PodSandboxId)
+	if s.fixed != "" {
+		return &runtimev1.PortForwardResponse{Url: s.fixed}, nil
+	}
 	return s.GetPortForward(r)
 }
 
@@ -279,6 +301,7 @@ type world struct {
 	seen    []*http.Request // what the streaming server was asked
 	seenMu  sync.Mutex
 	hanging chan struct{} // receives when a command that hangs has begun
+	ended   chan struct{} // and when it has ended, or a connection to port 82 has
 	stop    func()
 }
 
@@ -286,7 +309,7 @@ const podUIDText = "0b2b4e1e-1111-2222-3333-444455556666"
 
 func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
-	w := &world{t: t, ca: newAuthority(t, "ca"), dir: t.TempDir(), hanging: make(chan struct{}, 10)}
+	w := &world{t: t, ca: newAuthority(t, "ca"), dir: t.TempDir(), hanging: make(chan struct{}, 10), ended: make(chan struct{}, 10)}
 	w.reviews = &reviews{tokens: map[string]string{"good": "robot"}, allowed: map[string]bool{"admin *": true, "robot get metrics": true}}
 	cert, key := w.ca.sign(t, pkix.Name{CommonName: "node"}, x509.ExtKeyUsageServerAuth, time.Hour)
 	w.write("tls.crt", cert)
@@ -328,7 +351,7 @@ func (w *world) startRuntime() {
 	}))
 	cfg.BaseURL = &url.URL{Scheme: "http", Host: l.Listener.Addr().String()}
 	cfg.Addr = l.Listener.Addr().String()
-	s, err := streaming.NewServer(cfg, shell{w.hanging})
+	s, err := streaming.NewServer(cfg, shell{w.hanging, w.ended})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func nodeFields() []field {
 	return []field{
 		{path: "clusterDomain", flag: "cluster-domain"},
 		{path: "clusterDNS", flag: "cluster-dns"},
-		{path: "streamingConnectionIdleTimeout", why: "streams end with their connection"},
+		{path: "streamingConnectionIdleTimeout", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.StreamIdleTimeout })},
 		{path: "nodeStatusUpdateFrequency", set: status(func(k *node.KubeletOptions) *time.Duration { return &k.NodeStatusUpdateFrequency })},
 		{path: "nodeStatusReportFrequency", set: status(func(k *node.KubeletOptions) *time.Duration { return &k.NodeStatusReportFrequency })},
 		{path: "nodeLeaseDurationSeconds", set: func(c *node.Config, v any) error {
