@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	questions = flag.Int("questions", 4000, "how many random questions to compare")
+	questions = flag.Int("questions", 10_000, "how many random questions to compare")
 	seed      = flag.Uint64("seed", 1, "seed of the objects and questions")
 )
 
@@ -158,7 +158,7 @@ func (w *world) question() dns.Question {
 	case 0, 1, 2, 3:
 		name = svc + ".svc"
 	case 4, 5:
-		name = of(r, "_http._tcp.", "_http._udp.", "_dns._udp.", "_metrics._tcp.", "_nope._tcp.", "http.tcp.", "_._tcp.", "_HTTP._TCP.") + svc + ".svc"
+		name = of(r, "_http._tcp.", "_http._udp.", "_http._sctp.", "_dns._udp.", "_dns._tcp.", "_metrics._tcp.", "_nope._tcp.", "http.tcp.", "_._tcp.", "_HTTP._TCP.") + svc + ".svc"
 	case 6:
 		host := of(r, w.hosts...)
 		if r.IntN(2) == 0 {

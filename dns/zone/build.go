@@ -84,7 +84,7 @@ func (c *config) compile(svc *model.Service, list []*model.Slice) *service {
 		s.exists = len(endpoints) > 0
 	} else {
 		entries = clusterEntries(svc)
-		s.exists = len(svc.Ports) > 0
+		s.exists = true
 	}
 	p.own(entries)
 	s.srv = p.srv(entries, 0)
@@ -104,8 +104,15 @@ func externalTarget(name string) ([]byte, bool) {
 	return wireName(name)
 }
 
+// clusterEntries lists the cluster IPs with each port; without ports, which the
+// API server lets pass for other types only, there are the addresses.
 func clusterEntries(svc *model.Service) []entry {
-	entries := make([]entry, 0, len(svc.Ports)*len(svc.ClusterIPs))
+	entries := make([]entry, 0, max(len(svc.Ports), 1)*len(svc.ClusterIPs))
+	if len(svc.Ports) == 0 {
+		for _, ip := range svc.ClusterIPs {
+			entries = append(entries, entry{addr: ip.Unmap()})
+		}
+	}
 	for _, p := range svc.Ports {
 		for _, ip := range svc.ClusterIPs {
 			port := model.SlicePort{Name: strings.ToLower(p.Name), Protocol: p.Protocol, Port: p.Port}

@@ -24,6 +24,7 @@
 //     Services, and insecure pod records are answered in any namespace.
 //   - The label of a verified pod record is compared as an address, not as text.
 //   - Names below a pod record do not exist; CoreDNS ignores the extra labels.
+//   - The label of an endpoint is that of its address, not of the address's text.
 //   - Endpoints of a Service that does not exist, or is an ExternalName, have no PTR.
 //   - Additional records that do not fit a reply are left out without TC.
 //   - The reply for an ExternalName outside has the code of its target, NXDOMAIN
