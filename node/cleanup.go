@@ -20,6 +20,7 @@ import (
 	"nodelet/internal/proc"
 	"nodelet/internal/store"
 	"nodelet/proxy"
+	"nodelet/proxy/ebpf"
 )
 
 // StopPods ends every container of the embedded runtime, as a reboot would.
@@ -165,6 +166,9 @@ func (c *Config) leavers() []leaver {
 			return err
 		},
 		func(ctx context.Context) ([]string, error) { return proxy.Residue(ctx, c.proxy()) })
+	add(
+		func(context.Context) error { return ebpf.RemoveTrials() },
+		func(context.Context) ([]string, error) { return ebpf.Trials() })
 	s, _ := store.New()
 	if dc, err := c.dns(); err == nil {
 		if d, err := dns.New(dc, dns.Deps{Store: s, Log: log}); err == nil {

@@ -19,6 +19,7 @@ func (n *Node) api() control.API {
 		Status: n.status, Revisions: func() control.Revisions { return revisions(n.store.Snapshot()) },
 		Proxy:       func() (any, error) { return n.proxyStatus() },
 		SwitchProxy: func(ctx context.Context, mode string) (any, error) { return n.switchProxy(ctx, mode) },
+		Counters:    func(filter string) (any, error) { return n.serviceCounts(filter) },
 		Services:    n.listServices, Endpoints: n.listEndpoints, Snapshot: n.dump, Explain: n.explain,
 		Timeline: n.podTimeline,
 		DNSWhy:   n.dnsWhy,

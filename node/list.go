@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"nodelet/internal/control"
+	"nodelet/internal/model"
 	"nodelet/proxy/lb"
 )
 
@@ -60,6 +61,12 @@ func notes(v lb.View) string {
 	var out []string
 	if v.AffinitySeconds > 0 {
 		out = append(out, fmt.Sprintf("affinity ClientIP %d s", v.AffinitySeconds))
+	}
+	if v.Algorithm != "" {
+		out = append(out, v.Algorithm+" (mode ebpf)")
+	}
+	if v.BadAlgorithm != "" {
+		out = append(out, fmt.Sprintf("annotation %s: %q is neither %s nor %s", model.AlgorithmAnnotation, v.BadAlgorithm, model.AlgorithmRandom, model.AlgorithmMaglev))
 	}
 	if v.InternalPolicy == "Local" {
 		out = append(out, "internal traffic policy Local")

@@ -20,6 +20,7 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 	m := n.metrics.Proxy()
 	answered := map[string]func(string){"healthz": n.metrics.Health("healthz"), "livez": n.metrics.Health("livez")}
 	repaired := n.metrics.Counter("nodelet_proxy_repairs_total", "How often rules that others had changed were put right.")
+	refused := n.metrics.Gauge("nodelet_proxy_refused_ports", "Ports of Services that found no room in the kernel's maps (mode ebpf) and are refused.")
 	return proxy.Metrics{
 		Synced: func(full bool, took time.Duration, err error) {
 			// One round programs both families.
@@ -29,6 +30,7 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 		Programmed: func(ipv6 bool, took time.Duration) { m.Programmed(familyName(ipv6), took) },
 		Answered:   func(name, code string) { answered[name](code) },
 		Repaired:   func() { repaired(1) },
+		Refused:    func(ports int) { refused(float64(ports)) },
 		Reconciled: func(ipv6 bool, deleted int, took time.Duration) { m.Reconciled(familyName(ipv6), deleted, took) },
 	}
 }
@@ -110,6 +112,9 @@ func (n *Node) registerMetrics() {
 	})
 	if n.proxy != nil {
 		n.metrics.NoLocalEndpoints(n.noLocalEndpoints)
+		if limit := n.cfg.ProxyOptions.ServiceMetrics; limit > 0 {
+			n.metrics.Services(limit, n.serviceTraffic)
+		}
 	}
 	if n.dns != nil {
 		n.metrics.DNS(func() metrics.DNSStats { return dnsMetrics(n.dns.Stats()) })

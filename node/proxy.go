@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,7 +16,9 @@ import (
 	"nodelet/internal/kube"
 	"nodelet/internal/model"
 	"nodelet/proxy"
+	"nodelet/proxy/ebpf"
 	"nodelet/proxy/ipvs"
+	"nodelet/proxy/maglev"
 )
 
 // ProxyOptions are settings of the service proxy, with kube-proxy's meaning.
@@ -25,8 +29,15 @@ type ProxyOptions struct {
 	MasqueradeBit      int
 	LocalhostNodePorts bool
 	Conntrack          proxy.Conntrack
+	// ServiceMetrics is how many Service ports have metrics of their own, in modes that count; 0 for none.
+	ServiceMetrics int
 	// IPVS are those of mode ipvs.
 	IPVS ipvs.Config
+	// Algorithm is model.AlgorithmRandom or model.AlgorithmMaglev, MaglevSize one of maglev.Sizes; for mode ebpf.
+	Algorithm  string
+	MaglevSize int
+	// EBPF are those of mode ebpf.
+	EBPF ebpf.Config
 }
 
 // NodePortsPrimary stands for the node's own addresses (--node-ip).
@@ -35,7 +46,7 @@ const NodePortsPrimary = "primary"
 // DefaultProxyOptions is kube-proxy's, but for node ports on localhost, which
 // are a risk and have to be asked for.
 func DefaultProxyOptions() ProxyOptions {
-	return ProxyOptions{MasqueradeBit: 14, Conntrack: proxy.DefaultConntrack()}
+	return ProxyOptions{MasqueradeBit: 14, Algorithm: model.AlgorithmRandom, MaglevSize: maglev.DefaultSize, Conntrack: proxy.DefaultConntrack()}
 }
 
 func (o *ProxyOptions) check() error {
@@ -44,6 +55,21 @@ func (o *ProxyOptions) check() error {
 	}
 	if s := o.IPVS.Scheduler; strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") != "" || len(s) > 15 {
 		return fmt.Errorf("--ipvs-scheduler %q: must be a name as ipvsadm takes it: rr, lc, sh, mh", s)
+	}
+	if o.ServiceMetrics < 0 {
+		return fmt.Errorf("--proxy-service-metrics %d: must not be negative", o.ServiceMetrics)
+	}
+	if a := o.Algorithm; a != model.AlgorithmRandom && a != model.AlgorithmMaglev {
+		return fmt.Errorf("--proxy-bpf-algorithm %q: must be %s or %s", a, model.AlgorithmRandom, model.AlgorithmMaglev)
+	}
+	if !slices.Contains(maglev.Sizes(), o.MaglevSize) {
+		return fmt.Errorf("--proxy-bpf-maglev-table-size %d: must be one of %v", o.MaglevSize, maglev.Sizes())
+	}
+	if err := ebpf.CheckMapSizes(o.EBPF.MapSizes); err != nil {
+		return fmt.Errorf("--proxy-bpf-map-size: %w", err)
+	}
+	if dir := o.EBPF.Cgroup; dir != "" && !filepath.IsAbs(dir) {
+		return fmt.Errorf("--proxy-cgroup %q: must be a path that starts with /, such as /sys/fs/cgroup/machine.slice", dir)
 	}
 	if t := o.IPVS.Timeouts; t.TCP < 0 || t.TCPFin < 0 || t.UDP < 0 {
 		return errors.New("--ipvs-tcp-timeout, --ipvs-tcpfin-timeout, --ipvs-udp-timeout: must not be negative")
@@ -81,7 +107,8 @@ func (c *Config) proxy() proxy.Config {
 	return proxy.Config{
 		NodeName: c.NodeName, Mode: c.proxyMode(), PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String(),
 		MasqueradeAll: o.MasqueradeAll, MasqueradeBit: &o.MasqueradeBit, LocalhostNodePorts: o.LocalhostNodePorts,
-		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack, IPVS: o.IPVS, Answered: answered,
+		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack, IPVS: o.IPVS, EBPF: o.EBPF, Answered: answered,
+		Maglev: o.Algorithm == model.AlgorithmMaglev, MaglevSize: o.MaglevSize,
 	}
 }
 

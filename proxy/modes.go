@@ -56,10 +56,14 @@ func modes() []mode {
 		{
 			name:  EBPF,
 			asked: true,
-			probe: func(ctx context.Context, c Config) (bool, error) { return ebpf.Detect(ctx, c.NetNS) },
+			probe: func(ctx context.Context, c Config) (bool, error) {
+				cfg := c.EBPF
+				cfg.NetNS = c.NetNS
+				return ebpf.Detect(ctx, cfg)
+			},
 			open: func(p place) (Backend, error) {
 				cfg := p.EBPF
-				cfg.NetNS = p.NetNS
+				cfg.NetNS, cfg.Log = p.NetNS, p.Log
 				return ebpf.New(cfg)
 			},
 		},

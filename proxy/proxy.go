@@ -40,6 +40,11 @@ type Config struct {
 	// LocalhostNodePorts serves IPv4 node ports on 127.0.0.1 too, and sets
 	// the sysctl route_localnet for it.
 	LocalhostNodePorts bool
+	// Maglev: mode ebpf chooses endpoints for what comes by a device by Maglev
+	// tables unless a Service's annotation says otherwise; MaglevSize is their
+	// length, one of maglev.Sizes, 0 for the default.
+	Maglev     bool
+	MaglevSize int
 	// MasqueradeBit is the bit of the packet mark in use, 0 to 31; nil is 14.
 	MasqueradeBit *int
 	// Conntrack are settings of connection tracking, made at start.
@@ -72,6 +77,8 @@ type Metrics struct {
 	Answered func(name, code string)
 	// Repaired: rules that somebody else had changed were put right.
 	Repaired func()
+	// Refused: so many ports of Services have no room in the kernel.
+	Refused func(ports int)
 	// Reconciled: stale UDP flows of a family were looked for, and so many deleted.
 	Reconciled func(ipv6 bool, deleted int, took time.Duration)
 }
@@ -99,6 +106,7 @@ type Proxy struct {
 	checks  *checks
 	started time.Time
 	drift   *drift
+	refused refused
 	// state is what the kernel holds; nil before the first success.
 	state atomic.Pointer[lb.State]
 
@@ -155,6 +163,7 @@ func (c *Config) meaning() (*lb.Config, error) {
 	m := &lb.Config{
 		NodeName: c.NodeName, PodCIDRs: c.PodCIDRs, MasqueradeAll: c.MasqueradeAll,
 		NodePortAddresses: c.NodePortAddresses, LocalhostNodePorts: c.LocalhostNodePorts, Answered: c.Answered,
+		Maglev: c.Maglev, MaglevSize: c.MaglevSize,
 	}
 	if c.MasqueradeBit != nil {
 		if *c.MasqueradeBit < 0 || *c.MasqueradeBit > 31 {
@@ -270,6 +279,7 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 		p.repaired(result, time.Since(begin))
 	}
 	p.report(before, result, prev, next)
+	p.reportRefused(result.Refused)
 	p.listen(state)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,7 @@ import (
 
 func proxyCommand() *cobra.Command {
 	c := &cobra.Command{Use: "proxy", Short: "Work with the service proxy"}
-	c.AddCommand(proxyStatusCommand(), proxySwitchCommand(), proxyCleanupCommand())
+	c.AddCommand(proxyStatusCommand(), proxyCountersCommand(), proxySwitchCommand(), proxyCleanupCommand())
 	return c
 }
 
@@ -33,6 +34,24 @@ func proxyStatusCommand() *cobra.Command {
 				fmt.Fprintf(w, ", the last at %s: changed by %s, repaired in %s", d.Time.Format("2006-01-02 15:04:05"), d.By, d.Took.Round(time.Millisecond))
 			}
 			fmt.Fprintln(w)
+			for _, r := range s.Refused {
+				fmt.Fprintf(w, "refused    %s\n", r)
+			}
+		},
+	}.command()
+}
+
+func proxyCountersCommand() *cobra.Command {
+	return reader[[]proxy.ServiceCount]{
+		use: "counters [namespace/name]", short: "Show what went through each Service (mode ebpf)", args: cobra.MaximumNArgs(1),
+		resource: filtered("proxy/counters"),
+		print: func(w io.Writer, list []proxy.ServiceCount) {
+			t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+			fmt.Fprintln(t, "SERVICE\tPORT\tCONNECTIONS\tPACKETS\tBYTES")
+			for _, c := range list {
+				fmt.Fprintf(t, "%s\t%s/%s\t%d\t%d\t%d\n", c.Name, c.Port, c.Protocol, c.Connections, c.Packets, c.Bytes)
+			}
+			_ = t.Flush()
 		},
 	}.command()
 }

@@ -22,6 +22,11 @@ func addProxyFlags(fs *pflag.FlagSet, c *node.Config) {
 	fs.DurationVar(&o.IPVS.Timeouts.TCP, "ipvs-tcp-timeout", 0, "how long IPVS remembers an idle TCP connection (0: leave it)")
 	fs.DurationVar(&o.IPVS.Timeouts.TCPFin, "ipvs-tcpfin-timeout", 0, "how long IPVS remembers a TCP connection that one side has closed (0: leave it)")
 	fs.DurationVar(&o.IPVS.Timeouts.UDP, "ipvs-udp-timeout", 0, "how long IPVS remembers a UDP flow (0: leave it)")
+	fs.StringVar(&o.Algorithm, "proxy-bpf-algorithm", o.Algorithm, "in mode ebpf, how what comes by a device gets its endpoint: random, or maglev, by which all nodes send a client's connection to the same endpoint; the annotation nodelet.dev/load-balancing-algorithm of a Service goes before it")
+	fs.IntVar(&o.MaglevSize, "proxy-bpf-maglev-table-size", o.MaglevSize, "length of Maglev tables, a prime: a hundred times as many as a Service has endpoints, the same on all nodes")
+	fs.StringToIntVar(&o.EBPF.MapSizes, "proxy-bpf-map-size", nil, "in mode ebpf, how many elements maps have room for: slots=2097152,flows=524288 (see docs/proxy-ebpf.md for the maps and their defaults)")
+	fs.StringVar(&o.EBPF.Cgroup, "proxy-cgroup", "", "in mode ebpf, the directory in the cgroup2 tree whose processes' sockets are balanced, with all below it (default: the root of the tree)")
+	fs.IntVar(&o.ServiceMetrics, "proxy-service-metrics", 0, "in mode ebpf, how many Service ports have metrics of connections, packets and bytes at most, in order of their names; each has 3 series (0: none; see nodelet proxy counters)")
 	ct := &o.Conntrack
 	fs.IntVar(&ct.MaxPerCore, "conntrack-max-per-core", ct.MaxPerCore, "least size of the connection tracking table per CPU; it is never made smaller (0: leave it)")
 	fs.IntVar(&ct.Min, "conntrack-min", ct.Min, "least size of the connection tracking table")

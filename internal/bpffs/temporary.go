@@ -1,32 +1,44 @@
 package bpffs
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// Temporary mounts a BPF file system of its own in a new directory. It has
-// nothing to do with the one at Root.
-func Temporary() (dir string, err error) {
-	if dir, err = os.MkdirTemp("", "nodelet-bpf-"); err != nil {
-		return "", fmt.Errorf("make a directory for a BPF file system: %w", err)
+// Temporary is a BPF file system of its own that is mounted nowhere: only a
+// descriptor of this process leads there. The kernel frees it with the
+// descriptor, and with it all that is pinned there, however the process ends.
+type Temporary struct{ root *os.File }
+
+// NewTemporary makes one (needs Linux 5.2).
+func NewTemporary() (*Temporary, error) {
+	fd, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open a BPF file system: %w", err)
 	}
-	if err := Ensure(dir); err != nil {
-		return "", errors.Join(err, os.Remove(dir))
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.FsconfigSetString(fd, "mode", "0700"); err != nil {
+		return nil, fmt.Errorf("set the mode of a BPF file system: %w", err)
 	}
-	return dir, nil
+	if err := unix.FsconfigCreate(fd); err != nil {
+		return nil, fmt.Errorf("make a BPF file system: %w", err)
+	}
+	root, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("get at a BPF file system: %w", err)
+	}
+	return &Temporary{os.NewFile(uintptr(root), "bpf")}, nil
 }
 
-// RemoveTemporary unmounts it, with all that is pinned there.
-func RemoveTemporary(dir string) error {
-	if err := unix.Unmount(dir, 0); err != nil {
-		return fmt.Errorf("unmount the BPF file system at %s: %w", dir, err)
-	}
-	if err := os.Remove(dir); err != nil {
-		return fmt.Errorf("remove the directory of a BPF file system: %w", err)
+// Dir is its root, for this process only.
+func (t *Temporary) Dir() string { return fmt.Sprintf("/proc/self/fd/%d", t.root.Fd()) }
+
+// Close lets it go, with all that is pinned there.
+func (t *Temporary) Close() error {
+	if err := t.root.Close(); err != nil {
+		return fmt.Errorf("close a BPF file system: %w", err)
 	}
 	return nil
 }

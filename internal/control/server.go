@@ -24,6 +24,8 @@ type API struct {
 	// Proxy is the service proxy's status; SwitchProxy changes its mode.
 	Proxy       func() (any, error)
 	SwitchProxy func(ctx context.Context, mode string) (any, error)
+	// Counters are what went through Services; the text filters as above.
+	Counters func(filter string) (any, error)
 	// Snapshot dumps one table of the store by name, for debugging.
 	Snapshot func(table string) (any, error)
 	// Timeline gives the steps of a pod, by namespace/name.
@@ -86,6 +88,7 @@ func handler(api API) http.Handler {
 	})
 	get("/v1/images", func(r *http.Request) (any, error) { return api.ListImages(r.Context()) })
 	get("/v1/proxy", func(*http.Request) (any, error) { return api.Proxy() })
+	get("/v1/proxy/counters", func(r *http.Request) (any, error) { return api.Counters(r.FormValue("filter")) })
 	mux.HandleFunc("POST /v1/proxy/switch", func(w http.ResponseWriter, r *http.Request) {
 		done, err := api.SwitchProxy(r.Context(), r.FormValue("mode"))
 		answer(w, done, err)

@@ -27,6 +27,7 @@ func serviceOf(o any) (model.Key, *model.Service, bool) {
 		ExternalLocal:       s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 		HealthCheckNodePort: port(s.Spec.HealthCheckNodePort),
 		PublishNotReady:     s.Spec.PublishNotReadyAddresses,
+		Algorithm:           s.Annotations[model.AlgorithmAnnotation],
 		ProxyName:           s.Labels["service.kubernetes.io/service-proxy-name"],
 		Selectorless:        len(s.Spec.Selector) == 0,
 	}

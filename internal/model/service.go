@@ -72,6 +72,8 @@ type Service struct {
 	PublishNotReady     bool
 	// TrafficDistribution is spec.trafficDistribution as written.
 	TrafficDistribution string
+	// Algorithm is the annotation AlgorithmAnnotation as written.
+	Algorithm string
 	// ProxyName is the label service.kubernetes.io/service-proxy-name: set means another proxy serves it.
 	ProxyName string
 	// HeadlessLabel: the label service.kubernetes.io/headless is there: no proxy serves it, whatever its ClusterIPs.
@@ -79,6 +81,14 @@ type Service struct {
 	// Selectorless: spec.selector is empty, endpoints are somebody else's work.
 	Selectorless bool
 }
+
+// AlgorithmAnnotation of a Service says how a connection from outside gets its
+// endpoint: AlgorithmRandom or AlgorithmMaglev.
+const (
+	AlgorithmAnnotation = AnnotationPrefix + "load-balancing-algorithm"
+	AlgorithmRandom     = "random"
+	AlgorithmMaglev     = "maglev"
+)
 
 // LoadBalancerIngress is one address of status.loadBalancer.
 type LoadBalancerIngress struct {

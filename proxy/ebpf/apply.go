@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 	"path/filepath"
 	"sync"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"nodelet/internal/bpffs"
 	"nodelet/proxy/lb"
@@ -20,11 +19,16 @@ import (
 type Config struct {
 	// NetNS is a file descriptor of the node's network namespace; 0 is the own one.
 	NetNS int
-	// Cgroup is the directory whose sockets are balanced, with all below it;
-	// empty is the root of the cgroup2 tree.
+	// Cgroup is the directory in the cgroup2 tree whose sockets are balanced,
+	// with all below it; empty is the root of the tree.
 	Cgroup string
 	// BPFFS is where the BPF file system is, or will be mounted; empty is /sys/fs/bpf.
 	BPFFS string
+	// MapSizes are the elements that maps have room for, by the maps' names;
+	// those that are not named have DefaultMapSizes.
+	MapSizes map[string]int
+	// Log tells what becomes of another daemon's maps; nil for nobody.
+	Log *slog.Logger `json:"-"`
 	// NoTCX uses clsact hooks even where the kernel has tcx.
 	NoTCX bool
 }
@@ -41,6 +45,8 @@ type Backend struct {
 	have *content
 	// applied is the State that have stands for.
 	applied *lb.State
+	// squeezed: some Port found no room, so each Apply looks again.
+	squeezed bool
 	// attached are the devices that have our programs.
 	attached   map[int]bool
 	devicesErr error
@@ -49,6 +55,7 @@ type Backend struct {
 // New makes the back end. It changes nothing.
 func New(cfg Config) (*Backend, error) {
 	cfg.BPFFS = cmp.Or(cfg.BPFFS, bpffs.Root)
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	b := &Backend{cfg: cfg, attached: map[int]bool{}}
 	err := b.inside(func() (err error) {
 		b.cookie, err = cookieOf()
@@ -90,10 +97,13 @@ func (b *Backend) Untouched(context.Context) bool { return false }
 func (b *Backend) Apply(_ context.Context, want *lb.State) (lb.Result, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.devicesErr != nil || b.have == nil || b.applied.Config() != want.Config() {
+	if b.devicesErr != nil || b.have == nil || b.squeezed || b.applied.Config() != want.Config() {
 		return b.applyAll(want)
 	}
 	e := b.have.advance(b.applied, want)
+	if name, _ := b.have.size.plus(e.removed()).over(b.kernel.limits()); name != "" {
+		return b.applyAll(want)
+	}
 	if err := b.kernel.write(e); err != nil {
 		b.forget()
 		return lb.Result{}, err
@@ -114,7 +124,7 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	b.forget()
 	b.devicesErr = nil
 	if b.kernel == nil {
-		k, err := openKernel(b.cfg.BPFFS, b.cookie)
+		k, err := openKernel(&b.cfg, b.cookie)
 		if err != nil {
 			return lb.Result{}, err
 		}
@@ -125,8 +135,12 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	if err != nil {
 		return lb.Result{}, err
 	}
-	c, e := plan(&found, want)
-	if err := b.kernel.write(e); err != nil {
+	c, e, refused := plan(&found, want, b.kernel.limits())
+	write := b.kernel.write
+	if name, _ := e.peak(&found).over(b.kernel.limits()); name != "" {
+		write = func(e *edits) error { return b.kernel.writeTight(e, &found) }
+	}
+	if err := write(e); err != nil {
 		return lb.Result{}, err
 	}
 	changes, err := b.attach(want)
@@ -136,8 +150,8 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	if err := b.forgetEndpoints(c); err != nil {
 		return lb.Result{}, err
 	}
-	b.have, b.applied = c, want
-	return lb.Result{Full: true, Messages: e.len() + changes, Gone: goneFrontends(e)}, nil
+	b.have, b.applied, b.squeezed = c, want, len(refused) > 0
+	return lb.Result{Full: true, Messages: e.len() + changes, Gone: goneFrontends(e), Refused: refused.list()}, nil
 }
 
 // forgetEndpoints ends what UDP still has to do with endpoints that no longer serve.
@@ -145,19 +159,21 @@ func (b *Backend) forgetEndpoints(c *content) error {
 	return errors.Join(b.kernel.forgetFlows(c), b.inside(b.kernel.endSockets))
 }
 
-// plan gives what has to be written to make found what want says.
-func plan(found *elements, want *lb.State) (*content, *edits) {
-	if len(found.frontends)+len(found.ports)+len(found.slots)+len(found.members)+len(found.ranges) > 0 {
-		c := contentOf(want.Config(), found)
-		wanted := c.become(want)
-		return c, diffElements(found, &wanted)
+// plan gives what has to be written to make found what want says, as far as
+// there is room.
+func plan(found *elements, want *lb.State, limits sizes) (*content, *edits, refusals) {
+	c := contentOf(want.Config(), found)
+	refused := c.fit(want, limits)
+	if len(refused) > 0 || found.sizes() != (sizes{}) {
+		wanted := c.become(want, refused)
+		return c, diffElements(found, &wanted), refused
 	}
-	c := newContent(want.Config()) // a first start: nothing to compare with
+	// A first start: there is nothing to compare with.
 	e := c.advance(lb.Empty(want.Config()), want)
 	for _, p := range want.Config().PodCIDRs {
 		e.ranges.add(encodeRange(podRanges, p), 1)
 	}
-	return c, e
+	return c, e, nil
 }
 
 // attach puts the programs in their places, once the maps say what to do, and
@@ -176,38 +192,63 @@ func (b *Backend) attach(want *lb.State) (changes int, err error) {
 	if changes += n; err != nil {
 		return changes, err
 	}
-	return changes, removeOthers(b.kernel.dir)
+	return changes, b.kernel.removeOthers(b.cfg.Log)
 }
 
-// removeOthers removes the pins of other layouts.
-func removeOthers(dir string) error {
-	parent := filepath.Dir(dir)
-	entries, err := os.ReadDir(parent)
-	if err != nil {
-		return fmt.Errorf("list layouts: %w", err)
+// removeOthers removes the pins of other directories, once nothing uses them
+// and what was tracked there until now is copied.
+func (k *kernel) removeOthers(log *slog.Logger) error {
+	others, err := k.others()
+	if err != nil || len(others) == 0 {
+		return err
 	}
-	for _, e := range entries {
-		if e.Name() != filepath.Base(dir) {
-			if err := bpffs.Remove(filepath.Join(parent, e.Name())); err != nil {
-				return err
-			}
+	if err := k.takeOver(false, log); err != nil {
+		return err
+	}
+	for _, dir := range others {
+		if err := bpffs.Remove(dir); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// write writes the elements, and forgets the counters of ports that are no more.
-func (k *kernel) write(e *edits) error {
+func (k *kernel) tables() *tables {
 	m := &k.maps
-	err := e.write(&tables{
+	return &tables{
 		ranges: bpfTable[proxyRangeKey, uint32]{m.Ranges}, members: bpfTable[proxyMemberKey, uint32]{m.Members},
 		slots: bpfTable[proxySlotKey, proxyEndpoint]{m.Slots}, ports: bpfTable[uint32, proxyPort]{m.Ports},
 		frontends: bpfTable[proxyFrontendKey, proxyFrontend]{m.Frontends},
-	})
-	if err != nil {
+	}
+}
+
+// limits are the sizes of the maps.
+func (k *kernel) limits() sizes {
+	m := &k.maps
+	return sizes{
+		ranges: int(m.Ranges.MaxEntries()), members: int(m.Members.MaxEntries()), slots: int(m.Slots.MaxEntries()),
+		ports: int(m.Ports.MaxEntries()), frontends: int(m.Frontends.MaxEntries()),
+	}
+}
+
+// write writes the elements, and forgets the counters of ports that are no more.
+func (k *kernel) write(e *edits) error {
+	if err := e.write(k.tables()); err != nil {
 		return err
 	}
-	return bpfTable[uint32, proxyCounter]{m.Counters}.remove(e.noPorts)
+	return k.uncount(e)
+}
+
+// writeTight does the same where there is no room to add before something goes.
+func (k *kernel) writeTight(e *edits, found *elements) error {
+	if err := e.writeTight(k.tables(), found); err != nil {
+		return err
+	}
+	return k.uncount(e)
+}
+
+func (k *kernel) uncount(e *edits) error {
+	return bpfTable[uint32, proxyCounter]{k.maps.Counters}.remove(e.noPorts)
 }
 
 // bpfTable is a map in the kernel.
@@ -241,9 +282,8 @@ func (t bpfTable[K, V]) remove(keys []K) error {
 
 // explain says what to do about a map that is full.
 func explain(m *ebpf.Map, err error) error {
-	if errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOSPC) {
-		return fmt.Errorf("write eBPF map %s: it is full with its %d elements; what was there stays as it was: "+
-			"use --proxy-mode=nftables, which has no such limit", m, m.MaxEntries())
+	if info, infoErr := m.Info(); isFull(err) && infoErr == nil {
+		return fmt.Errorf("write to a full map: %s", tooSmall(info.Name, int(m.MaxEntries())))
 	}
 	return fmt.Errorf("write eBPF map %s: %w", m, err)
 }

@@ -47,6 +47,21 @@ func cgroupRoot() (string, error) {
 		"(mount -t cgroup2 none /sys/fs/cgroup/unified)")
 }
 
+// checkCgroup tells whether sockets can be balanced in a directory.
+func checkCgroup(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("find the cgroup whose sockets are balanced, %s (--proxy-cgroup): %w", dir, err)
+	}
+	if st.Type != unix.CGROUP2_SUPER_MAGIC {
+		return fmt.Errorf("balance the sockets of cgroup %s (--proxy-cgroup): it is not in a cgroup2 tree", dir)
+	}
+	return nil
+}
+
 // attachCgroup puts the programs into the hooks of a cgroup, in the place of
 // the ones that are there. It gives the number of changes besides such replacements.
 func (k *kernel) attachCgroup(dir string) (changes int, err error) {
@@ -56,6 +71,9 @@ func (k *kernel) attachCgroup(dir string) (changes int, err error) {
 	}
 	for _, h := range k.hooks() {
 		pin := filepath.Join(k.dir, "links", h.name)
+		if err := k.inherit(pin); err != nil {
+			return changes, err
+		}
 		fits := func(i *link.Info) bool { return i.Cgroup() != nil && i.Cgroup().CgroupId == st.Ino }
 		replaced, err := replaceIn(pin, h.prog, fits)
 		if err != nil {
@@ -130,6 +148,9 @@ func (k *kernel) attachDevice(index int) (changes int, err error) {
 	}
 	for _, d := range []direction{egress, ingress} { // answers first
 		pin := k.devicePin(index, d)
+		if err := k.inherit(pin); err != nil {
+			return changes, err
+		}
 		fits := func(i *link.Info) bool { return i.TCX() != nil && i.TCX().Ifindex == uint32(index) }
 		prog, at := k.progFor(d)
 		replaced, err := replaceIn(pin, prog, fits)

@@ -17,10 +17,12 @@ type content struct {
 	// next is the smallest number that no port has had, free those that are free again.
 	next uint32
 	free []uint32
+	// size is how many elements there are once all is written.
+	size sizes
 }
 
 func newContent(cfg *lb.Config) *content {
-	return &content{cfg: cfg, pools: map[portName]*pool{}, next: podRanges + 1}
+	return &content{cfg: cfg, pools: map[portName]*pool{}, next: podRanges + 1, size: sizes{ranges: len(cfg.PodCIDRs)}}
 }
 
 // puts are elements to write into one map.
@@ -77,7 +79,7 @@ type tables struct {
 // write writes the elements, in the order that leaves nobody without an
 // endpoint, wherever it ends.
 func (e *edits) write(t *tables) error {
-	for _, step := range []func() error{
+	return steps(
 		func() error { return t.ranges.put(&e.ranges) },
 		func() error { return t.members.put(&e.members) },
 		func() error { return t.slots.put(&e.slots) },
@@ -89,12 +91,7 @@ func (e *edits) write(t *tables) error {
 		func() error { return t.slots.remove(e.noSlots) },
 		func() error { return t.members.remove(e.noMembers) },
 		func() error { return t.ranges.remove(e.noRanges) },
-	} {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
+	)
 }
 
 // stops tells whether an endpoint may have stopped to serve that sockets are connected to.
@@ -139,8 +136,12 @@ func (c *content) number(t lb.Target) uint32 {
 func (c *content) setFrontend(e *edits, ch *lb.Change) {
 	key := encodeFrontend(ch.Frontend)
 	if ch.New.Port == nil {
+		c.size.frontends--
 		e.noFrontends = append(e.noFrontends, key)
 		return
+	}
+	if ch.Old.Port == nil {
+		c.size.frontends++
 	}
 	fresh := renderFrontend(c.cfg, ch.Frontend, ch.New, c.number(ch.New))
 	if ch.Old.Port != nil && c.number(ch.Old) == fresh.Port && renderFrontend(c.cfg, ch.Frontend, ch.Old, fresh.Port) == fresh {
@@ -168,8 +169,12 @@ func (c *content) setPool(e *edits, p *lb.Port) {
 	name := nameOf(p)
 	_, known := c.pools[name]
 	old := c.pool(name)
-	fresh := renderPool(old, p)
+	fresh := renderPool(c.cfg, old, p)
 	c.pools[name] = fresh
+	c.size = c.size.plus(fresh.sizes())
+	if known {
+		c.size = c.size.minus(old.sizes())
+	}
 	if !known {
 		e.ports.add(fresh.id, fresh.value)
 	} else {
@@ -244,6 +249,7 @@ func (c *content) dropPool(e *edits, name portName) {
 		return
 	}
 	delete(c.pools, name)
+	c.size = c.size.minus(old.sizes())
 	e.noPorts = append(e.noPorts, old.id)
 	gone := &pool{id: old.id}
 	for i := range old.lists {

@@ -168,7 +168,7 @@ func TestKilledAnywhere(t *testing.T) {
 			for i := rapid.IntRange(0, 6).Draw(t, "killed at"); i < len(moments); i += 7 {
 				m := moments[i]
 				fresh := contentOf(config, m)
-				wanted := fresh.become(next)
+				wanted := fresh.become(next, nil)
 				m.write(t, diffElements(m, &wanted), func() {
 					if problem := m.broken(state, next); problem != "" {
 						t.Fatalf("%s after a restart", problem)
@@ -186,7 +186,7 @@ func TestKilledAnywhere(t *testing.T) {
 // check holds elements against what a fresh daemon would want, given the numbers and slots that are there.
 func check(t *rapid.T, c *content, have *elements, want *lb.State) {
 	again := contentOf(config, have)
-	wanted := again.become(want)
+	wanted := again.become(want, nil)
 	if e := diffElements(have, &wanted); e.len() > 0 {
 		t.Fatalf("a fresh daemon would still write\n%s", e)
 	}

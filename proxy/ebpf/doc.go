@@ -1,9 +1,10 @@
 // Package ebpf is the back end that balances with programs of its own instead
 // of the kernel's packet filter. It decides nothing about Services. Part of the
 // flow EndpointSlice -> kernel: render.go (what a State is in map elements),
-// diff.go (what has to change, and in which order), observe.go (what the maps
-// hold), apply.go (writes them), attach.go and devices.go (where the programs
-// run), bpf/ (the programs).
+// diff.go (what has to change, and in which order), fit.go (what has no room),
+// observe.go (what the maps hold), takeover.go (from another daemon), apply.go
+// (writes them), attach.go and devices.go (where the programs run), bpf/ (the
+// programs).
 //
 // Touches: the pins below /sys/fs/bpf/nodelet, BPF links on the root cgroup and
 // on the network devices, on kernels before 6.6 clsact qdiscs there.
@@ -35,6 +36,7 @@
 //     between any two writes every new connection has an endpoint, old or new.
 //   - An endpoint keeps its slot and a port its number as long as they stay.
 //   - Established connections live in flows and in sockets: no change here ends one.
+//   - A Port is in the maps whole or not at all (fit.go); where it is not, it is refused.
 //   - A flow is only found by all of its five numbers: a map that is full loses
 //     the idlest flows, and never sends one elsewhere.
 //   - Programs are replaced in their links: no packet meets none.

@@ -1,9 +1,16 @@
 package ebpf
 
-import "nodelet/internal/bpffs"
+import (
+	"strings"
+
+	"nodelet/internal/bpffs"
+)
 
 // Cookie tells the network namespace of a back end.
 func Cookie(b *Backend) uint64 { return b.cookie }
 
 // RemovePins removes what a back end has left, when its namespace may be gone.
 func RemovePins(b *Backend) error { return bpffs.Remove(pinsOf(b.cfg.BPFFS, b.cookie)) }
+
+// IsAside tells whether a pin is of maps that were set aside.
+func IsAside(pin string) bool { return strings.Contains(pin, aside) }

@@ -19,7 +19,7 @@ type Maps struct {
 // Rendered gives what a kernel without any maps would get for a node with
 // these addresses.
 func Rendered(s *lb.State, node []netip.Addr) *Maps {
-	return &Maps{elements: newContent(s.Config()).become(s), locals: asLocals(s.Config(), node)}
+	return &Maps{elements: newContent(s.Config()).become(s, nil), locals: asLocals(s.Config(), node)}
 }
 
 // Follow does what the programs do with the first packet of a connection, as

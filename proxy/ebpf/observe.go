@@ -136,8 +136,9 @@ func inOrder(m map[int]lb.Endpoint) []lb.Endpoint {
 	return out
 }
 
-// become makes the content what want says and gives the elements of that.
-func (c *content) become(want *lb.State) elements {
+// become makes the content what want says, but for the Ports that are refused,
+// and gives the elements of that.
+func (c *content) become(want *lb.State, refused refusals) elements {
 	e := &edits{}
 	wanted := elements{
 		ranges: map[proxyRangeKey]uint32{}, members: map[proxyMemberKey]uint32{}, slots: map[proxySlotKey]proxyEndpoint{},
@@ -145,7 +146,7 @@ func (c *content) become(want *lb.State) elements {
 	}
 	names := map[portName]bool{}
 	for f, t := range want.All() {
-		if t.Kind != lb.ClusterIP {
+		if _, no := refused[f]; no || t.Kind != lb.ClusterIP {
 			continue
 		}
 		names[f] = true
@@ -153,6 +154,9 @@ func (c *content) become(want *lb.State) elements {
 		c.pools[f].list(&wanted)
 	}
 	for f, t := range want.All() {
+		if _, no := refused[nameOf(t.Port)]; no && t.Kind != lb.AnyPort {
+			continue
+		}
 		wanted.frontends[encodeFrontend(f)] = renderFrontend(c.cfg, f, t, c.number(t))
 	}
 	for _, p := range c.cfg.PodCIDRs {
@@ -164,6 +168,7 @@ func (c *content) become(want *lb.State) elements {
 		}
 	}
 	c.written(e)
+	c.size = wanted.sizes()
 	return wanted
 }
 

@@ -15,7 +15,7 @@ import (
 
 // layout is the version of what bpf/abi.h says. A daemon with another one
 // makes new maps beside the old ones, which it removes when its programs have
-// taken over; flows that only the old maps know end then.
+// taken over (takeover.go); flows that only the old maps know end then.
 const layout = "v1"
 
 // kernel is what is open of the kernel: the maps, pinned, and the programs.
@@ -37,15 +37,11 @@ func pinsOf(root string, cookie uint64) string {
 }
 
 // openKernel loads the programs and takes over the pinned maps, or makes them.
-func openKernel(root string, cookie uint64) (*kernel, error) {
-	if err := bpffs.Ensure(root); err != nil {
+func openKernel(cfg *Config, cookie uint64) (*kernel, error) {
+	if err := bpffs.Ensure(cfg.BPFFS); err != nil {
 		return nil, err
 	}
-	k := &kernel{dir: filepath.Join(pinsOf(root, cookie), layout)}
-	if err := os.MkdirAll(filepath.Join(k.dir, "links"), 0o700); err != nil {
-		return nil, fmt.Errorf("make directory for BPF pins: %w", err)
-	}
-	spec, err := specFor(cookie)
+	spec, err := specFor(cookie, cfg.MapSizes)
 	if err != nil {
 		return nil, err
 	}
@@ -54,25 +50,38 @@ func openKernel(root string, cookie uint64) (*kernel, error) {
 			m.Pinning = ebpf.PinByName
 		}
 	}
+	k := &kernel{dir: filepath.Join(pinsOf(cfg.BPFFS, cookie), layout)}
+	if err := setAside(k.dir, spec, cfg.Log); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(k.dir, "links"), 0o700); err != nil {
+		return nil, fmt.Errorf("make directory for BPF pins: %w", err)
+	}
+	if err := k.sharePeers(); err != nil {
+		return nil, err
+	}
 	var all proxyObjects
 	err = spec.LoadAndAssign(&all, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: k.dir}})
-	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		return nil, fmt.Errorf("take over the maps pinned in %s: %w (they were made with other sizes or by another program: "+
-			"remove them with `nodelet proxy cleanup`; flows through this node then begin anew)", k.dir, err)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("load eBPF programs: %w", err)
 	}
 	k.maps, k.progs = all.proxyMaps, all.proxyPrograms
 	k.ended, k.endedErr = openEnded(&k.maps)
+	if err := k.takeOver(true, cfg.Log); err != nil {
+		return nil, errors.Join(err, k.close())
+	}
 	return k, nil
 }
 
-// specFor sets what the programs have to know from their first packet on.
-func specFor(cookie uint64) (*ebpf.CollectionSpec, error) {
+// specFor sets what the programs have to know from their first packet on, and
+// the sizes of the maps.
+func specFor(cookie uint64, sizes map[string]int) (*ebpf.CollectionSpec, error) {
 	spec, err := loadProxy()
 	if err != nil {
 		return nil, fmt.Errorf("read the compiled eBPF programs: %w", err)
+	}
+	if err := resize(spec, sizes); err != nil {
+		return nil, err
 	}
 	for name, value := range map[string]any{"node_netns": cookie, "can_refuse": canRefuse()} {
 		if err := spec.Variables[name].Set(value); err != nil {

@@ -17,15 +17,18 @@ func canRefuse() bool {
 
 // Detect proves that the kernel takes the programs, by loading them; nothing
 // of it stays. It tells whether IPv6 works as well.
-func Detect(_ context.Context, netns int) (ipv6 bool, err error) {
-	b, err := New(Config{NetNS: netns})
+func Detect(_ context.Context, cfg Config) (ipv6 bool, err error) {
+	if err := errors.Join(CheckMapSizes(cfg.MapSizes), checkCgroup(cfg.Cgroup)); err != nil {
+		return false, err
+	}
+	b, err := New(cfg)
 	if err != nil {
 		return false, err
 	}
 	if _, err := cgroupRoot(); err != nil {
 		return false, err
 	}
-	spec, err := specFor(b.cookie)
+	spec, err := specFor(b.cookie, nil)
 	if err != nil {
 		return false, err
 	}

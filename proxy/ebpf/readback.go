@@ -35,7 +35,7 @@ func (b *Backend) ReadBack(_ context.Context, want *lb.State, about lb.Frontend)
 		return k, err
 	}
 	c := contentOf(want.Config(), &found)
-	wanted := c.become(want)
+	wanted := c.become(want, nil)
 	r := reading{about: about, kernel: &k}
 	if t, ok := want.Lookup(about); ok {
 		r.port = c.number(t)

@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 
 	"nodelet/internal/model"
 	"nodelet/proxy/lb"
+	"nodelet/proxy/maglev"
 )
 
 // localSlots marks the slots of the policy Local (LOCAL_SLOTS).
@@ -134,23 +136,47 @@ type pool struct {
 func listBase(i int) uint32 { return uint32(i) * localSlots }
 
 // renderPool is what a Port has to become; its endpoints keep the slots that they had.
-func renderPool(old *pool, p *lb.Port) *pool {
+func renderPool(cfg *lb.Config, old *pool, p *lb.Port) *pool {
 	n := &pool{id: old.id, sources: p.Sources}
-	n.lists[0], n.lists[1] = reseat(old.lists[0], p.Cluster), reseat(old.lists[1], p.Local)
-	n.value = proxyPort{Slots: uint32(len(p.Cluster)), Local: uint32(len(p.Local)), Affinity: uint64(max(p.Affinity, 0))}
+	n.value.Affinity = uint64(max(p.Affinity, 0))
+	if p.Maglev {
+		n.value.Flags = uint32(proxyPortFlagsPORT_HASHED)
+		n.lists[0], n.lists[1] = hashed(cfg, p.Cluster), hashed(cfg, p.Local)
+	} else {
+		n.lists[0], n.lists[1] = reseat(old.lists[0], p.Cluster), reseat(old.lists[1], p.Local)
+	}
+	n.value.Slots, n.value.Local = uint32(len(n.lists[0])), uint32(len(n.lists[1]))
 	if p.Proto != model.UDP && p.Affinity <= 0 {
 		return n
 	}
 	n.members = map[netip.AddrPort]uint32{}
-	for i, flag := range []proxyMemberFlags{proxyMemberFlagsMEMBER_CLUSTER, proxyMemberFlagsMEMBER_LOCAL} {
-		for _, e := range n.lists[i] {
-			n.members[e.AddrPort] |= uint32(flag)
-		}
+	for _, e := range p.Cluster {
+		n.members[e.AddrPort] |= uint32(proxyMemberFlagsMEMBER_CLUSTER)
+	}
+	for _, e := range p.Local {
+		n.members[e.AddrPort] |= uint32(proxyMemberFlagsMEMBER_LOCAL)
 	}
 	for _, a := range p.Serving {
 		n.members[a] |= uint32(proxyMemberFlagsMEMBER_SERVING)
 	}
 	return n
+}
+
+// maglevSize is the length of Maglev tables.
+func maglevSize(cfg *lb.Config) int { return cmp.Or(cfg.MaglevSize, maglev.DefaultSize) }
+
+// hashed gives the slots of a Maglev table.
+func hashed(cfg *lb.Config, want []lb.Endpoint) []lb.Endpoint {
+	of := make([]netip.AddrPort, len(want))
+	for i, e := range want {
+		of[i] = e.AddrPort
+	}
+	table := maglev.Table(maglevSize(cfg), of)
+	out := make([]lb.Endpoint, len(table))
+	for slot, i := range table {
+		out[slot] = want[i]
+	}
+	return out
 }
 
 // reseat gives want in an order that leaves everybody who stays where he was,

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,32 +13,44 @@ import (
 
 // Sandbox is where back ends can be tried while the node notices nothing: a
 // cgroup that only chosen threads of this process are in, and a BPF file
-// system of its own. Only one is in use at a time, as the process can only be
-// in one cgroup.
+// system that is mounted nowhere. Only one is in use at a time, as the process
+// can only be in one cgroup. Of one whose process was killed, only the empty
+// cgroup is left: the next one removes it, and RemoveTrials.
 type Sandbox struct {
 	root, home   string // of the cgroup2 tree; where the process came from
 	parent, node string
-	bpffs        string
+	pins         *bpffs.Temporary
 }
 
 // NewSandbox moves the process into a cgroup of its own until Close.
-func NewSandbox() (s *Sandbox, err error) {
-	s = &Sandbox{}
-	if s.root, err = cgroupRoot(); err != nil {
-		return nil, err
-	}
-	text, err := os.ReadFile("/proc/self/cgroup")
+func NewSandbox() (*Sandbox, error) {
+	root, err := cgroupRoot()
 	if err != nil {
-		return nil, fmt.Errorf("find the cgroup of this process: %w", err)
-	}
-	_, home, _ := strings.Cut("\n"+string(text), "\n0::")
-	home, _, _ = strings.Cut(home, "\n")
-	s.home = filepath.Join(s.root, home)
-	if s.bpffs, err = bpffs.Temporary(); err != nil {
 		return nil, err
 	}
-	if s.parent, err = os.MkdirTemp(s.root, "nodelet-trial-"); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a cgroup: %w", err), bpffs.RemoveTemporary(s.bpffs))
+	return newSandbox(root)
+}
+
+// newSandbox is NewSandbox below any cgroup of the tree.
+func newSandbox(root string) (s *Sandbox, err error) {
+	home, err := ownCgroup()
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lockTrials(root)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := removeTrials(root); err != nil {
+		return nil, err
+	}
+	s = &Sandbox{root: root, home: home}
+	if s.pins, err = bpffs.NewTemporary(); err != nil {
+		return nil, err
+	}
+	if s.parent, err = os.MkdirTemp(s.root, trialPrefix); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a cgroup: %w", err), s.pins.Close())
 	}
 	s.node = filepath.Join(s.parent, "node")
 	if err := s.enter(); err != nil {
@@ -62,7 +73,7 @@ func (s *Sandbox) enter() error {
 
 // Config is that of a back end for the node in a network namespace.
 func (s *Sandbox) Config(netns int) Config {
-	return Config{NetNS: netns, Cgroup: s.node, BPFFS: s.bpffs}
+	return Config{NetNS: netns, Cgroup: s.node, BPFFS: s.pins.Dir()}
 }
 
 // Within runs f in the cgroup; the calling goroutine must be locked to its thread.
@@ -85,5 +96,5 @@ func (s *Sandbox) Close() error {
 			errs = append(errs, fmt.Errorf("remove a cgroup: %w", err))
 		}
 	}
-	return errors.Join(append(errs, bpffs.RemoveTemporary(s.bpffs))...)
+	return errors.Join(append(errs, s.pins.Close())...)
 }

@@ -44,6 +44,9 @@ func (k proxyRangeKey) String() string {
 // String says how many endpoints there are.
 func (p proxyPort) String() string {
 	s := fmt.Sprintf("cluster %d local %d", p.Slots, p.Local)
+	if p.Flags&uint32(proxyPortFlagsPORT_HASHED) != 0 {
+		s += " maglev"
+	}
 	if p.Affinity > 0 {
 		s += fmt.Sprintf(" affinity %s", time.Duration(p.Affinity))
 	}

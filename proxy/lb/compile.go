@@ -58,6 +58,7 @@ func compilePort(here *local, s *model.Service, in portOf) *Port {
 		Service: s.Key, Name: in.port.Name, Proto: in.port.Protocol,
 		ClusterIP:     netip.AddrPortFrom(in.ip, in.port.Port),
 		Affinity:      s.AffinityTimeout,
+		Maglev:        s.Algorithm == model.AlgorithmMaglev || here.maglev && s.Algorithm != model.AlgorithmRandom,
 		InternalLocal: s.InternalLocal,
 		Others:        others(s, in.port, ipv6),
 	}

@@ -18,13 +18,16 @@ type View struct {
 	Protocol  string         `json:"protocol,omitempty"`
 	ClusterIP netip.AddrPort `json:"clusterIP,omitzero"`
 	// Frontends are the other addresses, as text; Disputed those another Service has.
-	Frontends       []string       `json:"frontends,omitempty"`
-	Disputed        []string       `json:"disputed,omitempty"`
-	AffinitySeconds int            `json:"affinitySeconds,omitempty"`
-	InternalPolicy  string         `json:"internalTrafficPolicy,omitempty"`
-	ExternalPolicy  string         `json:"externalTrafficPolicy,omitempty"`
-	Usable          bool           `json:"usable"`
-	Endpoints       []EndpointView `json:"endpoints,omitempty"`
+	Frontends       []string `json:"frontends,omitempty"`
+	Disputed        []string `json:"disputed,omitempty"`
+	AffinitySeconds int      `json:"affinitySeconds,omitempty"`
+	// Algorithm is maglev, or empty; BadAlgorithm is what the annotation says that nobody knows.
+	Algorithm      string         `json:"algorithm,omitempty"`
+	BadAlgorithm   string         `json:"badAlgorithm,omitempty"`
+	InternalPolicy string         `json:"internalTrafficPolicy,omitempty"`
+	ExternalPolicy string         `json:"externalTrafficPolicy,omitempty"`
+	Usable         bool           `json:"usable"`
+	Endpoints      []EndpointView `json:"endpoints,omitempty"`
 }
 
 // EndpointView is one endpoint, chosen or not.
@@ -68,6 +71,12 @@ func (s *State) view(p *Port) View {
 	v := View{
 		Service: p.Service.String(), Port: p.Name, Protocol: p.Proto.String(), ClusterIP: p.ClusterIP,
 		AffinitySeconds: int(p.Affinity / time.Second), Usable: p.Usable, InternalPolicy: policyName(p.InternalLocal),
+	}
+	if p.Maglev {
+		v.Algorithm = model.AlgorithmMaglev
+	}
+	if m, ok := s.snapshot.Services.Get(p.Service); ok && !slices.Contains([]string{"", model.AlgorithmMaglev, model.AlgorithmRandom}, m.Algorithm) {
+		v.BadAlgorithm = m.Algorithm
 	}
 	if len(p.Others) > 0 {
 		v.ExternalPolicy = policyName(p.ExternalLocal)

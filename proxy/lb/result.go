@@ -1,5 +1,11 @@
 package lb
 
+import (
+	"net/netip"
+
+	"nodelet/internal/model"
+)
+
 // Result says what a back end did to make the kernel say what a State says.
 type Result struct {
 	// Full: the kernel was looked at as a whole; otherwise only changes were written.
@@ -12,4 +18,36 @@ type Result struct {
 	// Tidy: nothing was out of order; what was written only removes what
 	// earlier changes had left.
 	Tidy bool
+	// Refused are the Ports that found no room in the kernel.
+	Refused []Refusal
+}
+
+// Count is what a back end has counted of one Port.
+type Count struct {
+	// Connections of TCP, and flows of UDP.
+	Connections uint64 `json:"connections"`
+	// Packets and Bytes in both directions, of what the back end translates
+	// packet by packet.
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Add gives the sum.
+func (c Count) Add(o Count) Count {
+	return Count{c.Connections + o.Connections, c.Packets + o.Packets, c.Bytes + o.Bytes}
+}
+
+// Refusal is a Port that found no room in the kernel: nothing of it is there,
+// and connections to it are refused.
+type Refusal struct {
+	Service   model.Key
+	Port      string
+	ClusterIP netip.AddrPort
+	// Reason names what is full and how to mend it.
+	Reason string
+}
+
+// String is one line.
+func (r Refusal) String() string {
+	return r.Service.String() + " port " + r.Port + " (" + r.ClusterIP.String() + "): " + r.Reason
 }

@@ -30,12 +30,13 @@ type State struct {
 type local struct {
 	place
 	addrs []netip.Addr
-	// answered is Config.Answered.
+	// answered is Config.Answered, maglev Config.Maglev.
 	answered []netip.Addr
+	maglev   bool
 }
 
 func localOf(cfg *Config, snap *store.Snapshot) *local {
-	l := &local{place: place{node: cfg.NodeName}, answered: cfg.Answered}
+	l := &local{place: place{node: cfg.NodeName}, answered: cfg.Answered, maglev: cfg.Maglev}
 	if n, ok := snap.Nodes.Get(model.Key{Name: cfg.NodeName}); ok {
 		l.zone = n.Zone()
 		l.addrs = append(append(l.addrs, n.InternalIPs...), n.ExternalIPs...)
@@ -48,7 +49,7 @@ func (l *local) equal(o *local) bool { return l.place == o.place && slices.Equal
 // Empty is the State of a world without Services.
 func Empty(cfg *Config) *State {
 	return &State{
-		cfg: cfg, here: &local{place: place{node: cfg.NodeName}, answered: cfg.Answered},
+		cfg: cfg, here: &local{place: place{node: cfg.NodeName}, answered: cfg.Answered, maglev: cfg.Maglev},
 		owned:     tree[model.Key, []*model.Slice]{hash: hashKey},
 		services:  tree[model.Key, *service]{hash: hashKey},
 		frontends: tree[Frontend, []Target]{hash: hashFrontend},

@@ -29,6 +29,11 @@ type Config struct {
 	// Answered are ClusterIPs at which the node itself answers, such as its DNS:
 	// Services with one of them are not balanced.
 	Answered []netip.Addr
+	// Maglev: Ports are balanced by a Maglev table unless their Service says
+	// otherwise, in back ends that can.
+	Maglev bool
+	// MaglevSize is the length of these tables; 0 is maglev.DefaultSize.
+	MaglevSize int
 	// MasqueradeMark is the bit of the packet mark by which the choice of an
 	// endpoint tells postrouting to masquerade; 0 is DefaultMasqueradeMark.
 	MasqueradeMark uint32
@@ -141,7 +146,9 @@ type Port struct {
 	// ClusterIP and port: the Port's name towards the kernel.
 	ClusterIP netip.AddrPort
 	// Affinity > 0: a client stays with its endpoint until that long after its last connection.
-	Affinity      time.Duration
+	Affinity time.Duration
+	// Maglev: a connection's hash decides about its endpoint, in back ends that can.
+	Maglev        bool
 	InternalLocal bool
 	ExternalLocal bool
 	// Sources limits who may use a load balancer IP; empty is everyone.
@@ -167,7 +174,7 @@ type Claim struct {
 
 func (p *Port) equal(o *Port) bool {
 	return p.Service == o.Service && p.Name == o.Name && p.Proto == o.Proto && p.ClusterIP == o.ClusterIP &&
-		p.Affinity == o.Affinity && p.InternalLocal == o.InternalLocal && p.ExternalLocal == o.ExternalLocal &&
+		p.Affinity == o.Affinity && p.Maglev == o.Maglev && p.InternalLocal == o.InternalLocal && p.ExternalLocal == o.ExternalLocal &&
 		p.Usable == o.Usable && slices.Equal(p.Sources, o.Sources) && slices.Equal(p.Cluster, o.Cluster) &&
 		slices.Equal(p.Local, o.Local) && slices.Equal(p.Serving, o.Serving) && slices.Equal(p.Others, o.Others)
 }

@@ -147,6 +147,37 @@ static __always_inline bool drew_self(__u32 id, const struct addr *client, struc
 	return fresh;
 }
 
+/* A hash that is the same on all nodes, other than the kernel's own. */
+static __always_inline __u32 hash_word(__u32 hash, __u32 word)
+{
+	word *= 0xcc9e2d51;
+	word = word << 15 | word >> 17;
+	hash ^= word * 0x1b873593;
+	hash = hash << 13 | hash >> 19;
+	return hash * 5 + 0xe6546b64;
+}
+
+static __always_inline __u32 hash_end(__u32 hash)
+{
+	hash = (hash ^ hash >> 16) * 0x85ebca6b;
+	hash = (hash ^ hash >> 13) * 0xc2b2ae35;
+	return hash ^ hash >> 16;
+}
+
+static __always_inline __u32 hash_addr(__u32 hash, const struct addr *a)
+{
+	hash = hash_word(hash_word(hash, a->w[0]), a->w[1]);
+	return hash_end(hash_word(hash_word(hash, a->w[2]), a->w[3]));
+}
+
+/* Of a connection, whatever address of whichever node it came to. */
+static __always_inline __u32 hash_tuple(const struct tuple *t)
+{
+	__u32 hash = hash_word(hash_addr(0, &t->src), (__u32)t->sport << 16 | t->dport);
+
+	return hash_end(hash_word(hash, t->proto));
+}
+
 /* The endpoint for a new connection of a client. */
 ONCE int choose(__u32 id, const struct addr *client, bool local, __u32 hash, struct endpoint *to)
 {
@@ -156,6 +187,8 @@ ONCE int choose(__u32 id, const struct addr *client, bool local, __u32 hash, str
 	if (!p || !client || !to)
 		return false;
 	who.client = *client;
+	if (p->affinity) /* all that a client asks goes to one endpoint, on other nodes too */
+		hash = hash_addr(0, client);
 	if (!p->affinity)
 		return pick(id, p, local, p->flags & PORT_HASHED ? hash : bpf_get_prandom_u32(), to);
 	if (!remembered(&who, p, local, to) && !pick(id, p, local, p->flags & PORT_HASHED ? hash : bpf_get_prandom_u32(), to))
@@ -164,9 +197,9 @@ ONCE int choose(__u32 id, const struct addr *client, bool local, __u32 hash, str
 	return true;
 }
 
-static __always_inline void count(__u32 port, __u32 connections, __u32 bytes)
+static __always_inline void count(__u32 port, __u32 connections, __u32 packets, __u32 bytes)
 {
-	struct counter fresh = { .connections = connections, .packets = bytes > 0, .bytes = bytes };
+	struct counter fresh = { .connections = connections, .packets = packets, .bytes = bytes };
 	struct counter *c = bpf_map_lookup_elem(&counters, &port);
 
 	if (!c) {
@@ -174,6 +207,6 @@ static __always_inline void count(__u32 port, __u32 connections, __u32 bytes)
 		return;
 	}
 	c->connections += connections;
-	c->packets += bytes > 0;
+	c->packets += packets;
 	c->bytes += bytes;
 }

@@ -53,6 +53,12 @@ int getpeername6(struct bpf_sock_addr *ctx)
 	return sock_name(ctx, true);
 }
 
+/* Packets that travel as one are counted one by one. */
+static __always_inline __u32 packets_of(const struct __sk_buff *skb)
+{
+	return skb->gso_segs > 1 ? skb->gso_segs : 1;
+}
+
 #define PICKS 4
 
 /* The first packet of a connection to a frontend. An endpoint whose answers
@@ -60,7 +66,7 @@ int getpeername6(struct bpf_sock_addr *ctx)
 static __always_inline int first(struct __sk_buff *skb, struct packet *p, struct frontend *f)
 {
 	__u8 how = f->how[in_range(0, &p->t.src) ? FROM_POD : FROM_OUTSIDE];
-	__u32 hash = bpf_get_hash_recalc(skb);
+	__u32 hash = hash_tuple(&p->t);
 	bool local = how & HOW_LOCAL;
 	struct endpoint e = {};
 
@@ -79,7 +85,7 @@ static __always_inline int first(struct __sk_buff *skb, struct packet *p, struct
 		else if (!choose(f->port, &p->t.src, local, hash + i, &e))
 			return send_refusal(skb, p); /* the last one left between two looks */
 		if (begin(p, f->port, &e, how & HOW_MASQUERADE || (e.here && same(&e.addr, &p->t.src)), i == PICKS - 1)) {
-			count(f->port, 1, skb->len);
+			count(f->port, 1, packets_of(skb), skb->len);
 			return rewrite(skb, p, &e.addr, e.port);
 		}
 	}
@@ -107,9 +113,10 @@ int ingress(struct __sk_buff *skb)
 	}
 	if (f && (f->flags & FLOW_REPLY || still_right(&p, f, to))) {
 		touch(f, &p);
-		if (!(f->flags & FLOW_REPLY))
+		if (!(f->flags & FLOW_REPLY)) { /* answers are counted when they leave */
 			keep_answer(&p, f, false);
-		count(f->port, 0, skb->len);
+			count(f->port, 0, packets_of(skb), skb->len);
+		}
 		return rewrite(skb, &p, &f->addr, f->number);
 	}
 	if (!looked || !to)
@@ -157,7 +164,7 @@ int egress(struct __sk_buff *skb)
 		return drop(DROP_NO_SNAT_PORT);
 	touch(f, &p);
 	if (f->flags & FLOW_REPLY)
-		count(f->port, 0, skb->len);
+		count(f->port, 0, packets_of(skb), skb->len);
 	else
 		keep_answer(&p, f, true);
 	return rewrite(skb, &p, &f->addr, f->number);

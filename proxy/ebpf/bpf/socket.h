@@ -101,6 +101,7 @@ static __always_inline int resolve(struct bpf_sock_addr *ctx, const struct addr 
 		if (how & HOW_MASQUERADE || !p || p->affinity)
 			return ALLOW;
 	}
+	/* No port is known yet that all nodes could hash, and the socket stays with what it gets. */
 	if (!choose(f->port, &client, how & HOW_LOCAL, bpf_get_prandom_u32(), &e))
 		return node ? refuse() : ALLOW;
 	out->port = f->port;
@@ -135,7 +136,7 @@ static __always_inline int sock_connect(struct bpf_sock_addr *ctx, bool six)
 		if (kept)
 			*kept = peer;
 	}
-	count(peer.port, 1, 0);
+	count(peer.port, 1, 0, 0);
 	give(ctx, six, &peer.given, peer.given_port);
 	return ALLOW;
 }
@@ -177,7 +178,7 @@ static __always_inline int sock_send(struct bpf_sock_addr *ctx, bool six)
 	bpf_map_update_elem(&datagrams, &back, &value, BPF_ANY);
 	if (ctx->sk)
 		bpf_sk_storage_get(&peers, ctx->sk, &peer, BPF_SK_STORAGE_GET_F_CREATE);
-	count(peer.port, 1, 0);
+	count(peer.port, 1, 0, 0);
 	give(ctx, six, &peer.given, peer.given_port);
 	return ALLOW;
 }

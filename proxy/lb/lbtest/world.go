@@ -175,6 +175,8 @@ func option(s *model.Service, key, value string) (err error) {
 		s.ExternalLocal = value == "local"
 	case "affinity":
 		s.AffinityTimeout, err = time.ParseDuration(value)
+	case "algorithm":
+		s.Algorithm = value
 	case "lb", "lbproxy":
 		var a netip.Addr
 		a, err = netip.ParseAddr(value)
