@@ -25,6 +25,8 @@ type Node struct {
 	Unknown bool
 	// StaticCPUs: containers of Guaranteed pods may have CPUs to themselves, and keep those.
 	StaticCPUs bool
+	// LimitedSwap: containers may have a part of the machine's swap.
+	LimitedSwap bool
 	// ShuttingDown: the machine is about to go down, nothing new is taken.
 	ShuttingDown bool
 	// AppArmor: the kernel enforces profiles.

@@ -52,6 +52,10 @@ func (d *decider) regrant(pod *corev1.Pod) bool {
 		d.never(pod, "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"")
 		return true
 	}
+	if d.node.LimitedSwap && movesSwap(pod, Granted(pod, old)) {
+		d.never(pod, "In-place resize of containers with swap is not supported.")
+		return true
+	}
 	if short, other := d.room(pod); len(short)+len(other) > 0 {
 		return false
 	}

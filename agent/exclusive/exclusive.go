@@ -133,6 +133,7 @@ func (uncounted) Allocated(string, time.Duration) {}
 // Run blocks until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {
 	m.deps.Grants.Replace(maps.Clone(m.grants))
+	m.judge()
 	pods := &reconcile.Keyed[model.UID]{
 		Name: "exclusive resources", Store: m.deps.Store, Log: m.deps.Log, Health: m.deps.PodsHealth,
 		Ready: func(s *store.Snapshot) bool { return s.Pods.Synced() && s.Runtime.Synced() },

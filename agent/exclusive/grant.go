@@ -38,6 +38,11 @@ func Asks(pod *corev1.Pod, static bool) bool {
 	})
 }
 
+// WantsCPUs tells whether a container of a pod has CPUs to itself under the static policy.
+func WantsCPUs(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(deviceplan.Containers(pod), func(c deviceplan.Container) bool { return cpuplan.Wants(pod, c.Container) > 0 })
+}
+
 // sync gives a pod what it asks for, and takes it back at its end.
 func (m *Manager) sync(ctx context.Context, uid model.UID, snap *store.Snapshot) (time.Duration, error) {
 	m.mu.Lock()

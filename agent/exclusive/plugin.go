@@ -119,6 +119,7 @@ func (m *Manager) follow(ctx context.Context, resource string) (time.Duration, e
 	p.cancel = nil
 	moved, resumed, left := p.endpoint != endpoint, p.resumed, p.left
 	m.mu.Unlock()
+	m.judge()
 	m.deps.Changed()
 	now := time.Now()
 	switch {
@@ -190,6 +191,7 @@ func (m *Manager) took(resource string, options *pluginapi.DevicePluginOptions, 
 	if err := m.deps.KeepPlugins.Put(resource, kept); err != nil {
 		m.deps.Log.Warn("keep what is known of a device plugin, a restart now would forget it", "resource", resource, "err", err)
 	}
+	m.judge()
 	m.deps.Changed()
 }
 

@@ -1,6 +1,9 @@
 package podplan
 
 import (
+	"maps"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/internal/model"
@@ -33,6 +36,7 @@ func (m *maker) containerStatus(c ctr) corev1.ContainerStatus {
 	s.LastTerminationState = m.lastTermination(last, old)
 	m.addResources(c, last, &s)
 	addUser(c, last, &s)
+	m.addHealth(c, &s)
 	m.overlayWait(c, last, &s)
 	m.setReady(c, last, old, &s)
 	return s
@@ -204,6 +208,25 @@ func (m *maker) addResources(c ctr, last *model.Container, s *corev1.ContainerSt
 	}
 	s.AllocatedResources = c.Resources.Requests
 	s.Resources = m.actual(c, last, m.oldStatus(c.Name))
+}
+
+// addHealth says how the devices are that the container has to itself (KEP-4680).
+func (m *maker) addHealth(c ctr, s *corev1.ContainerStatus) {
+	if m.grant == nil || c.kind != ordinary {
+		return
+	}
+	devices := m.grant.Containers[c.Name].Devices
+	for _, resource := range slices.Sorted(maps.Keys(devices)) {
+		one := corev1.ResourceStatus{Name: corev1.ResourceName(resource)}
+		for _, d := range devices[resource] {
+			health := corev1.ResourceHealthStatusHealthy
+			if d.Unhealthy {
+				health = corev1.ResourceHealthStatusUnhealthy
+			}
+			one.Resources = append(one.Resources, corev1.ResourceHealth{ResourceID: corev1.ResourceID(d.ID), Health: health})
+		}
+		s.AllocatedResourcesStatus = append(s.AllocatedResourcesStatus, one)
+	}
 }
 
 // addUser says who the container runs as. The effective stop signal is said only

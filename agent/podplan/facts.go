@@ -52,6 +52,8 @@ type Node struct {
 	Allocatable corev1.ResourceList
 	// MemoryBytes is the memory of the machine, for oom_score_adj.
 	MemoryBytes int64
+	// Swap is the machine's.
+	Swap Swap
 	// DNS is the host's resolver configuration.
 	DNS DNS
 	// RuntimeName is the scheme of container ids: "containerd".

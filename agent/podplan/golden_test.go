@@ -45,6 +45,7 @@ type world struct {
 		UserNamespaces    bool
 		Servers, Searches []string
 		SharedCPUs        string
+		Swap              Swap
 	}
 	// Others are other pods of the node.
 	Others    []corev1.Pod
@@ -209,8 +210,8 @@ func (w *world) facts(t *testing.T, pod *corev1.Pod) Facts {
 	node := Node{
 		IPs: w.Node.IPs, RuntimeName: "containerd", MemoryBytes: 8 << 30, IDsPerPod: 65536, Handlers: map[string]Handler{"": {RecursiveReadOnly: w.Node.RecursiveReadOnly, UserNamespaces: w.Node.UserNamespaces}},
 		Allocatable: corev1.ResourceList{"cpu": resource.MustParse("2"), "memory": resource.MustParse("8Gi")},
-		SharedCPUs:  w.Node.SharedCPUs,
-		DNS:         DNS{Servers: w.Node.Servers, Searches: w.Node.Searches},
+		SharedCPUs:  w.Node.SharedCPUs, Swap: w.Node.Swap,
+		DNS: DNS{Servers: w.Node.Servers, Searches: w.Node.Searches},
 	}
 	if len(node.IPs) == 0 {
 		node.IPs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
@@ -434,6 +435,12 @@ func printStatus(b *strings.Builder, s *corev1.PodStatus) {
 			fmt.Fprintf(b, " ready=%t started=%t restarts=%d %s", c.Ready, c.Started != nil && *c.Started, c.RestartCount, printState(c.State))
 			if c.Resources != nil && len(c.Resources.Requests)+len(c.Resources.Limits) > 0 {
 				fmt.Fprintf(b, " has %s of %s", printResources(*c.Resources), printResources(corev1.ResourceRequirements{Requests: c.AllocatedResources}))
+			}
+			for _, r := range c.AllocatedResourcesStatus {
+				fmt.Fprintf(b, " %s", r.Name)
+				for _, d := range r.Resources {
+					fmt.Fprintf(b, " %s=%s", d.ResourceID, d.Health)
+				}
 			}
 			if c.User != nil {
 				fmt.Fprintf(b, " user %+v", *c.User.Linux)

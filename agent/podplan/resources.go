@@ -16,6 +16,7 @@ import (
 const (
 	cpuPeriod = 100_000 // µs, the kernel's and Kubernetes' default
 	minQuota  = 1_000   // µs, the least the kernel takes
+	unlimited = -1      // a quota that is none, as the kernel writes it
 	minShares = 2
 	maxShares = 262_144
 	maxMilli  = 1 << 40 // more CPU than any machine has, and far from overflowing
@@ -40,7 +41,7 @@ func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {
 	if q, ok := c.Resources.Requests[corev1.ResourceCPU]; ok {
 		request = &q
 	}
-	return &runtimev1.LinuxContainerResources{
+	r := &runtimev1.LinuxContainerResources{
 		CpuShares:          shares(request.MilliValue()),
 		CpuPeriod:          cpuPeriod,
 		CpuQuota:           quota(cpu.MilliValue()),
@@ -48,6 +49,11 @@ func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {
 		OomScoreAdj:        m.oomScore(c),
 		HugepageLimits:     hugepages(c.Resources.Limits),
 	}
+	if m.grant != nil && m.grant.Containers[c.Name].CPUs != "" {
+		r.CpuQuota = unlimited // the CPUs themselves are the limit
+	}
+	m.limitSwap(c, r)
+	return r
 }
 
 // limitOf is the limit of a container: a limit of the pod bounds a container that has none of its own.

@@ -54,6 +54,9 @@ func (m *maker) sandboxLinux() (*runtimev1.LinuxPodSandboxConfig, error) {
 		Overhead:        overhead(pod),
 		Resources:       podResources(pod),
 	}
+	if m.grant.HasCPUs() {
+		linux.Resources.CpuQuota = unlimited
+	}
 	sc := pod.Spec.SecurityContext
 	if sc == nil {
 		return linux, nil

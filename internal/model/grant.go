@@ -18,6 +18,18 @@ type Grant struct {
 	Containers map[string]ContainerGrant
 }
 
+// HasCPUs tells whether a container of the pod has CPUs to itself; a pod without grant has none.
+func (g *Grant) HasCPUs() bool {
+	if g != nil {
+		for _, c := range g.Containers {
+			if c.CPUs != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // ContainerGrant is what one container has to itself, and how it gets it.
 type ContainerGrant struct {
 	// CPUs as the kernel writes a list, such as 2-3,6; empty: those that nobody has to itself.
@@ -37,6 +49,8 @@ type Device struct {
 	ID string
 	// NUMA are the nodes that it is near to; none: it does not matter.
 	NUMA []int64
+	// Unhealthy: the plugin says so since, or is gone.
+	Unhealthy bool `json:",omitempty"`
 }
 
 // GrantMount is a path of the host in the container.
@@ -65,7 +79,11 @@ func (g *Grant) String() string {
 		for _, resource := range slices.Sorted(maps.Keys(c.Devices)) {
 			var ids []string
 			for _, d := range c.Devices[resource] {
-				ids = append(ids, d.ID)
+				id := d.ID
+				if d.Unhealthy {
+					id += "(unhealthy)"
+				}
+				ids = append(ids, id)
 			}
 			part += " " + resource + "=" + strings.Join(ids, ",")
 		}
