@@ -12,6 +12,7 @@ import (
 	"nodelet/agent/image"
 	"nodelet/agent/nodestatus"
 	"nodelet/agent/pluginreg"
+	"nodelet/agent/podplan"
 	"nodelet/agent/podresources"
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
@@ -29,12 +30,15 @@ type agentParts struct {
 	n       *Node
 	runtime *containerRuntime
 	cgroups *cgroup.Tree
-	events  *kube.Events
+	// systemdCgroups: systemd makes the cgroups.
+	systemdCgroups bool
+	events         *kube.Events
 
 	// allocatable, enforceable and memory of the node are those at the start.
 	allocatable corev1.ResourceList
 	enforceable corev1.ResourceList
 	memory      int64
+	swap        podplan.Swap
 	podsHealth  *reconcile.Health
 
 	status   *nodestatus.NodeStatus

@@ -18,24 +18,18 @@ import (
 	"nodelet/agent/probe"
 	"nodelet/agent/server"
 	"nodelet/agent/volume"
-	"nodelet/internal/cgroup"
 	"nodelet/internal/store"
 	"nodelet/internal/version"
 )
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.openKept, p.buildExclusive, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.openKept, p.buildExclusive, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildSwap, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (p *agentParts) buildCgroups() (err error) {
-	p.cgroups, err = cgroup.New(p.n.cfg.cgroups(), cgroup.Deps{Log: p.n.deps.Log})
-	return err
 }
 
 func (p *agentParts) buildStatus() (err error) {
@@ -93,12 +87,11 @@ func (p *agentParts) buildProbes() (err error) {
 func (p *agentParts) buildAgent() (err error) {
 	c := &p.n.cfg
 	p.podsHealth, p.appArmor = p.n.watchHealth("pods"), appArmorEnabled()
-	pids := max(c.Kubelet.PodPidsLimit, 0)
 	thermal, _ := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle") // the pattern is well-formed
 	p.agent, err = agent.New(agent.Config{
 		Settings: podplan.Settings{
 			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
-			CgroupRoot: "/" + c.cgroups().Root, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
+			CgroupRoot: "/" + c.cgroups().Root, SystemdCgroups: p.systemdCgroups, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
 			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"), SeccompDefault: c.Kubelet.SeccompDefault, StaticCPUs: c.Kubelet.CPUPolicy.Static, MaxBackOff: c.Kubelet.MaxContainerRestartPeriod,
 			SandboxSeccomp: p.runtime.sandboxSeccomp(),
 		},
@@ -106,11 +99,11 @@ func (p *agentParts) buildAgent() (err error) {
 	}, agent.Deps{
 		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.static, Events: p.events,
 		Node: func() podplan.Node {
-			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, MaskedPaths: thermal, IDsPerPod: p.users.PerPod, SharedCPUs: p.exclusive.Shared()}
+			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, Swap: p.swap, MaskedPaths: thermal, IDsPerPod: p.users.PerPod, SharedCPUs: p.exclusive.Shared()}
 		},
 		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath, PreStart: p.exclusive.PreStart,
-		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(cgroup.ForPod(pod, pids)); return err },
-		GrowCgroup:   func(pod *corev1.Pod) error { return p.cgroups.Grow(cgroup.ForPod(pod, pids)) },
+		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(p.podCgroup(pod)); return err },
+		GrowCgroup:   func(pod *corev1.Pod) error { return p.cgroups.Grow(p.podCgroup(pod)) },
 		MemoryUsage:  p.memoryUsage, Admission: p.admission, Allocations: p.n.writers.Allocations, AdmitHealth: p.n.watchHealth("admission"),
 		RemoveCgroup: p.cgroups.Remove, CgroupPods: p.cgroups.Pods,
 		Keep: p.kept.stops, Before: p.kept.stopsBefore,

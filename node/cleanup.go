@@ -148,8 +148,10 @@ func (c *Config) leavers() []leaver {
 	if root := c.Layout.KubeletRoot(); c.Has(Agent) {
 		add(func(context.Context) error { return volume.Cleanup(root) }, func(context.Context) ([]string, error) { return volume.Residue(root) })
 	}
-	if tree, err := cgroup.New(c.cgroups(), cgroup.Deps{Log: log}); err == nil && c.Has(Agent) {
-		add(func(context.Context) error { return tree.Cleanup() }, func(context.Context) ([]string, error) { return tree.Residue(), nil })
+	if c.Has(Agent) {
+		for _, tree := range c.cgroupTrees(cgroup.Deps{Log: log}) {
+			add(func(context.Context) error { return tree.Cleanup() }, func(context.Context) ([]string, error) { return tree.Residue(), nil })
+		}
 	}
 	if len(c.Kubelet.Shutdown.Periods()) > 0 {
 		add(func(context.Context) error { return logind.Cleanup() }, func(context.Context) ([]string, error) { return logind.Residue(), nil })

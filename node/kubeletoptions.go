@@ -53,6 +53,10 @@ type KubeletOptions struct {
 	ServerTLSBootstrap bool
 	// StreamIdleTimeout ends streams (exec, attach, port-forward) on which nothing moves; 0 means 4 h.
 	StreamIdleTimeout time.Duration
+	// CgroupDriver is cgroupfs or systemd; empty: what the container runtime says, and cgroupfs for the embedded one.
+	CgroupDriver string
+	// LimitedSwap is swapBehavior LimitedSwap; FailSwapOn keeps the daemon from starting on a machine with swap.
+	LimitedSwap, FailSwapOn bool
 	// CPUPolicy says whether containers get CPUs to themselves.
 	CPUPolicy CPUPolicy
 	// Shutdown is how long pods have to end before the machine goes down; the zero value: they are not waited for.
@@ -69,6 +73,9 @@ func (k *KubeletOptions) check() error {
 	}
 	if u, err := url.Parse(k.StaticPodURL); k.StaticPodURL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
 		errs = append(errs, fmt.Errorf("--manifest-url %q: must be an http or https URL", k.StaticPodURL))
+	}
+	if d := k.CgroupDriver; d != "" && d != driverFiles && d != driverSystemd {
+		errs = append(errs, fmt.Errorf("--cgroup-driver %q: must be %s or %s", d, driverFiles, driverSystemd))
 	}
 	if n := k.UserNamespaceIDsPerPod; n < 0 || n >= 1<<31 {
 		errs = append(errs, fmt.Errorf("userNamespaces.idsPerPod %d: must be a multiple of %d below 2^31", n, admission.DefaultIDsPerPod))

@@ -87,7 +87,7 @@ func (p *agentParts) buildLogs() (err error) {
 func (p *agentParts) buildStats() error {
 	c := &p.n.cfg
 	p.stats = stats.New(stats.Config{
-		KubeletRoot: c.Layout.KubeletRoot(), PodLogsRoot: c.Layout.PodLogs(), PodsCgroup: "/" + c.cgroups().Root,
+		KubeletRoot: c.Layout.KubeletRoot(), PodLogsRoot: c.Layout.PodLogs(), PodsCgroup: p.cgroups.Root(),
 		EmbeddedRuntime: c.RuntimeEndpoint == "",
 	}, stats.Deps{Store: p.n.store, Cgroups: p.cgroups, Runtime: p.runtime, Log: p.n.deps.Log, Health: p.n.watchHealth("stats")})
 	p.n.metrics.VolumeStats(func() []metrics.VolumeStats {

@@ -35,6 +35,7 @@ func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m *metrics.R
 		Root: c.Layout.ContainerdRoot(), State: c.Layout.ContainerdState(),
 		CNIConfDir: c.cniConf(), CNIBinDirs: []string{c.cniBin(), foreignCNIBin},
 		Shim: c.BinDir + "/containerd-shim-runc-v2", RegistryDirs: c.RegistryConfigDir,
+		SystemdCgroup: c.Kubelet.CgroupDriver == driverSystemd,
 	}, embedded.Deps{Log: log, Observe: m.Observe})
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded containerd: %w", err)

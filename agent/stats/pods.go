@@ -26,7 +26,7 @@ func (s *Stats) pod(p *corev1.Pod, rt *model.PodRuntime, now time.Time) Pod {
 		}
 	}
 	if sb := out.Sandbox; sb != nil && !sb.HostNetwork && !p.Spec.HostNetwork {
-		if pid := s.deps.Cgroups.Process(out.Cgroup + "/" + sb.ID); pid > 0 {
+		if pid := s.deps.Cgroups.Process(s.deps.Cgroups.Container(out.Cgroup, sb.ID)); pid > 0 {
 			out.Interfaces = interfaces(s.cfg.Proc, pid)
 		}
 	}
@@ -35,7 +35,7 @@ func (s *Stats) pod(p *corev1.Pod, rt *model.PodRuntime, now time.Time) Pod {
 		if c.State != model.ContainerRunning {
 			continue
 		}
-		ctr := Container{Container: c, Cgroup: out.Cgroup + "/" + c.ID}
+		ctr := Container{Container: c, Cgroup: s.deps.Cgroups.Container(out.Cgroup, c.ID)}
 		if u, err := s.deps.Cgroups.Usage(ctr.Cgroup, now); err == nil {
 			ctr.Usage = &u
 		}

@@ -29,6 +29,8 @@ type Config struct {
 // Cgroups is what the package asks of the cgroup tree; *cgroup.Tree has it.
 type Cgroups interface {
 	Path(q cgroup.QoS, uid model.UID) string
+	// Container is the cgroup of a container in that of its pod.
+	Container(pod, id string) string
 	Usage(cgroup string, now time.Time) (cgroup.Usage, error)
 	// Process is any process in a cgroup, 0 when there is none.
 	Process(cgroup string) int
@@ -40,11 +42,19 @@ type Runtime interface {
 	ImageFsInfo(context.Context, *runtimev1.ImageFsInfoRequest) (*runtimev1.ImageFsInfoResponse, error)
 }
 
+// Drivers tell how full volumes are that CSI drivers made.
+type Drivers interface {
+	// VolumeSpace asks for one volume; nil where the driver does not say, and then its file system is asked.
+	VolumeSpace(ctx context.Context, pod model.UID, spec string) (*Space, error)
+}
+
 // Deps are the seams of a Stats.
 type Deps struct {
 	Store   *store.Store
 	Cgroups Cgroups
 	Runtime Runtime
+	// Drivers may be nil.
+	Drivers Drivers
 	Log     *slog.Logger
 	Health  *reconcile.Health
 }

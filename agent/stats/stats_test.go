@@ -29,7 +29,8 @@ type tree map[string]cgroup.Usage
 func (t tree) Path(q cgroup.QoS, uid model.UID) string {
 	return "/" + q.String() + "/pod" + uid.String()
 }
-func (t tree) Process(string) int { return 0 }
+func (t tree) Process(string) int              { return 0 }
+func (t tree) Container(pod, id string) string { return pod + "/" + id }
 func (t tree) Usage(path string, now time.Time) (cgroup.Usage, error) {
 	u, ok := t[path]
 	if !ok {

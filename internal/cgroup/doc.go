@@ -4,7 +4,8 @@
 // -> agent/server (stats), agent/evict.
 //
 // Touches: /sys/fs/cgroup (cgroup v1, v2 and the hybrid of both), by plain files: the cgroupfs
-// driver. With the systemd driver another type of the same methods has to ask systemd instead.
+// driver. With the systemd driver slices are made and ended through internal/units, and the same files are
+// written: they have what systemd does not know of (huge pages).
 //
 // Invariants:
 //   - Only what is below the configured root is ever changed, and a pod's cgroup is known by its

@@ -15,6 +15,12 @@ import (
 // make makes one cgroup, with those above it, in every tree whose controller has a limit or a count
 // for us, and writes the limits.
 func (t *Tree) make(cgroup string, l Limits) error {
+	if t.units != nil {
+		l = l.rounded()
+		if err := t.units.Start(filepath.Base(cgroup), unitLimits(l, t.V2())); err != nil {
+			return err
+		}
+	}
 	for _, c := range []string{"cpu", "cpuacct", "memory", "pids", "hugetlb"} {
 		tree, v2, ok := t.h.tree(c)
 		if !ok {

@@ -21,7 +21,8 @@ var ErrBusy = errors.New("cgroup has processes")
 
 // Config is where the tree is.
 type Config struct {
-	// Root is the name of the tree, "kubepods"; a path when it lives below another cgroup.
+	// Root is the name of the tree, "kubepods"; a path when it lives below another cgroup. With the systemd
+	// driver it is that of slices.
 	Root string
 	// Mount is where the cgroup file systems are mounted, MountInfo the table of mounts; empty
 	// means /sys/fs/cgroup and /proc/self/mountinfo.
@@ -31,13 +32,17 @@ type Config struct {
 // Deps are the seams of a Tree.
 type Deps struct {
 	Log *slog.Logger
+	// Units makes the systemd driver; nil: cgroups are made directly.
+	Units Units
 }
 
 // Tree is the cgroups of all pods.
 type Tree struct {
-	root string // "/kubepods"
-	h    *hierarchies
-	log  *slog.Logger
+	names []string // "kubepods"
+	root  string   // "/kubepods", or "/kubepods.slice" with the systemd driver
+	units Units
+	h     *hierarchies
+	log   *slog.Logger
 
 	mu     sync.Mutex // one change of the tree at a time: a class sums up its pods
 	warned map[string]bool
@@ -53,8 +58,13 @@ func New(cfg Config, deps Deps) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tree{root: root, h: h, log: deps.Log, warned: map[string]bool{}}, nil
+	t := &Tree{names: strings.Split(root[1:], "/"), units: deps.Units, h: h, log: deps.Log, warned: map[string]bool{}}
+	t.root = t.at()
+	return t, nil
 }
+
+// Root is the cgroup of all pods.
+func (t *Tree) Root() string { return t.root }
 
 // V2 tells whether memory and CPU are limited by cgroup v2. A hybrid may have other controllers there.
 func (t *Tree) V2() bool { return slices.Contains(t.h.v2, "memory") }
@@ -71,10 +81,9 @@ func (t *Tree) Controllers() []string {
 	return slices.Compact(all)
 }
 
-// Path is the cgroup of a pod as CRI wants it for a sandbox (cgroup_parent).
-func (t *Tree) Path(q QoS, uid model.UID) string {
-	return path.Join(t.root, q.dir(), "pod"+uid.String())
-}
+// Path is the cgroup of a pod. It is what CRI wants for a sandbox (cgroup_parent), with the systemd driver its
+// last part.
+func (t *Tree) Path(q QoS, uid model.UID) string { return t.at(q.dir(), "pod"+uid.String()) }
 
 // Ensure makes the cgroup of a pod, those above it, and writes its limits. It gives the pod's Path.
 func (t *Tree) Ensure(pod Pod) (string, error) {
@@ -115,7 +124,7 @@ func (t *Tree) weigh(q QoS) error {
 	if q == Guaranteed {
 		return nil
 	}
-	class := path.Join(t.root, q.dir())
+	class := t.at(q.dir())
 	sum := uint64(0)
 	if q == Burstable {
 		dir, v2, ok := t.h.tree("cpu")
@@ -144,11 +153,16 @@ func (t *Tree) Remove(uid model.UID) error {
 		return fmt.Errorf("remove cgroup of pod %s: %w: %v", uid, ErrBusy, pids)
 	}
 	for _, dir := range t.dirs(uid) {
+		if t.units != nil {
+			if err := t.units.Stop(filepath.Base(dir)); err != nil {
+				return err
+			}
+		}
 		if err := removeTree(dir); err != nil {
 			return fmt.Errorf("remove cgroup of pod %s: %w", uid, err)
 		}
 	}
-	if _, err := t.stat(path.Join(t.root, Burstable.dir())); err == nil {
+	if _, err := t.stat(t.at(Burstable.dir())); err == nil {
 		return t.weigh(Burstable)
 	}
 	return nil
@@ -190,9 +204,9 @@ func (t *Tree) Pods() []model.UID {
 	var uids []model.UID
 	for _, q := range []QoS{Guaranteed, Burstable, BestEffort} {
 		for _, tree := range t.h.all {
-			for _, name := range children(filepath.Join(tree, t.root, q.dir())) {
-				if uid, ok := strings.CutPrefix(name, "pod"); ok && uid != "" {
-					uids = append(uids, model.UID(uid))
+			for _, name := range children(filepath.Join(tree, t.at(q.dir()))) {
+				if uid, ok := t.podOf(q, name); ok {
+					uids = append(uids, uid)
 				}
 			}
 		}
@@ -224,6 +238,11 @@ func (t *Tree) Cleanup() error {
 	for _, tree := range t.h.all {
 		if pids := processes(filepath.Join(tree, t.root)); len(pids) > 0 {
 			return fmt.Errorf("remove cgroup %s: %w: %v", t.root, ErrBusy, pids)
+		}
+	}
+	if _, err := t.stat(t.root); err == nil && t.units != nil {
+		if err := t.stopSlices(t.root); err != nil {
+			return err
 		}
 	}
 	for _, tree := range t.h.all {

@@ -7,5 +7,5 @@
 //
 // Invariants: a lock is a file descriptor, so that it is gone with the process
 // however that ends, and a daemon that hangs delays a shutdown by no more than
-// logind's InhibitDelayMaxSec. Home of github.com/godbus/dbus.
+// logind's InhibitDelayMaxSec. Home of github.com/godbus/dbus, with internal/units.
 package logind

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"nodelet/internal/bustest"
 )
 
 // fake is a logind and a systemd on a bus of the test's own.
@@ -30,38 +31,7 @@ type fake struct {
 
 // private starts a bus and a logind on it.
 func private(t *testing.T) *fake {
-	program, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Skip("needs dbus-daemon (package dbus)")
-	}
-	dir, err := os.MkdirTemp("", "db") //nolint:usetesting // its long names would overflow the limit of unix socket paths
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	address := "unix:path=" + filepath.Join(dir, "bus")
-	config := filepath.Join(dir, "bus.conf")
-	text := fmt.Sprintf(`<busconfig><type>custom</type><listen>%s</listen><policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/><allow user="*"/></policy></busconfig>`, address)
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	daemon := exec.Command(program, "--config-file="+config, "--nofork")
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = daemon.Process.Kill()
-		_ = daemon.Wait()
-	})
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-	f := &fake{t: t, delay: 5e6, dropIn: filepath.Join(dir, "logind.conf.d", "99-nodelet.conf"), locks: make(chan *os.File, 1)}
-	for deadline := time.Now().Add(20 * time.Second); f.bus == nil; time.Sleep(10 * time.Millisecond) {
-		f.bus, err = dbus.ConnectSystemBus()
-		if err != nil && time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() { _ = f.bus.Close() })
+	f := &fake{t: t, bus: bustest.Private(t), delay: 5e6, dropIn: filepath.Join(t.TempDir(), "logind.conf.d", "99-nodelet.conf"), locks: make(chan *os.File, 1)}
 	for path, iface := range map[dbus.ObjectPath]string{object: manager, "/org/freedesktop/systemd1": "org.freedesktop.systemd1.Manager"} {
 		if err := f.bus.Export(f, path, iface); err != nil {
 			t.Fatal(err)

@@ -98,7 +98,7 @@ func nodeFields() []field {
 		{path: "systemCgroups", why: "processes of the system are left where they are"},
 		{path: "cgroupRoot", flag: "cgroup-root"},
 		{path: "cgroupsPerQOS", is: []string{"true"}, why: "pods always have a cgroup tree by quality of service", zero: true},
-		{path: "cgroupDriver", is: []string{"cgroupfs"}, why: "cgroups are made directly, and the runtime is told so"},
+		{path: "cgroupDriver", flag: "cgroup-driver"},
 		{path: "cpuManagerPolicy", set: cpuPolicy},
 		{path: "singleProcessOOMKill", why: "not part of this version", zero: true, is: []string{"true"}},
 		{path: "cpuManagerPolicyOptions", set: cpuOptions},
@@ -143,8 +143,8 @@ func resourceFields() []field {
 		{path: "iptablesMasqueradeBit", why: "the service proxy's own setting counts"},
 		{path: "iptablesDropBit", why: whyNoIPTables},
 		{path: "featureGates", why: "behaviour does not depend on gates here"},
-		{path: "failSwapOn", why: "swap does not keep the daemon from starting; pods get none", zero: true, is: []string{"false"}},
-		{path: "memorySwap.swapBehavior", is: []string{"NoSwap"}, why: "pods get no swap"},
+		{path: "failSwapOn", set: into(func(c *node.Config) *bool { return &c.Kubelet.FailSwapOn }), zero: true},
+		{path: "memorySwap.swapBehavior", set: swapBehavior},
 		{path: "containerLogMaxSize", flag: "container-log-max-size"},
 		{path: "containerLogMaxFiles", flag: "container-log-max-files"},
 		{path: "containerLogMaxWorkers", set: into(func(c *node.Config) *int { return &c.Resources.ContainerLogMaxWorkers })},
@@ -197,6 +197,17 @@ func duration(to func(*node.Config) *time.Duration) func(*node.Config, any) erro
 		d, err := decode[metav1.Duration](v)
 		*to(c) = d.Duration
 		return err
+	}
+}
+
+// swapBehavior takes what pods may do with swap.
+func swapBehavior(c *node.Config, v any) error {
+	switch name := plain(v); name {
+	case "NoSwap", "LimitedSwap":
+		c.Kubelet.LimitedSwap = name == "LimitedSwap"
+		return nil
+	default:
+		return fmt.Errorf("%q is no behaviour: NoSwap or LimitedSwap", name)
 	}
 }
 
