@@ -357,3 +357,16 @@ func (c counting) Accept() (net.Conn, error) {
 	}
 	return conn, err
 }
+
+// TestForceTCP: UDP is not tried where the Corefile says so.
+func TestForceTCP(t *testing.T) {
+	up := newScript(t, silent)
+	overTCP := address("192.0.2.5", 60)
+	up.tcp.Store(&overTCP)
+	s := startConfigured(t)
+	s.load(fmt.Sprintf(". {\n forward . %s {\n force_tcp\n }\n}", up.addr))
+	expect(t, s.ask(t, "udp", "www.example.com", dns.TypeA), "NOERROR 192.0.2.5")
+	if n := up.asked.Load(); n != 0 {
+		t.Errorf("asked %d times over UDP", n)
+	}
+}

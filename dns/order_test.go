@@ -102,3 +102,25 @@ func TestAnswerNeverAheadOfRoutes(t *testing.T) {
 		})
 	})
 }
+
+// TestProgrammingDuration: a change of a headless Service's endpoints is counted
+// from its cause on; what was there at the start, and others' changes, are not.
+func TestProgrammingDuration(t *testing.T) {
+	s := start(t, nil)
+	svc, sl := headless("default/db", 2)
+	sl.Triggered = time.Now().Add(-time.Hour)
+	s.writers.Slices.Replace(map[model.Key]*model.Slice{sl.Key: sl})
+	own, other := headless("default/own", 1)
+	own.Selectorless = true
+	s.writers.Services.Replace(map[model.Key]*model.Service{svc.Key: svc, own.Key: own})
+	s.settle()
+	for _, o := range []*model.Slice{sl, other} {
+		next := *o
+		next.Triggered = time.Now()
+		s.writers.Slices.Set(next.Key, &next)
+	}
+	s.settle()
+	if d := s.Stats().Programmed; d.Count != 1 || d.Sum <= 0 || d.Sum > 60 {
+		t.Errorf("counted %+v", d)
+	}
+}

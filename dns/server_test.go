@@ -366,3 +366,29 @@ func TestQueryLog(t *testing.T) {
 		t.Errorf("%d lines of 10 queries:\n%s", n, lines.String())
 	}
 }
+
+// TestQueriesDoNotAllocate: from the packet to the reply, for names of the
+// cluster and for outside names that are kept.
+func TestQueriesDoNotAllocate(t *testing.T) {
+	up := newScript(t, address("192.0.2.1", 300))
+	s := startForward(t, up)
+	s.sync(clusterIP("default/web", "10.96.0.5"))
+	s.ask(t, "udp", "www.example.com", dns.TypeA) // into the cache
+	r := &request{client: netip.MustParseAddrPort("10.244.0.5:4711"), stats: &stats{}, now: time.Now()}
+	out := make([]byte, 0, 1<<16)
+	for name, qtype := range map[string]uint16{
+		"web.default.svc.cluster.local": dns.TypeA, "_http._tcp.web.default.svc.cluster.local": dns.TypeSRV,
+		"absent.default.svc.cluster.local": dns.TypeAAAA, "5.0.96.10.in-addr.arpa": dns.TypePTR, "www.example.com": dns.TypeA,
+	} {
+		packet := packed(t, name, qtype, 1)
+		n := testing.AllocsPerRun(1000, func() {
+			r.out = out
+			if _, v := s.handle(r, packet); v != done {
+				t.Fatal(v)
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
