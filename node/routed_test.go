@@ -56,7 +56,7 @@ func TestAnswersAreRouted(t *testing.T) {
 	w.Services.Replace(nil)
 	w.Slices.Replace(nil)
 	log := slog.New(slog.DiscardHandler)
-	p, err := proxy.New(t.Context(), proxy.Config{NodeName: "n1", Mode: "nftables", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}, proxy.Deps{Store: st, Log: log})
+	p, err := proxy.New(t.Context(), proxy.Config{NodeName: "n1", Mode: "nftables", Pause: 20 * time.Millisecond, PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}, proxy.Deps{Store: st, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
