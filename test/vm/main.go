@@ -35,7 +35,7 @@ func main() {
 	r := &runner{out: os.Stdout, ctx: ctx}
 	flag.StringVar(&r.test, "test", "", "regular expression: which tests of them (default: those that depend on the kernel)")
 	flag.StringVar(&r.cache, "cache", ".cache/vm", "directory for kernels and file systems")
-	flag.DurationVar(&r.timeout, "timeout", 20*time.Minute, "how long one machine may take")
+	flag.DurationVar(&r.timeout, "timeout", 40*time.Minute, "how long one machine may take")
 	flag.BoolVar(&r.verbose, "v", false, "show all that the machines say")
 	flag.Parse()
 	good, err := r.run(strings.Split(*kernels, ","), *run)
