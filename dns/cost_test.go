@@ -42,7 +42,7 @@ func TestKernelXDPCost(t *testing.T) {
 	c := kernelConfig()
 	c.Limits.ClientQPS = 0
 	costs := map[string][]float64{}
-	for range 5 { // in turns, so that all meet the same noise
+	for range 9 { // in turns, so that all meet the same noise
 		costs["unread"] = append(costs["unread"], n.costUnread(t, unread))
 		for name, xdp := range map[string]bool{"sockets": false, "XDP": true} {
 			c.XDP = xdp
