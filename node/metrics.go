@@ -21,6 +21,7 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 	answered := map[string]func(string){"healthz": n.metrics.Health("healthz"), "livez": n.metrics.Health("livez")}
 	repaired := n.metrics.Counter("nodelet_proxy_repairs_total", "How often rules that others had changed were put right.")
 	refused := n.metrics.Gauge("nodelet_proxy_refused_ports", "Ports of Services that found no room in the kernel's maps (mode ebpf) and are refused.")
+	draining := n.metrics.Gauge("nodelet_proxy_draining_connections", "Connections that go on by the proxy mode that was switched away from.")
 	return proxy.Metrics{
 		Synced: func(full bool, took time.Duration, err error) {
 			// One round programs both families.
@@ -30,6 +31,7 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 		Programmed: func(ipv6 bool, took time.Duration) { m.Programmed(familyName(ipv6), took) },
 		Answered:   func(name, code string) { answered[name](code) },
 		Repaired:   func() { repaired(1) },
+		Draining:   func(connections int) { draining(float64(connections)) },
 		Refused:    func(ports int) { refused(float64(ports)) },
 		Reconciled: func(ipv6 bool, deleted int, took time.Duration) { m.Reconciled(familyName(ipv6), deleted, took) },
 	}

@@ -41,6 +41,14 @@ func (p *Proxy) tidy(ctx context.Context) {
 	defer p.changing.Unlock()
 	used := p.Choice().Mode
 	others := slices.DeleteFunc(slices.Clone(p.modes), func(m mode) bool { return m.name == used })
+	p.mu.Lock()
+	if err := p.resume(ctx, others); err != nil {
+		p.deps.Log.Debug("look for a mode that drains", "err", err)
+	}
+	p.mu.Unlock()
+	if d := p.draining.Load(); d != nil {
+		others = slices.DeleteFunc(others, func(m mode) bool { return m.name == d.Mode })
+	}
 	removed, err := cleanup(ctx, p.cfg, others)
 	for _, what := range removed {
 		p.deps.Log.Info("removed what another proxy mode had left", "what", what)

@@ -116,6 +116,8 @@ type Status struct {
 	// Repairs counts how often rules that others had changed were put right; Last is the last time.
 	Repairs int    `json:"repairs"`
 	Last    *Drift `json:"lastRepair,omitempty"`
+	// Draining is the mode that was switched away from, as long as connections need it.
+	Draining *Draining `json:"draining,omitempty"`
 	// Refused are ports of Services that found no room in the kernel, with the reason.
 	Refused []string `json:"refused,omitempty"`
 }
@@ -125,6 +127,9 @@ func (p *Proxy) Status() Status {
 	s := Status{Choice: p.Choice()}
 	if state := p.state.Load(); state != nil {
 		s.Frontends = state.Len()
+	}
+	if d := p.draining.Load(); d != nil {
+		s.Draining = &d.Draining
 	}
 	for _, r := range p.refused.list() {
 		s.Refused = append(s.Refused, r.String())

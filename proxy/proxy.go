@@ -79,6 +79,8 @@ type Metrics struct {
 	Repaired func()
 	// Refused: so many ports of Services have no room in the kernel.
 	Refused func(ports int)
+	// Draining: so many connections still need the mode that was switched away from.
+	Draining func(connections int)
 	// Reconciled: stale UDP flows of a family were looked for, and so many deleted.
 	Reconciled func(ipv6 bool, deleted int, took time.Duration)
 }
@@ -107,6 +109,8 @@ type Proxy struct {
 	started time.Time
 	drift   *drift
 	refused refused
+	// draining is the mode that was switched away from; nil when nothing needs it.
+	draining atomic.Pointer[drained]
 	// state is what the kernel holds; nil before the first success.
 	state atomic.Pointer[lb.State]
 
@@ -243,7 +247,7 @@ func (p *Proxy) finish() {
 	defer p.mu.Unlock()
 	p.ctx = nil
 	p.flows.Close()
-	if err := p.engine.Load().end(); err != nil {
+	if err := errors.Join(p.engine.Load().end(), p.undrain()); err != nil {
 		p.deps.Log.Warn("close the back end of the service proxy", "err", err)
 	}
 }
@@ -280,6 +284,7 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 	}
 	p.report(before, result, prev, next)
 	p.reportRefused(result.Refused)
+	p.drain(ctx, state, prev == nil)
 	p.listen(state)
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 func TestRefusedIsToldOnce(t *testing.T) {
 	var events []string
 	counted := -1
-	p := &Proxy{deps: Deps{
+	p := &Proxy{drift: newDrift(), deps: Deps{
 		Log: slog.New(slog.DiscardHandler), Metrics: Metrics{Refused: func(n int) { counted = n }},
 		Event: func(about model.Key, reason, message string) {
 			events = append(events, about.String()+" "+reason+": "+message)

@@ -107,6 +107,11 @@ func (p *Proxy) program(ctx context.Context, fresh *engine, state *lb.State, ste
 // retire puts fresh in the place of the engine in use, and removes that one's rules.
 func (p *Proxy) retire(ctx context.Context, fresh *engine, step func(string, ...any)) {
 	old := p.engine.Load()
+	if d := p.draining.Load(); d != nil && d.Mode == fresh.choice.Mode { // its programs are those of fresh now
+		if err := p.undrain(); err != nil {
+			step("%s: %v", d.Mode, err)
+		}
+	}
 	p.engine.Store(fresh)
 	fresh.start(p.ctx, p.notFollowed)
 	// From here on there is no way back, and the asker need not wait for it.
@@ -114,6 +119,10 @@ func (p *Proxy) retire(ctx context.Context, fresh *engine, step func(string, ...
 	if old.stop != nil {
 		old.stop()
 		old.stop = nil
+	}
+	if p.letDrain(ctx, old, time.Now()) {
+		step("%s: %d connections that it translates itself go on until they end, %s at most; nodelet proxy status shows them", old.choice.Mode, p.draining.Load().Connections, drainLimit)
+		return
 	}
 	if err := old.Cleanup(ctx); err != nil {
 		step("%s: its rules could not all be removed, which harms nobody; the next start tries again: %v", old.choice.Mode, err)

@@ -34,6 +34,10 @@ func proxyStatusCommand() *cobra.Command {
 				fmt.Fprintf(w, ", the last at %s: changed by %s, repaired in %s", d.Time.Format("2006-01-02 15:04:05"), d.By, d.Took.Round(time.Millisecond))
 			}
 			fmt.Fprintln(w)
+			if d := s.Draining; d != nil {
+				fmt.Fprintf(w, "draining   %s: %d connections since %s go on by its programs, until %s at most\n", d.Mode, d.Connections,
+					d.Since.Format("15:04:05"), d.Until.Format("15:04:05"))
+			}
 			for _, r := range s.Refused {
 				fmt.Fprintf(w, "refused    %s\n", r)
 			}

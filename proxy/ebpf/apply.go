@@ -31,6 +31,8 @@ type Config struct {
 	Log *slog.Logger `json:"-"`
 	// NoTCX uses clsact hooks even where the kernel has tcx.
 	NoTCX bool
+	// draining: the programs take no new connections.
+	draining bool
 }
 
 // Backend keeps the maps and the programs. Run apart, it is used by one goroutine at a time.

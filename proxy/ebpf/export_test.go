@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"path/filepath"
 	"strings"
 
 	"nodelet/internal/bpffs"
@@ -14,3 +15,6 @@ func RemovePins(b *Backend) error { return bpffs.Remove(pinsOf(b.cfg.BPFFS, b.co
 
 // IsAside tells whether a pin is of maps that were set aside.
 func IsAside(pin string) bool { return strings.Contains(pin, aside) }
+
+// Layout is the directory of the maps and links.
+func Layout(b *Backend) string { return filepath.Join(pinsOf(b.cfg.BPFFS, b.cookie), layout) }

@@ -45,6 +45,11 @@ func openKernel(cfg *Config, cookie uint64) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.draining {
+		if err := drain(spec); err != nil {
+			return nil, err
+		}
+	}
 	for _, m := range spec.Maps {
 		if m.Name[0] != '.' { // constants belong to the programs
 			m.Pinning = ebpf.PinByName

@@ -251,6 +251,7 @@ const (
 	proxyProgSendmsg4           = "sendmsg4"
 	proxyProgSendmsg6           = "sendmsg6"
 	proxyVarCanRefuse           = "can_refuse"
+	proxyVarDraining            = "draining"
 	proxyVarDropUnused          = "drop_unused"
 	proxyVarFlowFlagsUnused     = "flow_flags_unused"
 	proxyVarFrontendFlagsUnused = "frontend_flags_unused"
@@ -341,6 +342,7 @@ type proxyMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type proxyVariableSpecs struct {
 	CanRefuse           *ebpf.VariableSpec `ebpf:"can_refuse"`
+	Draining            *ebpf.VariableSpec `ebpf:"draining"`
 	DropUnused          *ebpf.VariableSpec `ebpf:"drop_unused"`
 	FlowFlagsUnused     *ebpf.VariableSpec `ebpf:"flow_flags_unused"`
 	FrontendFlagsUnused *ebpf.VariableSpec `ebpf:"frontend_flags_unused"`
@@ -412,6 +414,7 @@ func (m *proxyMaps) Close() error {
 // It can be passed to loadProxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type proxyVariables struct {
 	CanRefuse           *ebpf.Variable `ebpf:"can_refuse"`
+	Draining            *ebpf.Variable `ebpf:"draining"`
 	DropUnused          *ebpf.Variable `ebpf:"drop_unused"`
 	FlowFlagsUnused     *ebpf.Variable `ebpf:"flow_flags_unused"`
 	FrontendFlagsUnused *ebpf.Variable `ebpf:"frontend_flags_unused"`

@@ -80,11 +80,11 @@ static __always_inline bool still_right(const struct packet *p, const struct flo
 	__u32 idle = seconds() - f->seen;
 
 	if (p->t.proto == UDP)
-		return to && to->port == f->port && idle < UDP_IDLE &&
+		return (draining || (to && to->port == f->port)) && idle < UDP_IDLE &&
 		       is_member(f->port, &f->addr, f->number, MEMBER_SERVING);
 	if (!is_syn(p))
 		return true;
-	if (!to || to->port != f->port)
+	if (!draining && (!to || to->port != f->port))
 		return false;
 	return idle < TCP_IDLE && !closing(p, f);
 }

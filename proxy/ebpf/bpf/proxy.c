@@ -119,6 +119,8 @@ int ingress(struct __sk_buff *skb)
 		}
 		return rewrite(skb, &p, &f->addr, f->number);
 	}
+	if (draining && f) /* it is over: what begins by its numbers is another's */
+		bpf_map_delete_elem(&flows, &p.t);
 	if (!looked || !to)
 		return is_syn(&p) && !f ? direct(&p) : NEXT;
 	if (f)

@@ -159,7 +159,7 @@ static __always_inline int sock_send(struct bpf_sock_addr *ctx, bool six)
 	d = bpf_map_lookup_elem(&datagrams, &key);
 	if (d && now - d->seen < 120) {
 		f = find(&key.addr, key.number, UDP, true);
-		if (f && f->port == d->port && is_member(d->port, &d->addr, d->number, MEMBER_SERVING)) {
+		if ((draining || (f && f->port == d->port)) && is_member(d->port, &d->addr, d->number, MEMBER_SERVING)) {
 			d->seen = now;
 			give(ctx, six, &d->addr, d->number);
 			return ALLOW;
