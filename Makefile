@@ -86,6 +86,11 @@ image: build ## Build the container image of nodelet (deploy/daemonset.yaml) as 
 generate: ## Regenerate committed artefacts
 	$(GO) generate ./...
 
+.PHONY: generate-check
+generate-check: ## Compile the eBPF programs anew and compare with what is committed (clang 14, libbpf-dev)
+	@hack/deps.sh bpf
+	@hack/generate-check.sh
+
 ##@ Check
 
 .PHONY: test

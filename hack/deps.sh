@@ -2,7 +2,8 @@
 # Installs the system packages that nodelet needs to run and to be tested.
 # deps.sh vm: also those of the test machines (make test-vm); deps.sh daemonset:
 # also those of a node that is not ours (make e2e-daemonset); deps.sh bench: also
-# what nodelet is measured against (make bench).
+# what nodelet is measured against (make bench); deps.sh bpf: also what compiles
+# the eBPF programs (make generate-check).
 set -euo pipefail
 # package:program that proves it is there
 need=(runc:runc nftables:nft iptables:iptables conntrack:conntrack iproute2:ip procps:sysctl kmod:modprobe
@@ -13,6 +14,8 @@ elif [ "${1:-}" = daemonset ]; then
   need+=(containerd:containerd containernetworking-plugins:/usr/lib/cni/bridge)
 elif [ "${1:-}" = bench ]; then
   need+=(containerd:containerd containernetworking-plugins:/usr/lib/cni/bridge dnsperf:dnsperf)
+elif [ "${1:-}" = bpf ]; then
+  need+=(clang:clang llvm:llvm-strip libbpf-dev:/usr/include/bpf/bpf_helpers.h)
 fi
 missing=()
 for n in "${need[@]}"; do
