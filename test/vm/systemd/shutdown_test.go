@@ -6,25 +6,33 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// kubeletConfig makes the machine wait for pods for as long as an emulated one may need.
+// kubeletConfig makes the machine wait for pods for as long as an emulated one may need, and systemd make
+// the pods' cgroups.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
+cgroupDriver: systemd
 shutdownGracePeriod: 20m
 shutdownGracePeriodCriticalPods: 10m
 `
 
-// slowPods are a usual and a critical one; each says when it is asked to end.
+// slowPods are a usual and a critical one, which take their time to end.
 const slowPods = `
 apiVersion: v1
 kind: Pod
 metadata: {name: usual, namespace: kube-system}
 spec:
   terminationGracePeriodSeconds: 300
-  containers: [{name: c, image: "nodelet.local/busybox:1", imagePullPolicy: IfNotPresent, command: [sh, -c, "trap 'sleep 5; exit 0' TERM; while :; do sleep 1; done"]}]
+  containers:
+  - name: c
+    image: nodelet.local/busybox:1
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, "trap 'sleep 5; exit 0' TERM; while :; do sleep 1; done"]
+    resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 500m, memory: 64Mi}}
 ---
 apiVersion: v1
 kind: Pod
@@ -50,6 +58,7 @@ func TestShutdown(t *testing.T) {
 	eventually(t, "the service account", func() error { _, err := try("kubectl -n kube-system get serviceaccount default"); return err })
 	nodelet(t, "kubectl apply -f /root/pods.yaml")
 	nodelet(t, "kubectl -n kube-system wait --for=condition=Ready pod/usual pod/critical --timeout=300s")
+	systemdSlices(t)
 	eventually(t, "the lock", func() error {
 		if out := run(t, "systemd-inhibit", "--list", "--no-pager"); !strings.Contains(out, "nodelet") {
 			return fmt.Errorf("locks:\n%s", out)
@@ -83,6 +92,37 @@ func TestShutdown(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// systemdSlices: the pods are in slices with their limits, which follow a resize and stay when systemd reads
+// its configuration anew; the runtime's scopes are below them.
+func systemdSlices(t *testing.T) {
+	t.Helper()
+	uid := strings.ReplaceAll(strings.TrimSpace(nodelet(t, "kubectl -n kube-system get pod usual -o jsonpath={.metadata.uid}")), "-", "_")
+	slice := "kubepods-burstable-pod" + uid + ".slice"
+	dir := "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/" + slice
+	is := func(limit string) error {
+		file, err := os.ReadFile(dir + "/memory.max")
+		unit := run(t, "systemctl", "show", slice, "-p", "MemoryMax,ActiveState,CPUQuotaPerSecUSec")
+		if err != nil || strings.TrimSpace(string(file)) != limit || !strings.Contains(unit, "MemoryMax="+limit+"\n") ||
+			!strings.Contains(unit, "ActiveState=active") || !strings.Contains(unit, "CPUQuotaPerSecUSec=500ms") {
+			return fmt.Errorf("memory.max is %q (%v), the unit\n%s", file, err, unit)
+		}
+		return nil
+	}
+	eventually(t, "the slice", func() error { return is("67108864") })
+	if scopes, _ := filepath.Glob(dir + "/cri-containerd-*.scope/cgroup.procs"); len(scopes) != 2 {
+		t.Errorf("scopes of sandbox and container: %v", scopes)
+	}
+	nodelet(t, `kubectl -n kube-system patch pod usual --subresource resize -p {"spec":{"containers":[{"name":"c","resources":{"limits":{"memory":"96Mi"}}}]}}`)
+	eventually(t, "the larger slice", func() error { return is("100663296") })
+	run(t, "systemctl", "daemon-reload")
+	if err := is("100663296"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/kubepods"); err == nil {
+		t.Error("there are cgroups that systemd does not know of")
+	}
 }
 
 // hold keeps the machine up until the test is over.
