@@ -52,6 +52,9 @@ func (a *Agent) prepare(ctx context.Context, j job, x podplan.CreateContainer) e
 	if err := a.files.prepare(x.Files); err != nil {
 		return err
 	}
+	if err := fillEnv(x.EnvFiles, x.Config); err != nil {
+		return err
+	}
 	return a.deps.PreStart(ctx, j.uid, x.Config.GetMetadata().GetName())
 }
 

@@ -19,6 +19,7 @@ import (
 	"nodelet/agent/shutdown"
 	"nodelet/agent/static"
 	"nodelet/agent/volume"
+	"nodelet/agent/volume/csi"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
 	"nodelet/internal/parts"
@@ -43,6 +44,7 @@ type agentParts struct {
 
 	status   *nodestatus.NodeStatus
 	volumes  *volume.Volumes
+	drivers  *csi.Volumes
 	plugins  *pluginreg.Registry
 	images   *image.Images
 	handlers *handler.Handlers

@@ -99,7 +99,7 @@ func (p *agentParts) buildAgent() (err error) {
 	}, agent.Deps{
 		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.static, Events: p.events,
 		Node: func() podplan.Node {
-			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, Swap: p.swap, MaskedPaths: thermal, IDsPerPod: p.users.PerPod, SharedCPUs: p.exclusive.Shared()}
+			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, Swap: p.swap, OOMGroup: p.cgroups.V2() && !c.Kubelet.SingleProcessOOMKill, MaskedPaths: thermal, IDsPerPod: p.users.PerPod, SharedCPUs: p.exclusive.Shared()}
 		},
 		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath, PreStart: p.exclusive.PreStart,
 		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(p.podCgroup(pod)); return err },

@@ -53,6 +53,8 @@ type KubeletOptions struct {
 	ServerTLSBootstrap bool
 	// StreamIdleTimeout ends streams (exec, attach, port-forward) on which nothing moves; 0 means 4 h.
 	StreamIdleTimeout time.Duration
+	// SingleProcessOOMKill: the kernel kills one process that takes too much memory, not all of its container; always so on cgroup v1.
+	SingleProcessOOMKill bool
 	// CgroupDriver is cgroupfs or systemd; empty: what the container runtime says, and cgroupfs for the embedded one.
 	CgroupDriver string
 	// LimitedSwap is swapBehavior LimitedSwap; FailSwapOn keeps the daemon from starting on a machine with swap.

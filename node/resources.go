@@ -89,7 +89,7 @@ func (p *agentParts) buildStats() error {
 	p.stats = stats.New(stats.Config{
 		KubeletRoot: c.Layout.KubeletRoot(), PodLogsRoot: c.Layout.PodLogs(), PodsCgroup: p.cgroups.Root(),
 		EmbeddedRuntime: c.RuntimeEndpoint == "",
-	}, stats.Deps{Store: p.n.store, Cgroups: p.cgroups, Runtime: p.runtime, Log: p.n.deps.Log, Health: p.n.watchHealth("stats")})
+	}, stats.Deps{Store: p.n.store, Cgroups: p.cgroups, Runtime: p.runtime, Drivers: driverSpace{p}, Log: p.n.deps.Log, Health: p.n.watchHealth("stats")})
 	p.n.metrics.VolumeStats(func() []metrics.VolumeStats {
 		var all []metrics.VolumeStats
 		for _, c := range p.stats.Claims() {

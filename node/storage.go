@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/pluginreg"
+	"nodelet/agent/stats"
 	"nodelet/agent/volume"
 	"nodelet/agent/volume/csi"
 )
@@ -20,6 +22,7 @@ func (p *agentParts) buildVolumes() (err error) {
 	drivers := csi.New(csi.Config{Root: root, NodeName: p.n.cfg.NodeName}, csi.Deps{
 		API: p.n.client, Log: p.n.deps.Log, Called: measure.Driver,
 	})
+	p.drivers = drivers
 	p.plugins = pluginreg.New(pluginreg.Config{Dir: filepath.Join(root, "plugins_registry")}, pluginreg.Deps{
 		Store: p.n.store, Handlers: map[string]pluginreg.Handler{pluginreg.CSIPlugin: drivers, pluginreg.DevicePlugin: p.exclusive.Handler()},
 		Log: p.n.deps.Log, Health: p.n.watchHealth("plugins"),
@@ -29,6 +32,25 @@ func (p *agentParts) buildVolumes() (err error) {
 		Allocatable: func() corev1.ResourceList { return p.allocatable }, Log: p.n.deps.Log, Health: p.n.watchHealth("volumes"),
 	})
 	return err
+}
+
+// driverSpace asks CSI drivers how full their volumes are.
+type driverSpace struct{ p *agentParts }
+
+// VolumeSpace implements stats.Drivers.
+func (d driverSpace) VolumeSpace(ctx context.Context, path string) (*stats.Space, bool) {
+	u, ok, err := d.p.drivers.StatsAt(ctx, path)
+	if err != nil {
+		d.p.n.deps.Log.Debug("ask a CSI driver how full a volume is, going by its file system", "path", path, "err", err)
+	}
+	if !ok || err != nil {
+		return nil, false
+	}
+	n := func(v int64) uint64 { return uint64(max(v, 0)) }
+	return &stats.Space{
+		At: time.Now(), Capacity: n(u.Capacity), Used: n(u.Used), Available: n(u.Available),
+		InodesAll: n(u.Inodes), InodesUsed: n(u.InodesUsed), InodesFree: n(u.InodesFree),
+	}, true
 }
 
 // runPlugins takes plugins into use once the node is registered: they say things about the Node object.

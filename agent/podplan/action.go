@@ -77,6 +77,8 @@ type CreateContainer struct {
 	Files         Files
 	PostStart     *corev1.LifecycleHandler
 	SubPaths      []SubPath
+	// EnvFiles are variables whose values are in files.
+	EnvFiles []EnvFile
 }
 
 // StartContainer starts a container that was created by an earlier request.

@@ -22,12 +22,16 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, images
 	if err := m.checkNonRoot(c); err != nil {
 		return CreateContainer{}, err
 	}
-	config, err := m.containerConfig(sb, c, attempt)
+	env, err := m.environment(c)
+	if err != nil {
+		return CreateContainer{}, err
+	}
+	config, err := m.containerConfig(sb, c, attempt, env)
 	if err != nil {
 		return CreateContainer{}, err
 	}
 	config.Image = &runtimev1.ImageSpec{Image: images.own, UserSpecifiedImage: c.Image}
-	a := CreateContainer{SandboxID: sb.ID, Config: config, SandboxConfig: sandbox, PostStart: postStart(c)}
+	a := CreateContainer{SandboxID: sb.ID, Config: config, SandboxConfig: sandbox, PostStart: postStart(c), EnvFiles: env.files}
 	a.Files.LogDir = filepath.Dir(filepath.Join(sandbox.LogDirectory, config.LogPath))
 	if config.Mounts, a.SubPaths, err = m.mounts(c, config.Envs, images.volumes); err != nil {
 		return CreateContainer{}, err
@@ -42,11 +46,7 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, images
 	return a, m.joinTarget(c, config)
 }
 
-func (m *maker) containerConfig(sb *model.Sandbox, c ctr, attempt uint32) (*runtimev1.ContainerConfig, error) {
-	env, err := m.environment(c)
-	if err != nil {
-		return nil, err
-	}
+func (m *maker) containerConfig(sb *model.Sandbox, c ctr, attempt uint32, env *environ) (*runtimev1.ContainerConfig, error) {
 	security, err := m.containerSecurity(c)
 	if err != nil {
 		return nil, err
@@ -218,6 +218,9 @@ func subPath(mount *corev1.VolumeMount, env []*runtimev1.KeyValue) (string, erro
 	}
 	if sub == "" {
 		return "", nil
+	}
+	if strings.Contains(sub, stand) {
+		return "", &configError{fmt.Sprintf("subPathExpr of volume %q uses a variable from a file (fileKeyRef), which is read too late for that", mount.Name)}
 	}
 	if filepath.IsAbs(sub) {
 		return "", &configError{fmt.Sprintf("subPath %q of volume %q must not be an absolute path", sub, mount.Name)}

@@ -21,6 +21,8 @@ type environ struct {
 	index map[string]int
 	// links are the variables about Services: behind all others, and never instead of one.
 	links map[string]string
+	// files are the variables that have to be read from files.
+	files []EnvFile
 }
 
 func (e *environ) set(name, value string) {
@@ -66,6 +68,12 @@ func (m *maker) environment(c ctr) (*environ, error) {
 		v := &c.Env[i]
 		if v.Value != "" || v.ValueFrom == nil {
 			e.set(v.Name, podref.Expand(v.Value, e.get))
+			continue
+		}
+		if r := v.ValueFrom.FileKeyRef; r != nil {
+			if err := m.fileKeyRef(e, v.Name, r); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		value, ok, err := m.valueFrom(c, v.ValueFrom)
@@ -116,8 +124,6 @@ func (m *maker) valueFrom(c ctr, from *corev1.EnvVarSource) (value string, ok bo
 	case from.SecretKeyRef != nil:
 		r := from.SecretKeyRef
 		return m.configValue(model.Secret, r.Name, r.Key, r.Optional)
-	case from.FileKeyRef != nil:
-		return "", false, &configError{"environment variables from files (fileKeyRef) are not supported on this node"}
 	}
 	return "", true, nil
 }

@@ -54,6 +54,8 @@ type Node struct {
 	MemoryBytes int64
 	// Swap is the machine's.
 	Swap Swap
+	// OOMGroup: with one process of a container the kernel kills all (memory.oom.group of cgroup v2).
+	OOMGroup bool
 	// DNS is the host's resolver configuration.
 	DNS DNS
 	// RuntimeName is the scheme of container ids: "containerd".

@@ -3,6 +3,7 @@ package podplan
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -46,6 +47,8 @@ type world struct {
 		Servers, Searches []string
 		SharedCPUs        string
 		Swap              Swap
+		OOMGroup          bool
+		HugePages         corev1.ResourceList
 	}
 	// Others are other pods of the node.
 	Others    []corev1.Pod
@@ -210,9 +213,10 @@ func (w *world) facts(t *testing.T, pod *corev1.Pod) Facts {
 	node := Node{
 		IPs: w.Node.IPs, RuntimeName: "containerd", MemoryBytes: 8 << 30, IDsPerPod: 65536, Handlers: map[string]Handler{"": {RecursiveReadOnly: w.Node.RecursiveReadOnly, UserNamespaces: w.Node.UserNamespaces}},
 		Allocatable: corev1.ResourceList{"cpu": resource.MustParse("2"), "memory": resource.MustParse("8Gi")},
-		SharedCPUs:  w.Node.SharedCPUs, Swap: w.Node.Swap,
+		SharedCPUs:  w.Node.SharedCPUs, Swap: w.Node.Swap, OOMGroup: w.Node.OOMGroup,
 		DNS: DNS{Servers: w.Node.Servers, Searches: w.Node.Searches},
 	}
+	maps.Copy(node.Allocatable, w.Node.HugePages)
 	if len(node.IPs) == 0 {
 		node.IPs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	}
@@ -505,7 +509,7 @@ func printConfig(t *testing.T, p Plan) string {
 		case CreateContainer:
 			fmt.Fprintf(&b, "# %s\n", a)
 			for _, e := range a.Config.Envs {
-				fmt.Fprintf(&b, "# env %s=%s\n", e.Key, e.Value)
+				fmt.Fprintf(&b, "# env %s=%s\n", e.Key, strings.ReplaceAll(string(e.Value), stand, "@"))
 			}
 			envs := a.Config.Envs
 			a.Config.Envs = nil
@@ -516,6 +520,9 @@ func printConfig(t *testing.T, p Plan) string {
 				for line := range strings.Lines(a.Files.HostsContent) {
 					b.WriteString("#   " + line)
 				}
+			}
+			for _, f := range a.EnvFiles {
+				fmt.Fprintf(&b, "# env file %s %s/%s key %s optional=%t\n", f.Name, f.Dir, f.Path, f.Key, f.Optional)
 			}
 			for _, s := range a.SubPaths {
 				fmt.Fprintf(&b, "# subpath %d %s %s\n", s.Index, s.Volume, s.Path)

@@ -47,13 +47,24 @@ func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {
 		CpuQuota:           quota(cpu.MilliValue()),
 		MemoryLimitInBytes: memory.Value(),
 		OomScoreAdj:        m.oomScore(c),
-		HugepageLimits:     hugepages(c.Resources.Limits),
+		HugepageLimits:     hugepages(c.Resources.Limits, m.Node.Allocatable),
 	}
 	if m.grant != nil && m.grant.Containers[c.Name].CPUs != "" {
 		r.CpuQuota = unlimited // the CPUs themselves are the limit
 	}
 	m.limitSwap(c, r)
+	if m.Node.OOMGroup {
+		unify(r, "memory.oom.group", "1")
+	}
 	return r
+}
+
+// unify sets a file of cgroup v2 that CRI has no field for.
+func unify(r *runtimev1.LinuxContainerResources, file, value string) {
+	if r.Unified == nil {
+		r.Unified = map[string]string{}
+	}
+	r.Unified[file] = value
 }
 
 // limitOf is the limit of a container: a limit of the pod bounds a container that has none of its own.
@@ -104,10 +115,13 @@ func sparePerContainer(pod *corev1.Pod) int64 {
 	return max(r.Requests.Memory().Value()-asked.Memory().Value(), 0) / int64(max(len(pod.Spec.Containers)+len(pod.Spec.InitContainers), 1))
 }
 
-// hugepages turns hugepages-2Mi into the page size as cgroups write it: 2MB.
-func hugepages(limits corev1.ResourceList) []*runtimev1.HugepageLimit {
+// hugepages turns hugepages-2Mi into the page size as cgroups write it: 2MB. Of each size that the node has,
+// a container without a limit may have none: pages that others asked for would be gone.
+func hugepages(limits, node corev1.ResourceList) []*runtimev1.HugepageLimit {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(limits)), maps.Keys(node))
+	slices.Sort(names)
 	var all []*runtimev1.HugepageLimit
-	for _, name := range slices.Sorted(maps.Keys(limits)) {
+	for _, name := range slices.Compact(names) {
 		size, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix)
 		if !ok {
 			continue

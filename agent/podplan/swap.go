@@ -34,7 +34,7 @@ func (m *maker) limitSwap(c ctr, r *runtimev1.LinuxContainerResources) {
 	case !s.V2:
 		r.MemorySwapLimitInBytes = r.MemoryLimitInBytes
 	default:
-		r.Unified = map[string]string{swapMax: strconv.FormatInt(m.swapOf(c), 10)}
+		unify(r, swapMax, strconv.FormatInt(m.swapOf(c), 10))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,7 @@ type figure struct {
 // figures has the last answers to what takes long, and the loop that gets them.
 type figures struct {
 	runtime Runtime
+	drivers Drivers
 	log     *slog.Logger
 	due     chan string
 
@@ -60,8 +62,8 @@ type fsInfo struct {
 	used Space
 }
 
-func newFigures(rt Runtime, log *slog.Logger) *figures {
-	return &figures{runtime: rt, log: log, due: make(chan string, 1024), all: map[string]*figure{}, changed: make(chan struct{})}
+func newFigures(d Deps) *figures {
+	return &figures{runtime: d.Runtime, drivers: d.Drivers, log: d.Log, due: make(chan string, 1024), all: map[string]*figure{}, changed: make(chan struct{})}
 }
 
 // run measures, one directory at a time, until ctx ends. The runtime has places of its own.
@@ -79,7 +81,7 @@ func (f *figures) run(ctx context.Context, deps Deps) error {
 			case key == imagesKey:
 				f.put(key, f.askImages(ctx))
 			case isFs:
-				f.put(key, fsSpace(path))
+				f.put(key, f.askVolume(ctx, path))
 			default:
 				select {
 				case walks <- struct{}{}:
@@ -181,6 +183,21 @@ func (f *figures) last(key string) (*Space, bool) {
 		return nil, false
 	}
 	return g.space, true
+}
+
+// askVolume asks the driver of a volume, which may know better than the kernel, else the kernel.
+func (f *figures) askVolume(ctx context.Context, path string) *Space {
+	if f.drivers != nil {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		if sp, ok := f.drivers.VolumeSpace(ctx, path); ok {
+			return sp
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeDevice != 0 {
+		return nil // a device has no files to count
+	}
+	return fsSpace(path)
 }
 
 // askLayers asks the runtime for what containers have written.

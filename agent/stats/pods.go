@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"time"
@@ -139,8 +140,8 @@ func (s *Stats) storage(p *Pod, snap *store.Snapshot) {
 // volume is where one volume is and how it is measured.
 type volume struct {
 	name, claim, path string
-	// local: it takes up the node's local storage; walk: its files are added up.
-	local, walk bool
+	// local: it takes up the node's local storage; walk: its files are added up; driver: a CSI driver made it for the pod alone.
+	local, walk, driver bool
 }
 
 // volumes are the volumes of a pod that can be measured: those with a directory of their own. What a
@@ -153,7 +154,7 @@ func volumes(p *corev1.Pod, snap *store.Snapshot) []volume {
 	var all []volume
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
-		path := row.HostPaths[v.Name]
+		path := cmp.Or(row.HostPaths[v.Name], row.Devices[v.Name])
 		if path == "" {
 			continue
 		}
@@ -169,6 +170,8 @@ func volumes(p *corev1.Pod, snap *store.Snapshot) []volume {
 			all = append(all, volume{name: v.Name, claim: v.PersistentVolumeClaim.ClaimName, path: path})
 		case v.Ephemeral != nil:
 			all = append(all, volume{name: v.Name, claim: p.Name + "-" + v.Name, path: path})
+		case v.CSI != nil:
+			all = append(all, volume{name: v.Name, path: path, driver: true})
 		}
 	}
 	return all
@@ -179,7 +182,7 @@ func (v volume) key() string {
 	switch {
 	case v.walk:
 		return v.path
-	case v.claim != "":
+	case v.claim != "" || v.driver:
 		return fsKey + v.path // whose server may be gone
 	}
 	return ""

@@ -44,8 +44,8 @@ type Runtime interface {
 
 // Drivers tell how full volumes are that CSI drivers made.
 type Drivers interface {
-	// VolumeSpace asks for one volume; nil where the driver does not say, and then its file system is asked.
-	VolumeSpace(ctx context.Context, pod model.UID, spec string) (*Space, error)
+	// VolumeSpace asks for what is published at a path; false where no driver says it, and then the file system is asked.
+	VolumeSpace(ctx context.Context, path string) (*Space, bool)
 }
 
 // Deps are the seams of a Stats.
@@ -71,7 +71,7 @@ func New(cfg Config, deps Deps) *Stats {
 	if cfg.Proc == "" {
 		cfg.Proc = "/proc"
 	}
-	return &Stats{cfg: cfg, deps: deps, figures: newFigures(deps.Runtime, deps.Log)}
+	return &Stats{cfg: cfg, deps: deps, figures: newFigures(deps)}
 }
 
 // Run measures what takes long, as it is asked for. It blocks until ctx ends.

@@ -72,6 +72,29 @@ func (r *runtime) ImageFsInfo(ctx context.Context, _ *runtimev1.ImageFsInfoReque
 
 func value(n uint64) *runtimev1.UInt64Value { return &runtimev1.UInt64Value{Value: n} }
 
+// drivers know of one volume.
+type drivers map[string]Space
+
+func (d drivers) VolumeSpace(_ context.Context, path string) (*Space, bool) {
+	sp, ok := d[filepath.Base(path)]
+	return &sp, ok
+}
+
+// What a driver says of a volume goes before what its file system looks like.
+func TestDriversAreAsked(t *testing.T) {
+	dir := t.TempDir()
+	f := newFigures(Deps{Drivers: drivers{"known": {Capacity: 7, Used: 3}}})
+	if sp := f.askVolume(t.Context(), filepath.Join(dir, "known")); sp == nil || sp.Capacity != 7 || sp.Used != 3 {
+		t.Errorf("%+v", sp)
+	}
+	if sp := f.askVolume(t.Context(), dir); sp == nil || sp.Capacity == 0 || sp.Capacity == 7 {
+		t.Errorf("without a driver: %+v", sp)
+	}
+	if sp := f.askVolume(t.Context(), "/dev/null"); sp != nil {
+		t.Errorf("a device: %+v", sp)
+	}
+}
+
 // world is a pod with one container, an emptyDir and a claim.
 func world(t *testing.T, rt *runtime, tr tree) (*Stats, string) {
 	t.Helper()

@@ -281,6 +281,7 @@ func TestWhatADriverIsTold(t *testing.T) {
 	if u, ok, err := d.csi.Stats(t.Context(), uid(1), "tmp"); err != nil || !ok || u.Capacity != 1000 || u.InodesFree != 6 {
 		t.Fatalf("stats %+v %t %v", u, ok, err)
 	}
+	d.statsAt()
 	d.sync()
 	d.gone(uid(1))
 	d.nothingLeft()
@@ -409,4 +410,19 @@ func TestNothingIsRemovedBehindAMountThatADriverLeft(t *testing.T) {
 	d.read(precious)
 	d.gone(uid(1)) // each try takes away one more
 	d.read(precious)
+}
+
+// statsAt asks by the path that the pod's container gets, and by others.
+func (d *driven) statsAt() {
+	d.t.Helper()
+	row, _ := d.store.Snapshot().Volumes.Get(uid(1))
+	at := row.HostPaths["tmp"]
+	if u, ok, err := d.csi.StatsAt(d.t.Context(), at); err != nil || !ok || u.Capacity != 1000 {
+		d.t.Errorf("%s: %+v %t %v", at, u, ok, err)
+	}
+	for _, other := range []string{"/", filepath.Dir(at), at + "/below", d.root, d.root + "/plugins/kubernetes.io/csi/volumeDevices/publish/none/u"} {
+		if _, ok, err := d.csi.StatsAt(d.t.Context(), other); ok || err != nil {
+			d.t.Errorf("%s is taken for a volume (%v)", other, err)
+		}
+	}
 }

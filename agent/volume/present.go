@@ -274,8 +274,8 @@ func (m *maker) make(ctx context.Context, vol *volumeplan.Volume) error {
 		return err
 	}
 	place := makeDir
-	if vol.Kind == volumeplan.Memory {
-		place = makeTmpfs
+	if vol.Kind == volumeplan.Memory || vol.Kind == volumeplan.HugePages {
+		place = makeMounted
 	}
 	if err := place(vol); err != nil || vol.Payload == nil {
 		return err
@@ -308,14 +308,17 @@ func (m *maker) driver(ctx context.Context, vol *volumeplan.Volume) error {
 	return err
 }
 
-// makeTmpfs mounts the volume's tmpfs unless it is mounted already.
-func makeTmpfs(vol *volumeplan.Volume) error {
+// makeMounted mounts the volume's file system in memory unless it is mounted already.
+func makeMounted(vol *volumeplan.Volume) error {
 	if err := os.Mkdir(vol.Path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	mounted, err := mount.IsMount(vol.Path)
 	if err != nil || mounted {
 		return err
+	}
+	if vol.Kind == volumeplan.HugePages {
+		return mount.HugePages{Mode: vol.Mode, GID: vol.GID, Size: vol.PageSize}.Mount(vol.Path)
 	}
 	return mount.Tmpfs{Mode: vol.Mode, GID: vol.GID, Size: vol.Size}.Mount(vol.Path)
 }

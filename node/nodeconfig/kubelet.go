@@ -100,7 +100,7 @@ func nodeFields() []field {
 		{path: "cgroupsPerQOS", is: []string{"true"}, why: "pods always have a cgroup tree by quality of service", zero: true},
 		{path: "cgroupDriver", flag: "cgroup-driver"},
 		{path: "cpuManagerPolicy", set: cpuPolicy},
-		{path: "singleProcessOOMKill", why: "not part of this version", zero: true, is: []string{"true"}},
+		{path: "singleProcessOOMKill", set: into(func(c *node.Config) *bool { return &c.Kubelet.SingleProcessOOMKill }), zero: true},
 		{path: "cpuManagerPolicyOptions", set: cpuOptions},
 		{path: "cpuManagerReconcilePeriod", why: whyNoPolling},
 		{path: "memoryManagerPolicy", is: []string{"None"}, why: whyNoManagers},

@@ -2,6 +2,8 @@ package csi
 
 import (
 	"context"
+	"path/filepath"
+	"strings"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -43,4 +45,33 @@ func (v *Volumes) Stats(ctx context.Context, pod model.UID, spec string) (u Usag
 		}
 	}
 	return u, err == nil, err
+}
+
+// StatsAt is Stats of what is published at a path, a directory or a block device.
+func (v *Volumes) StatsAt(ctx context.Context, published string) (Usage, bool, error) {
+	pod, spec, ok := v.publishedAt(published)
+	if !ok {
+		return Usage{}, false, nil
+	}
+	return v.Stats(ctx, pod, spec)
+}
+
+// publishedAt finds out whose volume is published at a path, by the layout of the directories.
+func (v *Volumes) publishedAt(published string) (pod model.UID, spec string, ok bool) {
+	rel, err := filepath.Rel(v.cfg.Root, published)
+	if err != nil {
+		return "", "", false
+	}
+	if block, found := strings.CutPrefix(rel, filepath.Join(blockPart, "publish")+"/"); found {
+		spec, uid, ok := strings.Cut(block, "/")
+		return model.UID(uid), spec, ok && !strings.Contains(uid, "/")
+	}
+	rest, found := strings.CutPrefix(rel, "pods/")
+	uid, rest, ok := strings.Cut(rest, "/")
+	if !found || !ok {
+		return "", "", false
+	}
+	rest, found = strings.CutPrefix(rest, PodPart+"/")
+	spec, last, ok := strings.Cut(rest, "/")
+	return model.UID(uid), spec, found && ok && last == "mount"
 }

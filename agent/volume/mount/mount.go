@@ -52,6 +52,54 @@ func (t Tmpfs) Mount(dir string) error {
 	return nil
 }
 
+// HugePages says how to mount a hugetlbfs.
+type HugePages struct {
+	// Mode and GID of its root; GID is -1 for the daemon's own.
+	Mode uint32
+	GID  int64
+	// Size of its pages in bytes.
+	Size int64
+}
+
+// Mount puts the hugetlbfs on dir. The kernel refuses a size of pages that it does not have.
+func (h HugePages) Mount(dir string) error {
+	if err := h.mount(dir); err != nil {
+		return fmt.Errorf("mount hugetlbfs with pages of %d bytes on %s: %w", h.Size, dir, err)
+	}
+	return nil
+}
+
+// mount makes the file system before it puts it in its place, so that what is there is complete: the option
+// for the mode takes no set-group-id bit.
+func (h HugePages) mount(dir string) error {
+	fs, err := unix.Fsopen("hugetlbfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fs)
+	options := [][2]string{{"pagesize", strconv.FormatInt(h.Size, 10)}}
+	if h.GID >= 0 {
+		options = append(options, [2]string{"gid", strconv.FormatInt(h.GID, 10)})
+	}
+	for _, o := range options {
+		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
+			return fmt.Errorf("%s=%s: %w", o[0], o[1], err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return err
+	}
+	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mnt)
+	if err := unix.Chmod("/proc/self/fd/"+strconv.Itoa(mnt), h.Mode); err != nil {
+		return err
+	}
+	return unix.MoveMount(mnt, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
+
 // BindFD binds what fd stands for, opened with O_PATH, to target. What is
 // mounted further below it is not taken along.
 func BindFD(fd int, target string) error {

@@ -208,3 +208,28 @@ func TestParse(t *testing.T) {
 		t.Fatal("no error for a line that is none")
 	}
 }
+
+func TestHugePages(t *testing.T) {
+	mounttest.NeedRoot(t)
+	if !there("/sys/kernel/mm/hugepages/hugepages-2048kB") {
+		t.Skip("needs a kernel with huge pages of 2 MiB")
+	}
+	dir := tempDir(t)
+	if err := (HugePages{Mode: 0o2770, GID: 4711, Size: 3}).Mount(dir); err == nil {
+		t.Error("pages of 3 bytes")
+	}
+	if err := (HugePages{Mode: 0o2770, GID: 4711, Size: 2 << 20}).Mount(dir); err != nil {
+		t.Fatal(err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Type != unix.HUGETLBFS_MAGIC || fs.Bsize != 2<<20 {
+		t.Errorf("type %x, blocks of %d, %v", fs.Type, fs.Bsize, err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := info.Sys().(*syscall.Stat_t); st.Gid != 4711 || st.Mode&0o7777 != 0o2770 {
+		t.Errorf("group %d, mode %o", st.Gid, st.Mode&0o7777)
+	}
+}

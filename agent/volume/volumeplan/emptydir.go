@@ -2,6 +2,9 @@ package volumeplan
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -24,8 +27,47 @@ func (f Facts) emptyDir(out *Volume, src *corev1.EmptyDirVolumeSource) {
 		out.Kind = Memory
 		out.Size = f.memorySize(src.SizeLimit)
 	default:
-		out.Problem.Text = fmt.Sprintf("emptyDir medium %q is not supported by this node; use \"\" or Memory", src.Medium)
+		size, problem := pageSize(f.Pod, src.Medium)
+		out.Kind, out.PageSize, out.Problem.Text = HugePages, size, problem
 	}
+}
+
+// pageSize is the size of huge pages that a medium means: HugePages-2Mi says it, HugePages is the one size that
+// the pod asks for. What the pod does not ask for it could never use: its cgroup allows none.
+func pageSize(pod *corev1.Pod, medium corev1.StorageMedium) (size int64, problem string) {
+	text, sized := strings.CutPrefix(string(medium), string(corev1.StorageMediumHugePagesPrefix))
+	var named resource.Quantity
+	var err error
+	if sized {
+		named, err = resource.ParseQuantity(text)
+	}
+	if err != nil || !sized && medium != corev1.StorageMediumHugePages {
+		return 0, fmt.Sprintf("emptyDir medium %q is not known: use \"\", Memory, HugePages or HugePages-<size>", medium)
+	}
+	asked := map[int64]bool{}
+	note := func(requests corev1.ResourceList) {
+		for name := range requests {
+			if text, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix); ok {
+				if q, err := resource.ParseQuantity(text); err == nil { // the API server lets no other in
+					asked[q.Value()] = true
+				}
+			}
+		}
+	}
+	if pod.Spec.Resources != nil {
+		note(pod.Spec.Resources.Requests)
+	}
+	eachContainer(pod, func(c *corev1.Container) { note(c.Resources.Requests) })
+	switch {
+	case sized && !asked[named.Value()] || len(asked) == 0:
+		return 0, fmt.Sprintf("medium %s: hugePages storage requested, but there is no resource request for huge pages", medium)
+	case !sized && len(asked) > 1:
+		return 0, fmt.Sprintf("medium: %s can't be used if container requests multiple huge page sizes", medium)
+	}
+	if !sized {
+		return slices.Collect(maps.Keys(asked))[0], ""
+	}
+	return named.Value(), ""
 }
 
 // memorySize is the smallest of what the node can give, what the pod may use

@@ -56,6 +56,8 @@ const (
 	Device
 	// Driver is what a CSI driver makes.
 	Driver
+	// HugePages is a hugetlbfs.
+	HugePages
 )
 
 // Volume is the wanted state of one volume. With a Problem, only what is
@@ -71,6 +73,8 @@ type Volume struct {
 	GID  int64
 	// Size of a Memory volume in bytes; 0 for the kernel's default.
 	Size int64
+	// PageSize of HugePages in bytes.
+	PageSize int64
 	// Type is the check a HostPath must pass.
 	Type corev1.HostPathType
 	// Payload is what the volume holds; nil for an emptyDir and a hostPath.
@@ -217,7 +221,7 @@ func typeName(s *corev1.VolumeSource) string {
 	return ""
 }
 
-// mounted gives the names of the volumes that some container mounts.
+// mounted gives the names of the volumes that some container mounts, or has variables from.
 func mounted(pod *corev1.Pod) map[string]bool {
 	names := map[string]bool{}
 	eachContainer(pod, func(c *corev1.Container) {
@@ -226,6 +230,11 @@ func mounted(pod *corev1.Pod) map[string]bool {
 		}
 		for _, d := range c.VolumeDevices {
 			names[d.Name] = true
+		}
+		for _, e := range c.Env {
+			if e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil {
+				names[e.ValueFrom.FileKeyRef.VolumeName] = true
+			}
 		}
 	})
 	return names

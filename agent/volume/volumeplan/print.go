@@ -39,6 +39,9 @@ func (v *Volume) String() string {
 	if v.Size != 0 {
 		fmt.Fprintf(&b, " size %d", v.Size)
 	}
+	if v.PageSize != 0 {
+		fmt.Fprintf(&b, " pages of %d", v.PageSize)
+	}
 	if v.ReadOnly {
 		b.WriteString(" read-only")
 	}
@@ -87,7 +90,9 @@ func owner(uid int64) string {
 }
 
 // String is the kind in a few letters.
-func (k Kind) String() string { return [...]string{"dir", "tmpfs", "host", "device", "csi"}[k] }
+func (k Kind) String() string {
+	return [...]string{"dir", "tmpfs", "host", "device", "csi", "hugetlbfs"}[k]
+}
 
 // String is one line.
 func (c *CSI) String() string {
