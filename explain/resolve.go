@@ -58,6 +58,9 @@ type Names struct {
 	NodeName      string
 	NodeAddrs     []netip.Addr
 	ClusterDomain string
+	// LinkOf gives the link by which packets from an address come in, empty
+	// when that is not known; may be nil.
+	LinkOf func(netip.Addr) string `json:"-"`
 }
 
 // Resolve finds out which packet is asked for. What is not as the user thinks
@@ -88,7 +91,7 @@ func Resolve(n Names, q Query) (Question, error) {
 	}
 	r.Packet.Src, r.Packet.Dst = r.From.Addr, netip.AddrPortFrom(to.Addr, r.Packet.Dst.Port())
 	r.Packet.ToNode = n.ofNode(to.Addr)
-	r.Packet.From = n.sourceKind(q.From.Kind, r.From)
+	r.Packet.From = n.sourceKind(q.From, r.From)
 	if r.Packet.From == lb.FromNode && r.Packet.ToNode && q.From.Kind != PlaceLocalhost {
 		r.Packet.Src = to.Addr // a node that calls itself speaks with the address it calls
 	}
@@ -113,16 +116,28 @@ func (n Names) ofNode(a netip.Addr) bool {
 	return a.IsLoopback() || slices.Contains(n.NodeAddrs, a)
 }
 
-func (n Names) sourceKind(k PlaceKind, e End) lb.Source {
+func (n Names) sourceKind(p Place, e End) lb.Source {
 	switch {
-	case k == PlaceOutside:
+	case p.Kind == PlaceOutside:
 		return lb.FromOutside
-	case k == PlaceNode, k == PlaceLocalhost, n.ofNode(e.Addr):
+	case p.Kind == PlaceNode, p.Kind == PlaceLocalhost, n.ofNode(e.Addr):
 		return lb.FromNode
-	case e.Pod != nil, n.State != nil && n.State.IsPod(e.Addr):
+	case n.State == nil && e.Pod != nil, n.State != nil && n.State.Config().IsLocal(e.Addr, n.linkOf(p, e)):
 		return lb.FromPod
 	}
 	return lb.FromOutside
+}
+
+// linkOf gives the link by which packets come in: the one the user names, or
+// the one that leads back to their source.
+func (n Names) linkOf(p Place, e End) string {
+	switch {
+	case p.Device != "":
+		return p.Device
+	case n.LinkOf == nil || !e.Addr.IsValid():
+		return ""
+	}
+	return n.LinkOf(e.Addr)
 }
 
 // source resolves the source; ipv6 is the family of the destination.

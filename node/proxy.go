@@ -18,6 +18,7 @@ import (
 	"nodelet/proxy"
 	"nodelet/proxy/ebpf"
 	"nodelet/proxy/ipvs"
+	"nodelet/proxy/lb"
 	"nodelet/proxy/maglev"
 )
 
@@ -28,7 +29,12 @@ type ProxyOptions struct {
 	MasqueradeAll      bool
 	MasqueradeBit      int
 	LocalhostNodePorts bool
-	Conntrack          proxy.Conntrack
+	// DetectLocalMode is one of lb.LocalModes; the others name the links of the
+	// modes BridgeInterface and InterfaceNamePrefix.
+	DetectLocalMode        string
+	PodBridgeInterface     string
+	PodInterfaceNamePrefix string
+	Conntrack              proxy.Conntrack
 	// ServiceMetrics is how many Service ports have metrics of their own, in modes that count; 0 for none.
 	ServiceMetrics int
 	// IPVS are those of mode ipvs.
@@ -52,6 +58,9 @@ func DefaultProxyOptions() ProxyOptions {
 func (o *ProxyOptions) check() error {
 	if o.MasqueradeBit < 0 || o.MasqueradeBit > 31 {
 		return fmt.Errorf("--iptables-masquerade-bit %d: must be 0 to 31", o.MasqueradeBit)
+	}
+	if _, err := o.localTraffic(); err != nil {
+		return err
 	}
 	if s := o.IPVS.Scheduler; strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") != "" || len(s) > 15 {
 		return fmt.Errorf("--ipvs-scheduler %q: must be a name as ipvsadm takes it: rr, lc, sh, mh", s)
@@ -98,13 +107,33 @@ func (c *Config) nodePorts() (out []netip.Prefix) {
 	return out
 }
 
+// localTraffic says how local pods are told.
+func (o *ProxyOptions) localTraffic() (local lb.LocalTraffic, err error) {
+	if local.Mode, err = lb.ParseLocalMode(o.DetectLocalMode); err != nil {
+		return local, fmt.Errorf("--detect-local-mode: %w", err)
+	}
+	flag := ""
+	switch local.Mode {
+	case lb.ByBridge:
+		local.Link, flag = o.PodBridgeInterface, "--pod-bridge-interface: "
+	case lb.ByLinkPrefix:
+		local.Link, flag = o.PodInterfaceNamePrefix, "--pod-interface-name-prefix: "
+	}
+	if err := local.Check(); err != nil {
+		return local, fmt.Errorf("%s%w", flag, err)
+	}
+	return local, nil
+}
+
 func (c *Config) proxy() proxy.Config {
 	o := c.ProxyOptions
 	var answered []netip.Addr
 	if c.Has(DNS) {
 		answered = c.dnsAddrs()
 	}
+	local, _ := o.localTraffic() // checked by Validate
 	return proxy.Config{
+		Local:    local,
 		NodeName: c.NodeName, Mode: c.proxyMode(), PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String(),
 		MasqueradeAll: o.MasqueradeAll, MasqueradeBit: &o.MasqueradeBit, LocalhostNodePorts: o.LocalhostNodePorts,
 		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack, IPVS: o.IPVS, EBPF: o.EBPF, Answered: answered,

@@ -57,6 +57,9 @@ func modes() []mode {
 			name:  EBPF,
 			asked: true,
 			probe: func(ctx context.Context, c Config) (bool, error) {
+				if err := ebpf.CanDetect(c.Local); err != nil {
+					return false, err
+				}
 				cfg := c.EBPF
 				cfg.NetNS = c.NetNS
 				return ebpf.Detect(ctx, cfg)

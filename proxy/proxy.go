@@ -28,9 +28,11 @@ const defaultResync = 30 * time.Second
 // Config is what the operator decides.
 type Config struct {
 	NodeName string
-	// PodCIDRs are the addresses of all pods of the cluster: traffic to a
-	// ClusterIP from anywhere else is masqueraded.
-	PodCIDRs      []netip.Prefix
+	// PodCIDRs are the addresses of all pods of the cluster.
+	PodCIDRs []netip.Prefix
+	// Local tells the traffic of local pods, by default by PodCIDRs: traffic to
+	// a ClusterIP from anywhere else is masqueraded.
+	Local         lb.LocalTraffic
 	MasqueradeAll bool
 	// NodePortAddresses limits node ports to addresses of the node inside
 	// these. A family without any has them on all addresses but loopback.
@@ -165,7 +167,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 // meaning is the part of the configuration that decides what Services mean.
 func (c *Config) meaning() (*lb.Config, error) {
 	m := &lb.Config{
-		NodeName: c.NodeName, PodCIDRs: c.PodCIDRs, MasqueradeAll: c.MasqueradeAll,
+		NodeName: c.NodeName, PodCIDRs: c.PodCIDRs, Local: c.Local, MasqueradeAll: c.MasqueradeAll,
 		NodePortAddresses: c.NodePortAddresses, LocalhostNodePorts: c.LocalhostNodePorts, Answered: c.Answered,
 		Maglev: c.Maglev, MaglevSize: c.MaglevSize,
 	}
@@ -174,6 +176,9 @@ func (c *Config) meaning() (*lb.Config, error) {
 			return nil, fmt.Errorf("make proxy: masquerade bit %d is none of 0 to 31", *c.MasqueradeBit)
 		}
 		m.MasqueradeMark = 1 << *c.MasqueradeBit
+	}
+	if err := m.Local.Check(); err != nil {
+		return nil, fmt.Errorf("make proxy: %w", err)
 	}
 	return m, nil
 }

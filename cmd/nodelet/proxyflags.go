@@ -7,6 +7,7 @@ import (
 
 	"nodelet/node"
 	"nodelet/proxy"
+	"nodelet/proxy/lb"
 )
 
 // addProxyFlags adds those of the service proxy, named as kube-proxy's.
@@ -15,6 +16,9 @@ func addProxyFlags(fs *pflag.FlagSet, c *node.Config) {
 	fs.StringVar(&c.ProxyMode, "proxy-mode", c.ProxyMode, "how Services are put into the kernel: "+strings.Join(proxy.Modes(), ", "))
 	fs.StringSliceVar(&o.NodePortAddresses, "nodeport-addresses", nil, "ranges of the node's addresses that serve node ports, or primary for --node-ip (default: all but loopback)")
 	fs.BoolVar(&o.MasqueradeAll, "masquerade-all", o.MasqueradeAll, "masquerade all traffic to cluster IPs")
+	fs.StringVar(&o.DetectLocalMode, "detect-local-mode", lb.ByClusterCIDR.String(), "how traffic of local pods is told, which is not masqueraded and knows no external traffic policy: "+strings.Join(lb.LocalModes(), ", "))
+	fs.StringVar(&o.PodBridgeInterface, "pod-bridge-interface", "", "the bridge that local pods' traffic comes in by, with --detect-local-mode=BridgeInterface")
+	fs.StringVar(&o.PodInterfaceNamePrefix, "pod-interface-name-prefix", "", "what the names of local pods' interfaces begin with, with --detect-local-mode=InterfaceNamePrefix")
 	fs.IntVar(&o.MasqueradeBit, "iptables-masquerade-bit", o.MasqueradeBit, "bit of the packet mark that marks packets to be masqueraded")
 	fs.BoolVar(&o.LocalhostNodePorts, "iptables-localhost-nodeports", o.LocalhostNodePorts, "serve IPv4 node ports on 127.0.0.1 too, in every mode that can; sets the sysctl route_localnet")
 	fs.StringVar(&o.IPVS.Scheduler, "ipvs-scheduler", "", "how mode ipvs chooses endpoints: rr, lc, sh, mh and what else the kernel has (default: rr)")

@@ -78,6 +78,8 @@ func Facts(ctx context.Context, cfg Config, deps Deps, q explain.Query) (*explai
 	if err := r.readAddrs(); err != nil {
 		return nil, err
 	}
+	r.readAttachments()
+	f.LinkOf = r.linkOf
 	if f.Question, err = explain.Resolve(f.Names, q); err != nil {
 		return nil, err
 	}
@@ -90,7 +92,6 @@ func Facts(ctx context.Context, cfg Config, deps Deps, q explain.Query) (*explai
 	if f.Question.Problem != nil {
 		return f, nil
 	}
-	r.readAttachments()
 	r.readKernel(ctx)
 	r.readWays(ctx)
 	r.readFlows(ctx)
@@ -216,22 +217,24 @@ func (r *reader) device() string {
 	if f.Device != "" {
 		return f.Device
 	}
-	if p, ok := r.attachment(f.From.Addr); ok {
+	p, ok := r.attachment(f.From.Addr)
+	if ok {
 		return p.Link
 	}
-	// From elsewhere: by the way that leads back.
-	route, err := r.conn.Ask(nl.Asked{Dst: f.From.Addr})
-	if err != nil {
-		r.unread("by which interface packets from %s come in: %v", f.From.Addr, err)
+	if f.Device = r.linkOf(f.From.Addr); f.Device == "" {
+		r.unread("by which interface packets from %s come in", f.From.Addr)
 		return "unknown"
 	}
-	link, err := r.conn.LinkByIndex(route.Link)
-	if err != nil {
-		r.unread("by which interface packets from %s come in: %v", f.From.Addr, err)
-		return "unknown"
+	return f.Device
+}
+
+// linkOf gives the link by which packets from an address come in: the pod's
+// own, or the one on the way that leads back.
+func (r *reader) linkOf(a netip.Addr) string {
+	if p, ok := r.attachment(a); ok {
+		return p.Link
 	}
-	f.Device = link.Name
-	return link.Name
+	return r.out(a)
 }
 
 // readWays runs the packet through all rules the kernel holds.

@@ -97,6 +97,9 @@ func (b *Backend) Untouched(context.Context) bool { return false }
 
 // Apply makes the maps say what want says.
 func (b *Backend) Apply(_ context.Context, want *lb.State) (lb.Result, error) {
+	if err := CanDetect(want.Config().Local); err != nil {
+		return lb.Result{}, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.devicesErr != nil || b.have == nil || b.squeezed || b.applied.Config() != want.Config() {
@@ -172,7 +175,7 @@ func plan(found *elements, want *lb.State, limits sizes) (*content, *edits, refu
 	}
 	// A first start: there is nothing to compare with.
 	e := c.advance(lb.Empty(want.Config()), want)
-	for _, p := range want.Config().PodCIDRs {
+	for _, p := range podPrefixes(want.Config()) {
 		e.ranges.add(encodeRange(podRanges, p), 1)
 	}
 	return c, e, nil

@@ -159,7 +159,7 @@ func (c *content) become(want *lb.State, refused refusals) elements {
 		}
 		wanted.frontends[encodeFrontend(f)] = renderFrontend(c.cfg, f, t, c.number(t))
 	}
-	for _, p := range c.cfg.PodCIDRs {
+	for _, p := range podPrefixes(c.cfg) {
 		wanted.ranges[encodeRange(podRanges, p)] = 1
 	}
 	for name := range c.pools {

@@ -146,12 +146,20 @@ func sayMasquerade(cfg *lb.Config, t lb.Target, r lb.Route, n notes) {
 	case r.Masquerade && t.Kind == lb.ClusterIP && cfg.MasqueradeAll:
 		say(n, "masqueraded: all traffic to ClusterIPs is")
 	case r.Masquerade && t.Kind == lb.ClusterIP:
-		say(n, "masqueraded: the source is not a pod")
+		say(n, "masqueraded: the source is not %s", localPod(cfg))
 	case r.Masquerade:
 		say(n, "masqueraded: answers must come back through this node")
 	default:
 		say(n, "not masqueraded: the endpoint sees the client's address")
 	}
+}
+
+// localPod is what local traffic comes from.
+func localPod(cfg *lb.Config) string {
+	if cfg.Local.Mode == lb.ByClusterCIDR {
+		return "a pod"
+	}
+	return "a local pod (detectLocalMode " + cfg.Local.Mode.String() + ")"
 }
 
 // masquerade is the question for one endpoint.

@@ -56,11 +56,17 @@ func (r *renderer) loopback() string {
 
 func host(a netip.Addr) string { return netip.PrefixFrom(a, a.BitLen()).String() }
 
-func (r *renderer) pods() (out []netip.Prefix) {
-	for _, p := range r.cfg.PodCIDRs {
-		if p.Addr().Is6() == r.ipv6 {
-			out = append(out, p.Masked())
-		}
+// pods matches the traffic of local pods, one alternative each. What the node
+// sends has an interface without a name, which is nobody's.
+func (r *renderer) pods() (out []string) {
+	switch r.cfg.Local.Mode {
+	case lb.ByBridge:
+		return []string{"-i " + r.cfg.Local.Link}
+	case lb.ByLinkPrefix:
+		return []string{"-i " + r.cfg.Local.Link + "+"}
+	}
+	for _, p := range r.cfg.LocalRanges(r.ipv6) {
+		out = append(out, "-s "+p.String())
 	}
 	return out
 }
@@ -90,8 +96,8 @@ func jumps() []jump {
 func (r *renderer) constant() [2]rules {
 	mark := r.cfg.Mark()
 	var unlessPod []string
-	for _, p := range r.pods() {
-		unlessPod = append(unlessPod, "-s "+p.String()+" -j RETURN")
+	for _, pods := range r.pods() {
+		unlessPod = append(unlessPod, pods+" -j RETURN")
 	}
 	unreachable := "icmp-port-unreachable"
 	if r.ipv6 {
@@ -214,7 +220,7 @@ func (r *renderer) masquerade(p *lb.Port, clusterIP, others bool) (out []string)
 func (r *renderer) external(p *lb.Port, id string) (out []string) {
 	if len(p.Cluster) > 0 {
 		for _, pods := range r.pods() {
-			out = append(out, fmt.Sprintf("-s %s -g %sC-%s", pods, prefix, id))
+			out = append(out, fmt.Sprintf("%s -g %sC-%s", pods, prefix, id))
 		}
 		out = append(out, "-m addrtype --src-type LOCAL "+r.mark(),
 			fmt.Sprintf("-m addrtype --src-type LOCAL -g %sC-%s", prefix, id))

@@ -37,7 +37,8 @@ func line(t *rapid.T) string {
 	name := pick("name", "a/x", "a/y", "b/x")
 	switch pick("kind", "slice", "slice", "slice", "service", "service", "delete", "node") {
 	case "node":
-		return fmt.Sprintf("node %s 192.168.0.%s zone=%s", pick("node", "n1", "n2"), pick("ip", "1", "2"), pick("zone", "z1", "z2"))
+		return fmt.Sprintf("node %s 192.168.0.%s zone=%s%s", pick("node", "n1", "n2"), pick("ip", "1", "2"), pick("zone", "z1", "z2"),
+			pick("pods", "", " pods=10.244.0.0/24", " pods=10.244.1.0/24,fd00:244::/64"))
 	case "delete":
 		return fmt.Sprintf("delete %s %s", pick("what", "service", "slice"), name)
 	case "service":
@@ -73,6 +74,7 @@ func content(s *lb.State) string {
 	for a := range s.Loops() {
 		lines = append(lines, "loop "+a.String())
 	}
+	lines = append(lines, fmt.Sprint("local pods ", s.Config().LocalRanges(false), s.Config().LocalRanges(true)))
 	slices.Sort(lines)
 	return s.String() + strings.Join(lines, "\n")
 }
@@ -80,7 +82,10 @@ func content(s *lb.State) string {
 // TestAdvanceIsCompile is the law: whatever the history and wherever in it the
 // State was brought up to date, it is what Compile makes of the end.
 func TestAdvanceIsCompile(t *testing.T) {
+	byNode := *config
+	byNode.Local.Mode = lb.ByNodeCIDR
 	rapid.Check(t, func(t *rapid.T) {
+		config := rapid.SampledFrom([]*lb.Config{config, &byNode}).Draw(t, "config")
 		w := lbtest.New()
 		s := lb.Compile(config, w.Snapshot())
 		for range rapid.IntRange(1, 25).Draw(t, "steps") {

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Config gives what the State was compiled with.
+// Config gives what the State was compiled with, and what the node's object
+// says: another one when that has changed.
 func (s *State) Config() *Config { return s.cfg }
 
 // Lookup gives who answers a frontend.
@@ -48,7 +49,7 @@ func (s *State) Loops() iter.Seq[netip.Addr] {
 // LocalAddr tells whether the API says that the address is this node's.
 func (s *State) LocalAddr(a netip.Addr) bool { return slices.Contains(s.here.addrs, a) }
 
-// IsPod tells whether an address is a pod's.
+// IsPod tells whether an address is that of a pod, of any node.
 func (s *State) IsPod(a netip.Addr) bool {
 	return slices.ContainsFunc(s.cfg.PodCIDRs, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -26,10 +26,12 @@ type State struct {
 	checks tree[model.Key, HealthCheck]
 }
 
-// local is what matters of the local node.
+// local is what matters of the local node. podCIDRs is empty unless they tell
+// local traffic: they shall not cost a Compile in vain.
 type local struct {
 	place
-	addrs []netip.Addr
+	addrs    []netip.Addr
+	podCIDRs []netip.Prefix
 	// answered is Config.Answered, maglev Config.Maglev.
 	answered []netip.Addr
 	maglev   bool
@@ -40,11 +42,16 @@ func localOf(cfg *Config, snap *store.Snapshot) *local {
 	if n, ok := snap.Nodes.Get(model.Key{Name: cfg.NodeName}); ok {
 		l.zone = n.Zone()
 		l.addrs = append(append(l.addrs, n.InternalIPs...), n.ExternalIPs...)
+		if cfg.Local.Mode == ByNodeCIDR {
+			l.podCIDRs = n.PodCIDRs
+		}
 	}
 	return l
 }
 
-func (l *local) equal(o *local) bool { return l.place == o.place && slices.Equal(l.addrs, o.addrs) }
+func (l *local) equal(o *local) bool {
+	return l.place == o.place && slices.Equal(l.addrs, o.addrs) && slices.Equal(l.podCIDRs, o.podCIDRs)
+}
 
 // Empty is the State of a world without Services.
 func Empty(cfg *Config) *State {
@@ -79,7 +86,7 @@ func Compile(cfg *Config, snap *store.Snapshot) *State { return Advance(Empty(cf
 // price of what changed. A change of the local node costs a full Compile.
 func Advance(prev *State, snap *store.Snapshot) *State {
 	if here := localOf(prev.cfg, snap); !here.equal(prev.here) {
-		fresh := Empty(prev.cfg)
+		fresh := Empty(prev.cfg.on(here))
 		fresh.here = here
 		return advance(fresh, snap, prev)
 	}

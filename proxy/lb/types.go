@@ -15,9 +15,11 @@ import (
 type Config struct {
 	// NodeName is the node whose traffic is balanced: "local" means here.
 	NodeName string
-	// PodCIDRs tell pods from other sources. A family without any has no pods
-	// to tell, and its traffic to ClusterIPs is not masqueraded.
+	// PodCIDRs are the addresses of all pods of the cluster.
 	PodCIDRs []netip.Prefix
+	// Local tells local pods from other sources. A family that has none to tell
+	// has its traffic to ClusterIPs not masqueraded.
+	Local LocalTraffic
 	// MasqueradeAll masquerades all traffic to ClusterIPs.
 	MasqueradeAll bool
 	// NodePortAddresses limits node ports to addresses of the node inside
@@ -68,11 +70,6 @@ func (c *Config) NodePortsOn(a netip.Addr) bool {
 	ranges := c.NodePortRanges(a.Is6())
 	return (!a.IsLoopback() || c.LoopbackNodePorts(a.Is6())) &&
 		(len(ranges) == 0 || slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a) }))
-}
-
-// KnowsPods tells whether pods of that family can be told from other sources.
-func (c *Config) KnowsPods(ipv6 bool) bool {
-	return slices.ContainsFunc(c.PodCIDRs, func(p netip.Prefix) bool { return p.Addr().Is6() == ipv6 })
 }
 
 // Frontend is an address that is balanced. An unspecified Addr (0.0.0.0 or ::)

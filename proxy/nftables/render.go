@@ -263,18 +263,23 @@ func (f *family) postrouting(cfg *lb.Config) []nft.Rule {
 
 func (f *family) markUnlessPod(cfg *lb.Config) []nft.Rule {
 	var rules []nft.Rule
-	for _, p := range f.own(cfg.PodCIDRs) {
-		rules = append(rules, do(nft.Is(nft.SrcAddr, p), nft.Return()))
+	for _, pods := range f.fromPods(cfg) {
+		rules = append(rules, do(pods, nft.Return()))
 	}
 	return append(rules, do(nft.SetBits(cfg.Mark())))
 }
 
-// own gives the prefixes of this family.
-func (f *family) own(all []netip.Prefix) (out []netip.Prefix) {
-	for _, p := range all {
-		if p.Addr().Is6() == f.ipv6 {
-			out = append(out, p.Masked())
-		}
+// fromPods matches the traffic of local pods, one alternative each. What the
+// node sends has an interface without a name, which is nobody's.
+func (f *family) fromPods(cfg *lb.Config) (out []nft.Stmt) {
+	switch cfg.Local.Mode {
+	case lb.ByBridge:
+		return []nft.Stmt{nft.Is(nft.InIf, cfg.Local.Link)}
+	case lb.ByLinkPrefix:
+		return []nft.Stmt{nft.Is(nft.InIf, cfg.Local.Link+"*")}
+	}
+	for _, p := range cfg.LocalRanges(f.ipv6) {
+		out = append(out, nft.Is(nft.SrcAddr, p))
 	}
 	return out
 }
@@ -301,8 +306,8 @@ func (f *family) chainOf(cfg *lb.Config, p plan) (c nft.Chain, more []plan) {
 	}
 	if p.policy == external {
 		pods, node := p.from(never), p.from(always)
-		for _, prefix := range f.own(cfg.PodCIDRs) {
-			add("pods: any endpoint", nft.Is(nft.SrcAddr, prefix), nft.Goto(pods.name()))
+		for _, match := range f.fromPods(cfg) {
+			add("pods: any endpoint", match, nft.Goto(pods.name()))
 		}
 		add("this node: any endpoint", nft.FromLocal(), nft.Goto(node.name()))
 		more = []plan{pods, node}

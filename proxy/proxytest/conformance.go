@@ -25,7 +25,7 @@ type Open func(netns int) (proxy.Backend, error)
 
 var podCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/16")}
 
-const nodes = "node n1 192.168.7.1 192.168.8.1 fd07::1 fd08::1\nnode n2 192.168.8.2 fd08::2\n"
+const nodes = "node n1 192.168.7.1 192.168.8.1 fd07::1 fd08::1 pods=10.244.1.0/24,fd44:1::/64\nnode n2 192.168.8.2 fd08::2\n"
 
 // bench is a lab with a proxy at work in it.
 type bench struct {
@@ -63,7 +63,7 @@ func (b *bench) start() {
 		b.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	b.proxy, err = proxy.New(ctx, proxy.Config{NodeName: "n1", PodCIDRs: podCIDRs, NetNS: b.Node.NS.Fd()}, proxy.Deps{
+	b.proxy, err = proxy.New(ctx, proxy.Config{NodeName: "n1", PodCIDRs: podCIDRs, Local: b.subj.local, NetNS: b.Node.NS.Fd()}, proxy.Deps{
 		Store: b.world.Store, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Backend: back,
 	})
 	if err != nil {
@@ -125,7 +125,7 @@ func (b *bench) agree(probes ...string) {
 		from, dst, _ := strings.Cut(line, " -> ")
 		h := b.Host(from)
 		to, proto, ipv6 := parse(b.t, dst)
-		p := eval.Packet{Src: b.source(h, to.Addr()), Dst: to, Proto: proto, From: sourceOf(from), ToNode: b.ofNode(to.Addr())}
+		p := eval.Packet{Src: b.source(h, to.Addr()), Dst: to, Proto: proto, From: b.sourceOf(h, ipv6), ToNode: b.ofNode(to.Addr())}
 		want := eval.Eval(b.proxy.State(), p)
 		if want.Outcome == eval.NoService {
 			continue // what becomes of the packet is not the proxy's doing
@@ -145,14 +145,14 @@ func parse(t *testing.T, dst string) (netip.AddrPort, model.Protocol, bool) {
 	return p.Dst, p.Proto, p.Dst.Addr().Is6()
 }
 
-func sourceOf(name string) lb.Source {
-	switch name {
-	case "node":
+func (b *bench) sourceOf(h *Host, ipv6 bool) lb.Source {
+	switch {
+	case h == b.Node:
 		return lb.FromNode
-	case "outside", "second":
-		return lb.FromOutside
+	case b.proxy.State().Config().IsLocal(h.IP(ipv6), h.link()):
+		return lb.FromPod
 	}
-	return lb.FromPod
+	return lb.FromOutside
 }
 
 // source is the address a host speaks with: a node that calls itself uses the address it calls.

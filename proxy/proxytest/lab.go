@@ -35,6 +35,14 @@ func (h *Host) IP(ipv6 bool) netip.Addr {
 	return h.IP4
 }
 
+// link is the name of the node's link to the host.
+func (h *Host) link() string {
+	if name, ok := map[string]string{"outside": "eth0", "second": "eth1", "r": "eth1"}[h.Name]; ok {
+		return name
+	}
+	return "veth" + h.Name
+}
+
 var addr = netip.MustParseAddr
 
 // NewLab builds the network and starts a server on each pod; without root the test is skipped.

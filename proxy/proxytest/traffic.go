@@ -63,8 +63,12 @@ func (l *Lab) Serve(h *Host, port uint16) (stop func()) {
 // Dial connects from a host.
 func (l *Lab) Dial(from *Host, proto model.Protocol, to netip.AddrPort, wait time.Duration) (*traffic.Conn, error) {
 	var c *traffic.Conn
+	q := traffic.Question{Proto: proto, To: to, Wait: wait}
+	if from.Name == "r" { // which has addresses of its node as well
+		q.From = from.IP(to.Addr().Is6())
+	}
 	dial := func() (err error) {
-		c, err = traffic.Dial(traffic.Question{Proto: proto, To: to, Wait: wait})
+		c, err = traffic.Dial(q)
 		return err
 	}
 	err := from.NS.Do(func() error {

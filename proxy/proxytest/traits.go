@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nodelet/proxy"
+	"nodelet/proxy/lb"
 )
 
 // Trait tells how a back end works, where that is its own business.
@@ -19,6 +20,8 @@ type subject struct {
 	sockets func(open func() error) error
 	// ownNAT: netfilter does not see translated connections.
 	ownNAT bool
+	// local is how the traffic of local pods is told.
+	local lb.LocalTraffic
 	// configure completes the configuration that finds what is left.
 	configure func(*proxy.Config)
 }

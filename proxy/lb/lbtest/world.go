@@ -6,7 +6,7 @@
 //
 // The lines:
 //
-//	node NAME ADDR... [zone=Z]
+//	node NAME ADDR... [zone=Z] [pods=CIDR,CIDR]
 //	service NS/NAME TYPE IP[,IP] PORT... [OPTION...]
 //	slice NS/NAME of NS/SERVICE PORT... ENDPOINT...
 //	delete service|slice|node NAME
@@ -124,6 +124,16 @@ func parseNode(f []string) (*model.Node, error) {
 	for _, x := range f[1:] {
 		if zone, ok := strings.CutPrefix(x, "zone="); ok {
 			n.Labels["topology.kubernetes.io/zone"] = zone
+			continue
+		}
+		if pods, ok := strings.CutPrefix(x, "pods="); ok {
+			for cidr := range strings.SplitSeq(pods, ",") {
+				p, err := netip.ParsePrefix(cidr)
+				if err != nil {
+					return nil, err
+				}
+				n.PodCIDRs = append(n.PodCIDRs, p)
+			}
 			continue
 		}
 		a, err := netip.ParseAddr(x)
