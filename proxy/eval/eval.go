@@ -54,7 +54,10 @@ type Verdict struct {
 	Endpoints []netip.AddrPort
 	// Masquerade tells for each of the endpoints whether the source address is rewritten.
 	Masquerade []bool
-	// Sticky: a client that was here before keeps its endpoint.
+	// Local: the endpoints are those of policy Local.
+	Local bool
+	// Sticky: a client that was sent on before, for any frontend of the Target's
+	// Port and by the same policy, keeps its endpoint.
 	Sticky bool
 	// Why says in words what decided.
 	Why string

@@ -55,9 +55,9 @@ func evaluate(s *lb.State, p Packet, n notes) Verdict {
 		return v
 	}
 	sayPolicy(t, r, p, n)
-	v.Outcome, v.Sticky = DNAT, t.Affinity > 0
+	v.Outcome, v.Local, v.Sticky = DNAT, r.Local, t.Affinity > 0
 	if v.Sticky {
-		say(n, "session affinity: a client keeps its endpoint until %s after its last connection", t.Affinity)
+		say(n, "session affinity: a client keeps its endpoint of this port, by whichever address it calls, until %s after its last connection", t.Affinity)
 	}
 	sayMasquerade(s.Config(), t, r, n)
 	for _, e := range r.Endpoints {

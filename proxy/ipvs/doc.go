@@ -13,6 +13,6 @@
 // Invariants:
 //   - A virtual server is ours when its address is on nodelet-ipvs0. All others are left alone.
 //   - The address of a virtual server comes before it and goes after it.
-//   - An endpoint that leaves gets weight 0 and goes when its last connection has ended, except for UDP, where it
-//     goes at once. With the last one, its virtual server goes.
+//   - An endpoint that leaves gets weight 0 and goes when its last connection has ended; for UDP, only as long as it
+//     serves. With the last one, its virtual server goes.
 package ipvs

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nodelet/internal/ipvs"
+	"nodelet/internal/model"
 	"nodelet/proxy/lb"
 	"nodelet/proxy/nftables"
 )
@@ -19,6 +20,10 @@ import (
 type table struct {
 	addrs    map[netip.Addr]bool
 	services map[ipvs.VirtualServer]service
+	// serving are the endpoints to which UDP flows are right, chosen or not;
+	// only known of what shall be. Also for frontends that IPVS does not serve
+	// any more: their flows go on as they began.
+	serving map[ipvs.VirtualServer][]netip.AddrPort
 }
 
 type service struct {
@@ -27,7 +32,7 @@ type service struct {
 }
 
 func newTable() *table {
-	return &table{map[netip.Addr]bool{}, map[ipvs.VirtualServer]service{}}
+	return &table{map[netip.Addr]bool{}, map[ipvs.VirtualServer]service{}, map[ipvs.VirtualServer][]netip.AddrPort{}}
 }
 
 // compile gives the table for a State.
@@ -36,6 +41,10 @@ func compile(s *lb.State, scheduler string, ipv6 bool) *table {
 	for f, target := range s.All() {
 		if f.IPv6() && !ipv6 {
 			continue
+		}
+		server := ipvs.VirtualServer{Addr: f.Addr, Proto: uint8(f.Proto), Port: f.Port}
+		if f.Proto == model.UDP {
+			t.serving[server] = target.Serving
 		}
 		if !nftables.HandedOver(s, target) {
 			if awaits(s, target) {
@@ -47,7 +56,7 @@ func compile(s *lb.State, scheduler string, ipv6 bool) *table {
 		for _, e := range target.Route(s.Config(), lb.FromOutside).Endpoints {
 			one.real[e.AddrPort] = ipvs.RealServer{AddrPort: e.AddrPort, Weight: 1}
 		}
-		t.services[ipvs.VirtualServer{Addr: f.Addr, Proto: uint8(f.Proto), Port: f.Port}] = one
+		t.services[server] = one
 		t.addrs[f.Addr] = true
 	}
 	return t
@@ -100,9 +109,10 @@ func (s step) String() string {
 	return fmt.Sprintf("%s %s: %s weight %d", name, s.server, s.real.AddrPort, s.real.Weight)
 }
 
-// drains tells whether a real server that is not wanted may still end its connections.
-func drains(v ipvs.VirtualServer, r ipvs.RealServer) bool {
-	return v.Proto != unix.IPPROTO_UDP && r.Connections > 0
+// drains tells whether a real server that is not wanted may still end its
+// connections: UDP flows, which may never end, only as long as it serves.
+func (t *table) drains(v ipvs.VirtualServer, r ipvs.RealServer) bool {
+	return r.Connections > 0 && (v.Proto != unix.IPPROTO_UDP || slices.Contains(t.serving[v], r.AddrPort))
 }
 
 // diff gives the steps from have to want, and tells whether some real servers
@@ -117,12 +127,12 @@ func diff(have, want *table) (steps []step, draining bool) {
 			case ok && goal.Weight != r.Weight:
 				steps = append(steps, step{do: setWeight, server: v, real: goal})
 			case ok:
-			case drains(v, r):
+			case want.drains(v, r):
 				stays, draining = true, true
 				if r.Weight != 0 {
 					steps = append(steps, step{do: setWeight, server: v, real: ipvs.RealServer{AddrPort: r.AddrPort}})
 				}
-			case wanted || h.draining(v):
+			case wanted || want.draining(v, h):
 				steps = append(steps, step{do: deleteReal, server: v, real: r})
 			}
 		}
@@ -161,9 +171,9 @@ func diff(have, want *table) (steps []step, draining bool) {
 }
 
 // draining tells whether a real server of a virtual one that is not wanted has connections.
-func (s service) draining(v ipvs.VirtualServer) bool {
+func (t *table) draining(v ipvs.VirtualServer, s service) bool {
 	for _, r := range s.real {
-		if drains(v, r) {
+		if t.drains(v, r) {
 			return true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,10 @@ func (k kernel) do(s step) error {
 	return nil
 }
 
+func anyReal(j int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, byte(j)}), 80)
+}
+
 // anyTable draws a small table; connections say how many a real server may have.
 func anyTable(t *rapid.T, name string, connections int) *table {
 	out := newTable()
@@ -63,31 +68,38 @@ func anyTable(t *rapid.T, name string, connections int) *table {
 		a := netip.AddrFrom4([4]byte{10, 96, 0, byte(i)})
 		out.addrs[a] = true
 		for _, proto := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			v := ipvs.VirtualServer{Addr: a, Proto: proto, Port: 80}
+			for j := range 3 {
+				if proto == unix.IPPROTO_UDP && rapid.Bool().Draw(t, name+" serves") {
+					out.serving[v] = append(out.serving[v], anyReal(j))
+				}
+			}
 			if !rapid.Bool().Draw(t, name+" has server") {
 				continue
 			}
 			s := service{rapid.SampledFrom([]string{"rr", "lc"}).Draw(t, name+" scheduler"), map[netip.AddrPort]ipvs.RealServer{}}
 			for j := range 3 {
 				if rapid.Bool().Draw(t, name+" has real") {
-					r := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, byte(j)}), 80)
+					r := anyReal(j)
 					s.real[r] = ipvs.RealServer{AddrPort: r, Weight: 1, Connections: rapid.IntRange(0, connections).Draw(t, name+" connections")}
 				}
 			}
-			out.services[ipvs.VirtualServer{Addr: a, Proto: proto, Port: 80}] = s
+			out.services[v] = s
 		}
 	}
 	return out
 }
 
 // TestDiff: the steps lead from any table to any other, in an order that the
-// kernel takes; what has connections gets weight 0 and stays.
+// kernel takes; what has connections gets weight 0 and stays, for UDP as long
+// as it serves.
 func TestDiff(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		have, want := anyTable(t, "have", rapid.IntRange(0, 1).Draw(t, "busy")), anyTable(t, "want", 0)
 		open := map[string]bool{}
 		for v, s := range have.services {
 			for a, r := range s.real {
-				if r.Connections > 0 && v.Proto == unix.IPPROTO_TCP {
+				if r.Connections > 0 && (v.Proto == unix.IPPROTO_TCP || slices.Contains(want.serving[v], a)) {
 					open[v.String()+a.String()] = true
 				}
 			}

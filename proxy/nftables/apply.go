@@ -3,6 +3,8 @@ package nftables
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"nodelet/internal/nft"
 	"nodelet/proxy/lb"
@@ -73,11 +75,9 @@ func (b *Backend) Apply(ctx context.Context, want *lb.State) (lb.Result, error) 
 	if err := b.commit(ctx, tx, want); err != nil {
 		return lb.Result{}, err
 	}
-	for i, f := range b.families {
-		if next[i].clients {
-			if err := b.forgetClients(ctx, f, want); err != nil {
-				return lb.Result{}, err
-			}
+	for i, c := range b.have {
+		if err := b.forgetClients(ctx, c, next[i].clients); err != nil {
+			return lb.Result{}, err
 		}
 	}
 	return lb.Result{Messages: tx.Len()}, nil
@@ -144,8 +144,8 @@ func (b *Backend) applyAll(ctx context.Context, want *lb.State) (lb.Result, erro
 		b.generation = after.ID
 	}
 	b.have, b.applied = have, want
-	for _, f := range b.families {
-		if err := b.forgetClients(ctx, f, want); err != nil {
+	for _, c := range have {
+		if err := b.forgetClients(ctx, c, slices.Collect(maps.Keys(c.keptTo))); err != nil {
 			return lb.Result{}, err
 		}
 	}
@@ -159,6 +159,10 @@ func (b *Backend) Forget() { b.have, b.generation = nil, 0 }
 // new connections to Services one lookup, about 0.1 µs.
 const idlePlans = 8
 
+// maxIdleKeepers is how many chains of session affinity that nobody uses any
+// more may stay: some 500 bytes each.
+const maxIdleKeepers = 256
+
 // Untouched tells whether nobody has changed any rules in the namespace since
 // the last Apply, and there is nothing to tidy up. False means only that it is
 // not certain.
@@ -169,33 +173,12 @@ func (b *Backend) Untouched(ctx context.Context) bool {
 	now, err := b.conn.Generation(ctx)
 	same := err == nil && now.ID == b.generation
 	for _, c := range b.have {
-		if c.idle() > idlePlans {
+		if c.idle() > idlePlans || c.idleKeepers() > maxIdleKeepers {
 			b.tidying = same
 			return false
 		}
 	}
 	return same
-}
-
-// forgetClients removes remembered clients whose endpoint has left. Nobody can
-// be sent there any more but by being remembered, so after this none is.
-func (b *Backend) forgetClients(ctx context.Context, f *family, s *lb.State) error {
-	clients, err := b.conn.Elements(ctx, f.table, setAffinity)
-	if err != nil {
-		b.Forget()
-		return err
-	}
-	lost := f.lost(clients, s)
-	if len(lost) == 0 {
-		return nil
-	}
-	set := f.set(setAffinity)
-	if err := b.conn.Expire(ctx, f.table, &set, lost); err != nil {
-		b.Forget()
-		return fmt.Errorf("forget clients of endpoints that left: %w", err)
-	}
-	b.generation = 0
-	return nil
 }
 
 // Cleanup removes the tables.

@@ -25,11 +25,12 @@ type content struct {
 	members map[string]int
 	names   map[plan]string
 	// dispatch are the names of the rules that lead to plans, in their order, by
-	// "for node ports" or not; remember are those of the sticky sets.
+	// "for node ports" or not.
 	dispatch [2][]string
-	remember []string
-	// sticky are the rules of the sticky sets.
-	sticky map[string]nft.Rule
+	// keepers are the chains of session affinity by name; keptTo are the
+	// endpoints that clients in a map may be sent to.
+	keepers map[string]*keeper
+	keptTo  map[string][]lb.Endpoint
 }
 
 type planUse struct {
@@ -41,7 +42,8 @@ func newContent(f *family, cfg *lb.Config) *content {
 	return &content{
 		family: f, cfg: cfg,
 		rows: map[lb.Frontend]row{}, pools: map[pool][]netip.AddrPort{}, guards: map[lb.Frontend][]netip.Prefix{},
-		loops: map[netip.Addr]bool{}, plans: map[string]planUse{}, members: map[string]int{}, names: map[plan]string{}, sticky: map[string]nft.Rule{},
+		loops: map[netip.Addr]bool{}, plans: map[string]planUse{}, members: map[string]int{}, names: map[plan]string{},
+		keepers: map[string]*keeper{}, keptTo: map[string][]lb.Endpoint{},
 	}
 }
 
@@ -52,9 +54,8 @@ type edits struct {
 	chains      []nft.Chain
 	rules       []placed
 	remove, add map[string][]nft.Element
-	// clients: the endpoints of a sticky frontend changed, so that remembered
-	// clients may have lost theirs.
-	clients bool
+	// clients are the maps of remembered clients that may have lost their endpoints.
+	clients []string
 }
 
 // placed is a rule that is appended to a chain.
@@ -95,8 +96,8 @@ func (c *content) want(e *edits, f lb.Frontend, t lb.Target) wanted {
 	w.row = row{plan: c.nameOf(p), dispatched: p.dispatched(), handed: p.handed}
 	c.need(e, p, w.dispatched)
 	if p.sticky {
-		w.sticky = t.Affinity
-		c.needSticky(e, f.NodePort(), w.row)
+		w.kept = keptBy(t.Port, p.policy)
+		c.needKept(e, w.kept, t.Port)
 	}
 	// What the frontend's policy never takes is not written.
 	if p.cluster > 0 {
@@ -133,19 +134,18 @@ func (c *content) set(e *edits, f lb.Frontend, t lb.Target) {
 
 func (c *content) setRow(e *edits, f lb.Frontend, w wanted) {
 	old, was := c.rows[f]
-	e.clients = e.clients || old.sticky > 0 || w.sticky > 0
 	before, after := c.memberships(f, old), c.memberships(f, w.row)
 	if f.Proto == 0 {
 		before, after = clusterIPs(was), clusterIPs(w.there)
 	}
-	for _, s := range before {
-		if !slices.Contains(after, s) {
-			e.out(s, c.member(f))
+	for _, m := range before {
+		if c.countKept(m, -1); !slices.Contains(after, m) {
+			e.out(m.set, c.member(f, m))
 		}
 	}
-	for _, s := range after {
-		if !slices.Contains(before, s) {
-			e.in(s, c.member(f))
+	for _, m := range after {
+		if c.countKept(m, 1); !slices.Contains(before, m) {
+			e.in(m.set, c.member(f, m))
 		}
 	}
 	c.members[old.plan]--
@@ -155,35 +155,37 @@ func (c *content) setRow(e *edits, f lb.Frontend, w wanted) {
 	}
 }
 
-func clusterIPs(yes bool) []string {
+func clusterIPs(yes bool) []membership {
 	if yes {
-		return []string{setClusterIPs}
+		return []membership{{set: setClusterIPs}}
 	}
 	return nil
 }
 
 // memberships lists the sets that hold the frontend.
-func (c *content) memberships(f lb.Frontend, r row) (sets []string) {
+func (c *content) memberships(f lb.Frontend, r row) (in []membership) {
 	if r.plan != "" {
-		sets = append(sets, r.plan)
+		in = append(in, membership{set: r.plan})
 	}
 	if r.dispatched {
-		sets = append(sets, named(f.NodePort(), setFrontends))
+		in = append(in, membership{set: named(f.NodePort(), setFrontends)})
 	}
 	if r.handed {
-		sets = append(sets, setHanded)
+		in = append(in, membership{set: setHanded})
 	}
-	if r.sticky > 0 {
-		sets = append(sets, stickySet(f.NodePort(), r.sticky))
-	}
-	return sets
+	return append(in, r.kept.keeping(f.NodePort())...)
 }
 
-func (c *content) member(f lb.Frontend) nft.Element {
+// member is the frontend as an element of a set.
+func (c *content) member(f lb.Frontend, of membership) nft.Element {
 	if f.Proto == 0 {
 		return nft.Element{Key: nft.Bytes(f.Addr)}
 	}
-	return frontendElement(f)
+	el := nft.Element{Key: frontendKey(f)}
+	if of.chain != "" {
+		el.Do = nft.Action{Kind: nft.DoJump, Chain: of.chain}
+	}
+	return el
 }
 
 // need makes sure that the plan has its set, its chain and the rule that leads
@@ -221,20 +223,6 @@ func (c *content) idle() (n int) {
 		}
 	}
 	return n
-}
-
-func (c *content) needSticky(e *edits, nodePort bool, r row) {
-	name := stickySet(nodePort, r.sticky)
-	if _, ok := c.sticky[name]; ok {
-		return
-	}
-	rule := c.family.remember(nodePort, r.sticky)
-	c.sticky[name] = rule
-	e.sets = append(e.sets, name)
-	e.rules = append(e.rules, placed{chainRemember, rule})
-	if !slices.Contains(c.remember, name) {
-		c.remember = append(c.remember, name)
-	}
 }
 
 func (c *content) setGuard(e *edits, f lb.Frontend, fresh []netip.Prefix) {
@@ -356,7 +344,7 @@ func (c *content) become(want *lb.State) (gone []lb.Frontend) {
 	}
 	before := *c
 	*c = *newContent(c.family, c.cfg)
-	c.dispatch, c.remember = before.dispatch, before.remember
+	c.dispatch = before.dispatch
 	c.state = want
 	e := newEdits() // only for its shape: the whole is compared
 	for f, t := range want.All() {
@@ -366,6 +354,9 @@ func (c *content) become(want *lb.State) (gone []lb.Frontend) {
 		w := c.want(e, f, t)
 		c.rows[f] = w.row
 		c.members[w.plan]++
+		for _, m := range c.memberships(f, w.row) {
+			c.countKept(m, 1)
+		}
 		if len(w.sources) > 0 {
 			c.guards[f] = w.sources
 		}
@@ -383,7 +374,6 @@ func (c *content) become(want *lb.State) (gone []lb.Frontend) {
 	for i := range c.dispatch {
 		c.dispatch[i] = slices.DeleteFunc(c.dispatch[i], func(name string) bool { return !c.plans[name].dispatched })
 	}
-	c.remember = slices.DeleteFunc(c.remember, func(name string) bool { return c.sticky[name].Do == nil })
 	return gone
 }
 
@@ -397,11 +387,6 @@ func (c *content) ruleset() *nft.Ruleset {
 		}
 		r.Chains = append(r.Chains, chain)
 	}
-	remember := nft.Chain{Name: chainRemember}
-	for _, name := range c.remember {
-		remember.Rules = append(remember.Rules, c.sticky[name])
-	}
-	r.Chains = append(r.Chains, remember)
 	names := c.constantSets()
 	for _, name := range slices.Sorted(maps.Keys(c.plans)) {
 		use := c.plans[name]
@@ -413,8 +398,15 @@ func (c *content) ruleset() *nft.Ruleset {
 			names = append(names, name)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.keepers)) {
+		k := c.keepers[name]
+		r.Chains = append(r.Chains, k.chain)
+		if k.clients != "" {
+			names = append(names, k.clients)
+		}
+	}
 	elements := c.elements()
-	for _, name := range append(names, slices.Sorted(maps.Keys(c.sticky))...) {
+	for _, name := range names {
 		s := c.family.set(name)
 		s.Elements = elements[name]
 		r.Sets = append(r.Sets, s)
@@ -426,11 +418,8 @@ func (c *content) ruleset() *nft.Ruleset {
 func (c *content) elements() map[string][]nft.Element {
 	e := newEdits()
 	for f, row := range c.rows {
-		for _, s := range c.memberships(f, row) {
-			e.in(s, c.member(f))
-		}
-		if f.Proto == 0 {
-			e.in(setClusterIPs, c.member(f))
+		for _, m := range append(c.memberships(f, row), clusterIPs(f.Proto == 0)...) {
+			e.in(m.set, c.member(f, m))
 		}
 	}
 	for p, eps := range c.pools {
@@ -480,8 +469,8 @@ func (c *content) write(tx *nft.Tx, e *edits) {
 func isPlan(name string) bool {
 	bare := strings.TrimPrefix(name, forNodePorts)
 	switch bare {
-	case setFrontends, setEndpoints, setAffinity, setSources, setClusterIPs, setLoops, setHanded:
+	case setFrontends, setEndpoints, mapAgain, mapAgainLocal, mapNote, setSources, setClusterIPs, setLoops, setHanded:
 		return false
 	}
-	return !strings.HasPrefix(bare, setSticky)
+	return !strings.HasPrefix(bare, mapClients)
 }

@@ -14,8 +14,8 @@
 //	set frontends           address . protocol . port   whatever is balanced or dropped
 //	set <plan>              address . protocol . port   one for each plan in use
 //	map endpoints           slot . address . protocol . port : endpoint address . port
-//	set sticky<seconds>     address . protocol . port   with session affinity
-//	map affinity            client . address . protocol . port : endpoint (made by rules)
+//	map again, note         address . protocol . port : chain   with session affinity (see affinity.go)
+//	map clients-<port>      client : endpoint   of a port with affinity, made by rules
 //	set sources             address . protocol . port . client range   (load balancer IPs)
 //	set cluster-ips         address                     other ports there are refused
 //	set loops               address . address           endpoints on this node

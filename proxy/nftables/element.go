@@ -3,7 +3,6 @@ package nftables
 import (
 	"encoding/binary"
 	"net/netip"
-	"time"
 
 	"nodelet/internal/model"
 	"nodelet/internal/nft"
@@ -18,8 +17,8 @@ type row struct {
 	dispatched bool
 	// handed: it is a member of handed-to-ipvs.
 	handed bool
-	// sticky is the affinity's timeout, 0 for none.
-	sticky time.Duration
+	// kept is what remembers its clients; the zero one is nothing.
+	kept kept
 }
 
 // pool names a list of endpoints.
@@ -54,8 +53,6 @@ func appendKey(b []byte, f lb.Frontend) []byte {
 }
 
 func frontendKey(f lb.Frontend) []byte { return appendKey(make([]byte, 0, 24), f) }
-
-func frontendElement(f lb.Frontend) nft.Element { return nft.Element{Key: frontendKey(f)} }
 
 func endpointElement(p pool, i int, to netip.AddrPort) nft.Element {
 	b := binary.NativeEndian.AppendUint32(make([]byte, 0, 48), p.slot(i))
@@ -134,14 +131,4 @@ func (f *family) decodeEndpoint(el *nft.Element, nodePort bool) (p pool, slot in
 	fe, okKey := f.decodeFrontend(el.Key[4:], nodePort)
 	to, okTo := f.decodeTarget(el.Data)
 	return pool{fe, n >= localSlots}, int(n % localSlots), to, okKey && okTo && n < 2*localSlots
-}
-
-// decodeAffinity reads whose client it is, and where it was sent.
-func (f *family) decodeAffinity(el *nft.Element) (client netip.Addr, fe lb.Frontend, to netip.AddrPort, ok bool) {
-	if len(el.Key) < f.bytes() {
-		return client, fe, to, false
-	}
-	fe, okKey := f.decodeFrontend(el.Key[f.bytes():], false)
-	to, okTo := f.decodeTarget(el.Data)
-	return f.addrAt(el.Key, 0), fe, to, okKey && okTo
 }

@@ -37,5 +37,4 @@ func sortPlans(c *content) {
 	for i := range c.dispatch {
 		slices.Sort(c.dispatch[i])
 	}
-	slices.Sort(c.remember)
 }

@@ -80,8 +80,8 @@ func settled(t interface {
 // keepUnused adds what is used no more, which may stay until the next full look.
 func keepUnused(c, have *content) {
 	maps.Copy(c.plans, have.plans)
-	maps.Copy(c.sticky, have.sticky)
-	c.dispatch, c.remember = have.dispatch, have.remember
+	maps.Copy(c.keepers, have.keepers)
+	c.dispatch = have.dispatch
 }
 
 func TestGoldenWorlds(t *testing.T) {

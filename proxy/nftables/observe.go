@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"nodelet/internal/nft"
-	"nodelet/proxy/eval"
 	"nodelet/proxy/lb"
 )
 
@@ -20,9 +19,9 @@ func contentOf(f *family, cfg *lb.Config, found *nft.Found) *content {
 	}
 	for i := range found.Sets {
 		s := &found.Sets[i]
-		nodePort := strings.HasPrefix(s.Name, forNodePorts)
+		bare, nodePort := strings.CutPrefix(s.Name, forNodePorts)
 		switch {
-		case s.Map && !s.Dynamic:
+		case bare == setEndpoints:
 			c.readPools(s.Elements, nodePort)
 		case isPlan(s.Name):
 			for _, el := range s.Elements {
@@ -33,7 +32,6 @@ func contentOf(f *family, cfg *lb.Config, found *nft.Found) *content {
 		}
 	}
 	c.dispatch[0], c.dispatch[1] = rulesOf(found, chainBalance), rulesOf(found, forNodePorts+chainBalance)
-	c.remember = rulesOf(found, chainRemember)
 	return c
 }
 
@@ -77,29 +75,4 @@ func inOrder(m map[int]netip.AddrPort) []netip.AddrPort {
 		out[i] = a
 	}
 	return out
-}
-
-// lost picks the remembered clients whose endpoint is none of theirs any more.
-func (f *family) lost(clients []nft.Element, s *lb.State) []nft.Element {
-	return slices.DeleteFunc(clients, func(el nft.Element) bool {
-		client, fe, to, ok := f.decodeAffinity(&el)
-		if !ok {
-			return false
-		}
-		v := eval.Eval(s, eval.Packet{
-			Src: client, Dst: netip.AddrPortFrom(fe.Addr, fe.Port), Proto: fe.Proto,
-			From: sourceOf(s, client), ToNode: true, // else it would not have been remembered
-		})
-		return v.Sticky && slices.Contains(v.Endpoints, to)
-	})
-}
-
-func sourceOf(s *lb.State, a netip.Addr) lb.Source {
-	switch {
-	case s.IsPod(a):
-		return lb.FromPod
-	case s.LocalAddr(a):
-		return lb.FromNode
-	}
-	return lb.FromOutside
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"nodelet/internal/model"
 	"nodelet/internal/nft"
 	"nodelet/proxy/lb"
 )
@@ -36,9 +37,8 @@ func Probe(ctx context.Context, netns int, ipv6 bool) error {
 	cfg := &lb.Config{PodCIDRs: []netip.Prefix{netip.PrefixFrom(f.any(), 8)}}
 	c := newContent(f, cfg)
 	e := newEdits()
-	for _, nodePort := range []bool{false, true} {
-		c.need(e, plan{nodePort: nodePort, policy: external, cluster: 2, local: 1, sticky: true, guarded: !nodePort}, true)
-		c.needSticky(e, nodePort, row{sticky: time.Hour})
+	for fe, kind := range f.probed() {
+		c.set(e, fe, lb.Target{Port: f.probedPort(), Kind: kind})
 	}
 	tx := &nft.Tx{}
 	if err := tx.Diff(nil, c.ruleset()); err != nil {
@@ -46,4 +46,24 @@ func Probe(ctx context.Context, netns int, ipv6 bool) error {
 	}
 	tx.DeleteTable(f.table)
 	return conn.Apply(ctx, tx)
+}
+
+// probed are frontends of one of everything.
+func (f *family) probed() map[lb.Frontend]lb.Kind {
+	lo := f.loopback.Addr()
+	return map[lb.Frontend]lb.Kind{
+		{Addr: lo, Proto: model.TCP, Port: 1}: lb.ClusterIP, {Addr: lo}: lb.AnyPort,
+		{Addr: lo, Proto: model.TCP, Port: 2}:      lb.LoadBalancerIP,
+		{Addr: f.any(), Proto: model.TCP, Port: 3}: lb.NodePort,
+	}
+}
+
+// probedPort is a port with all that needs something of its own in the kernel.
+func (f *family) probedPort() *lb.Port {
+	lo := f.loopback.Addr()
+	to := []lb.Endpoint{{AddrPort: netip.AddrPortFrom(lo, 1), Here: true}, {AddrPort: netip.AddrPortFrom(lo, 2)}}
+	return &lb.Port{
+		Proto: model.TCP, ClusterIP: netip.AddrPortFrom(lo, 1), Affinity: time.Hour, ExternalLocal: true, Usable: true,
+		Sources: []netip.Prefix{f.loopback}, Cluster: to, Local: to[:1],
+	}
 }

@@ -76,8 +76,19 @@ func (c *comparison) meetsChain(name string) bool {
 	if use, ok := c.plans[mine]; ok && use.policy == external && (name == use.from(never).name() || name == use.from(always).name()) {
 		return true
 	}
+	if _, keeps := c.keepers[name]; keeps {
+		return c.leadsTo(name)
+	}
 	_, isPlan := c.plans[name]
 	return !isPlan || name == mine
+}
+
+// leadsTo: packets to the frontend meet that chain, or the map that it needs.
+func (c *comparison) leadsTo(name string) bool {
+	return slices.ContainsFunc(c.memberships(c.about, c.rows[c.about]), func(m membership) bool {
+		k := c.keepers[m.chain]
+		return k != nil && (m.chain == name || k.clients == name)
+	})
 }
 
 func (c *comparison) chain(found *nft.FoundChain, want *nft.Chain) error {
@@ -103,7 +114,7 @@ func (c *comparison) chain(found *nft.FoundChain, want *nft.Chain) error {
 		rest = slices.Delete(rest, at, at+1)
 	}
 	for _, r := range rest {
-		if r.Digest != (nft.Digest{}) && (isPlan(r.Comment) || strings.Contains(r.Comment, setSticky)) {
+		if r.Digest != (nft.Digest{}) && strings.HasSuffix(want.Name, chainBalance) {
 			continue // ours, of a plan that nobody uses any more
 		}
 		c.differs(meets, lb.Difference{Kind: lb.Foreign, Object: fmt.Sprintf("rule with handle %d %q in %s", r.Handle, r.Comment, name), Effect: "it may do anything to packets"})
@@ -111,16 +122,10 @@ func (c *comparison) chain(found *nft.FoundChain, want *nft.Chain) error {
 	return nil
 }
 
-// meetsRule: the rules that lead to plans and sticky sets name them in their comments.
+// meetsRule: the rules that lead to plans name them in their comments.
 func (c *comparison) meetsRule(comment string, meetsChain bool) bool {
-	row := c.rows[c.about]
-	_, aPlan := c.plans[comment]
-	_, aSticky := c.sticky[comment]
-	switch {
-	case aPlan:
-		return comment == row.plan
-	case aSticky:
-		return row.sticky > 0 && comment == stickySet(c.about.NodePort(), row.sticky)
+	if _, aPlan := c.plans[comment]; aPlan {
+		return comment == c.rows[c.about].plan
 	}
 	return meetsChain
 }
@@ -133,6 +138,9 @@ func (c *comparison) set(found *nft.FoundSet, want *nft.Set) {
 	name := kind + want.Name + " of table " + c.family.table.String()
 	if found == nil || !found.Is(want) {
 		meets := !isPlan(want.Name) || want.Name == c.rows[c.about].plan
+		if strings.HasPrefix(want.Name, mapClients) {
+			meets = c.leadsTo(want.Name)
+		}
 		c.differs(meets, lb.Difference{Kind: lb.Missing, Object: name, Effect: c.setEffect(want.Name)})
 		return
 	}
@@ -214,6 +222,9 @@ func chainEffect(name string) string {
 	case chainMasquerade:
 		return "packets from outside the pod network are not masqueraded: answers go past this node and are lost"
 	}
+	if strings.HasPrefix(name, mapNote+"-") || strings.HasPrefix(name, mapAgain+"-") {
+		return "affinity is not remembered"
+	}
 	return "packets to these frontends are not translated"
 }
 
@@ -231,7 +242,7 @@ func (c *comparison) setEffect(name string) string {
 		return "an endpoint that reaches itself through the Service gets no answer"
 	case bare == setClusterIPs, strings.HasPrefix(bare, "reject"):
 		return "packets are not refused, so that clients wait for nothing"
-	case strings.HasPrefix(bare, setSticky), bare == setAffinity:
+	case bare == mapNote, bare == mapAgain, bare == mapAgainLocal, strings.HasPrefix(bare, mapClients):
 		return "affinity is not remembered"
 	}
 	return "packets to the frontend are not translated"

@@ -56,7 +56,8 @@ slice d/y of d/y p:8080/TCP 10.244.0.4=ready@n1`)
 		{"rule added", "insert rule ip nodelet-proxy services drop", "foreign: rule", false, 1},
 		{"plan flushed", "flush chain ip nodelet-proxy any2-masqother-sticky", "missing: rule", false, 3},
 		{"another's plan flushed", "flush chain ip nodelet-proxy any1-masqother", "", true, 0},
-		{"affinity flushed", "flush chain ip nodelet-proxy remember", "affinity is not remembered", true, 1},
+		{"affinity flushed", "flush chain ip nodelet-proxy remember", "affinity is not remembered", false, 2},
+		{"affinity of the port flushed", "flush chain ip nodelet-proxy note-3600s-10.96.0.1-tcp-80", "affinity is not remembered", false, 1},
 	} {
 		back.Forget()
 		if _, err := back.Apply(context.Background(), state); err != nil {

@@ -2,9 +2,7 @@ package nftables
 
 import (
 	"net/netip"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,16 +19,10 @@ const handoverTable = "nodelet-ipvs"
 // localSlots is where the slots of local endpoints begin, behind all others.
 const localSlots = 1 << 16
 
-// affinityLimit bounds the clients remembered; when it is reached, new ones are
-// balanced without affinity. One costs the kernel about 150 bytes.
-const affinityLimit = 1 << 18
-
 // Names of sets and chains. Plans name theirs themselves.
 const (
 	setFrontends  = "frontends"
 	setEndpoints  = "endpoints"
-	setSticky     = "sticky" // and the seconds
-	setAffinity   = "affinity"
 	setSources    = "sources"
 	setClusterIPs = "cluster-ips"
 	setLoops      = "loops"
@@ -51,10 +43,6 @@ func named(nodePort bool, name string) string {
 		return forNodePorts + name
 	}
 	return name
-}
-
-func stickySet(nodePort bool, d time.Duration) string {
-	return named(nodePort, setSticky+strconv.Itoa(int(d/time.Second)))
 }
 
 // family is what differs between the two tables.
@@ -113,17 +101,20 @@ func (f *family) set(name string) nft.Set {
 	switch strings.TrimPrefix(name, forNodePorts) {
 	case setEndpoints:
 		return nft.Set{Name: name, Key: append(nft.Types{nft.Mark}, f.keyType(nodePort)...), Data: to}
-	case setAffinity:
-		return nft.Set{
-			Name: name, Key: append(nft.Types{f.addr}, f.keyType(false)...), Data: to,
-			Timeout: true, Dynamic: true, Size: affinityLimit,
-		}
+	case mapAgain, mapAgainLocal, mapNote:
+		return nft.Set{Name: name, Key: f.keyType(nodePort), Data: nft.Types{nft.Verdict}}
 	case setSources:
 		return nft.Set{Name: name, Key: append(f.keyType(false), f.addr), Interval: true}
 	case setClusterIPs:
 		return nft.Set{Name: name, Key: nft.Types{f.addr}}
 	case setLoops:
 		return nft.Set{Name: name, Key: nft.Types{f.addr, f.addr}}
+	}
+	if strings.HasPrefix(name, mapClients) {
+		// No size: the kernel bounds it at 65,535 clients, after which new ones are
+		// balanced without affinity, and takes memory as it fills. With a size it
+		// takes all of it at once: 2 MB for each port of each Service.
+		return nft.Set{Name: name, Key: nft.Types{f.addr}, Data: to, Timeout: true, Dynamic: true}
 	}
 	return nft.Set{Name: name, Key: f.keyType(nodePort)}
 }
@@ -136,8 +127,10 @@ func rejects() []plan {
 // constantSets are always there.
 func (f *family) constantSets() []string {
 	names := []string{
-		setFrontends, forNodePorts + setFrontends, setEndpoints, forNodePorts + setEndpoints,
-		setAffinity, setSources, setClusterIPs, setLoops,
+		setFrontends, forNodePorts + setFrontends, setEndpoints, forNodePorts + setEndpoints, setSources, setClusterIPs, setLoops,
+	}
+	for _, name := range []string{mapAgain, mapAgainLocal, mapNote} {
+		names = append(names, name, forNodePorts+name)
 	}
 	for _, p := range rejects() {
 		names = append(names, p.name())
@@ -174,6 +167,7 @@ func (f *family) chains(cfg *lb.Config) []nft.Chain {
 			do(nft.RejectPortUnreachable()),
 		}},
 		{Name: chainFirst, Rules: f.firstPackets(cfg)},
+		{Name: chainRemember, Rules: f.remember()},
 		base("nat-prerouting", nat(nft.Prerouting, nft.PriorityDNAT), do(nft.Jump(chainServices))),
 		base("nat-output", nat(nft.Output, nft.PriorityDNAT), do(nft.Jump(chainServices))),
 		base("nat-postrouting", nat(nft.Postrouting, nft.PrioritySNAT), f.postrouting(cfg)...),
@@ -326,8 +320,7 @@ func (f *family) chainOf(cfg *lb.Config, p plan) (c nft.Chain, more []plan) {
 		return c, more
 	}
 	if p.sticky {
-		client, _ := f.load(f.words, false)
-		add("the client's endpoint", append(append([]nft.Stmt{nft.Load(0, nft.SrcAddr)}, client...), f.dnat(setAffinity)...)...)
+		add("the client's endpoint", f.ask(p.nodePort, p.policy != clusterWide)...)
 	}
 	n, offset := p.cluster, 0
 	if p.policy != clusterWide {
@@ -342,24 +335,4 @@ func (f *family) chainOf(cfg *lb.Config, p plan) (c nft.Chain, more []plan) {
 func (f *family) dnat(set string) []nft.Stmt {
 	to := 2*f.words + 2 // behind the longest key
 	return []nft.Stmt{nft.Lookup(set, 0, to), nft.DNAT(to, to+f.words)}
-}
-
-// remember is the rule that notes, or notes anew, which endpoint a client of a
-// sticky frontend was sent to: when the packet is on its way, it says so itself.
-func (f *family) remember(nodePort bool, d time.Duration) nft.Rule {
-	name := stickySet(nodePort, d)
-	w := f.words
-	var find []nft.Stmt
-	if nodePort {
-		find = []nft.Stmt{nft.Load(0, nft.L4Proto), nft.Load(1, nft.CtOriginalDstPort)}
-	} else {
-		find = []nft.Stmt{nft.Load(0, nft.CtOriginalDst), nft.Load(w, nft.L4Proto), nft.Load(w+1, nft.CtOriginalDstPort)}
-	}
-	to := 2*w + 2
-	return rule(name, find, []nft.Stmt{
-		nft.Member(name, 0),
-		nft.Load(0, nft.SrcAddr), nft.Load(w, nft.CtOriginalDst), nft.Load(2*w, nft.L4Proto), nft.Load(2*w+1, nft.CtOriginalDstPort),
-		nft.Load(to, nft.DstAddr), nft.Load(to+w, nft.DstPort),
-		nft.Update(setAffinity, 0, to, d),
-	})
 }

@@ -1,6 +1,7 @@
 package prove
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,7 @@ func (p *Packets) Disagree(ctx context.Context, s *lb.State, packets []string) (
 			return "", err
 		}
 	}
+	kept := clients{}
 	for _, text := range packets {
 		pkt, h, err := packet(text)
 		if err != nil {
@@ -76,7 +78,7 @@ func (p *Packets) Disagree(ctx context.Context, s *lb.State, packets []string) (
 		if v.Outcome == eval.NoService || toItself(pkt, v) {
 			continue // what becomes of the packet is nobody's concern
 		}
-		if what := p.send(h, pkt, v); what != "" {
+		if what := p.send(kept, h, pkt, v); what != "" {
 			return fmt.Sprintf("%s\n  eval:    %s\n  packets: %s", text, v, what), nil
 		}
 	}
@@ -90,8 +92,34 @@ func toItself(pkt eval.Packet, v eval.Verdict) bool {
 	return at >= 0 && !v.Masquerade[at]
 }
 
+// clients are the endpoints that clients of ports with affinity were sent to.
+type clients map[client][]string
+
+// client is who keeps its endpoint, and for what.
+type client struct {
+	port  *lb.Port
+	local bool
+	who   netip.Addr
+}
+
+// wrong tells of a client that was sent elsewhere than before. What it learnt
+// by the other traffic policy it may keep to as well: eBPF and iptables do.
+func (c clients) wrong(got traffic.Answer, pkt eval.Packet, v eval.Verdict) string {
+	if !v.Sticky || got.Server == "" {
+		return ""
+	}
+	who, other := client{v.Target.Port, v.Local, pkt.Src}, client{v.Target.Port, !v.Local, pkt.Src}
+	before := append(slices.Clone(c[who]), c[other]...)
+	met := len(c[who]) > 0
+	c[who] = append(c[who], got.Server)
+	if met && !slices.Contains(before, got.Server) {
+		return fmt.Sprintf("%s, and the client was sent to %v before: no affinity", got, before)
+	}
+	return ""
+}
+
 // send says what is not as the verdict has it.
-func (p *Packets) send(h host, pkt eval.Packet, v eval.Verdict) string {
+func (p *Packets) send(kept clients, h host, pkt eval.Packet, v eval.Verdict) string {
 	n, wait := 1, traffic.Patience
 	switch {
 	case v.Outcome == eval.Drop:
@@ -104,7 +132,7 @@ func (p *Packets) send(h host, pkt eval.Packet, v eval.Verdict) string {
 		if err != nil {
 			return err.Error()
 		}
-		if what := judge(got, pkt, v); what != "" {
+		if what := cmp.Or(judge(got, pkt, v), kept.wrong(got, pkt, v)); what != "" {
 			return what
 		}
 	}

@@ -23,7 +23,7 @@ func Conformance(t *testing.T, open Open, traits ...Trait) {
 		"Hairpin": hairpin, "Reject": rejects, "Affinity": affinity, "AffinityTimeout": affinityTimeout,
 		"EndpointChange": endpointChange, "EstablishedStays": establishedStays, "StaleUDP": staleUDP,
 		"Restart": restart, "ForeignMarks": foreignMarks, "Repair": repair, "Cleanup": cleanup,
-		"UDPMatrix": udpMatrix, "HostNetwork": hostNetwork, "Random": random, "DetectLocal": detectLocal,
+		"UDPMatrix": udpMatrix, "HostNetwork": hostNetwork, "Random": random, "DetectLocal": detectLocal, "AffinityOfAPort": affinityOfAPort,
 	}
 	for name, run := range cases {
 		t.Run(name, func(t *testing.T) { run(t, s) })

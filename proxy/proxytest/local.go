@@ -24,10 +24,10 @@ func detectLocal(t *testing.T, s subject) {
 			}
 			b := newBench(t, s, "service d/x ClusterIP 10.96.0.1,fd96::1 p:80/TCP q:53/UDP\n"+endpoints("d/x", "a", "c")+
 				"service d/l NodePort 10.96.0.2,fd96::2 p:80/TCP[30001] q:53/UDP[31001] external=local\n"+endpoints("d/l", "a", "r"))
-			b.localFlows(local.Mode)
-			// The node gets other addresses for its pods: only one mode knows of that.
-			b.change("node n1 192.168.7.1 192.168.8.1 fd07::1 fd08::1 pods=10.244.2.0/24")
-			b.localFlows(local.Mode)
+			b.localFlows()
+			// The node gets more addresses for its pods: only one mode knows of that.
+			b.change("node n1 192.168.7.1 192.168.8.1 fd07::1 fd08::1 pods=10.244.0.0/16,fd44::/16")
+			b.localFlows()
 		})
 	}
 }
@@ -52,11 +52,11 @@ func (s *subject) detects(t *testing.T) bool {
 	return err == nil
 }
 
-func (b *bench) localFlows(mode lb.LocalMode) {
+func (b *bench) localFlows() {
 	b.t.Helper()
 	for _, from := range []string{"a", "c", "r", "node", "outside"} {
 		b.agree(from+" -> 10.96.0.1:80/TCP", from+" -> [fd96::1]:80/TCP", from+" -> 10.96.0.1:53/UDP")
-		if from == "r" && mode == lb.ByClusterCIDR {
+		if from == "r" && b.sourceOf(b.Host(from), false) == lb.FromPod {
 			continue // it may be its own endpoint: its own node's affair
 		}
 		b.agree(from+" -> 192.168.7.1:30001/TCP", from+" -> [fd07::1]:30001/TCP", from+" -> 192.168.8.1:31001/UDP")
