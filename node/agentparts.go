@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -153,11 +154,15 @@ func containerSpec(pod *corev1.Pod, name string) *corev1.Container {
 func (p *agentParts) buildServer() (err error) {
 	c := &p.n.cfg
 	cert, key := c.servingCertificate()
+	if c.Kubelet.ContentionProfiling {
+		runtime.SetBlockProfileRate(1)
+		runtime.SetMutexProfileFraction(1)
+	}
 	p.server, err = server.New(server.Config{
 		NodeName: c.NodeName, Address: fmt.Sprintf(":%d", c.KubeletPort), HealthAddress: c.HealthzAddr.String(),
 		CertFile: cert, KeyFile: key, ClientCAFile: c.clientCA(),
 		MinVersion: c.Kubelet.TLSMinVersion, CipherSuites: c.Kubelet.TLSCipherSuites,
-		PodLogsRoot: c.Layout.PodLogs(), Configz: c, IdleTimeout: c.Kubelet.StreamIdleTimeout,
+		PodLogsRoot: c.Layout.PodLogs(), Configz: c, Profiling: !c.Kubelet.NoProfiling, IdleTimeout: c.Kubelet.StreamIdleTimeout,
 	}, server.Deps{
 		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Stats: p.stats, Log: p.n.deps.Log,
 		SyncLoop: p.syncLoop,

@@ -59,6 +59,8 @@ type KubeletOptions struct {
 	CgroupDriver string
 	// LimitedSwap is swapBehavior LimitedSwap; FailSwapOn keeps the daemon from starting on a machine with swap.
 	LimitedSwap, FailSwapOn bool
+	// NoProfiling: the kubelet API serves no /debug/pprof. ContentionProfiling: the profiles "block" and "mutex" are kept.
+	NoProfiling, ContentionProfiling bool
 	// CPUPolicy says whether containers get CPUs to themselves.
 	CPUPolicy CPUPolicy
 	// Shutdown is how long pods have to end before the machine goes down; the zero value: they are not waited for.

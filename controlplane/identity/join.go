@@ -40,7 +40,7 @@ func Join(ctx context.Context, c kubernetes.Interface, cfg JoinConfig, now time.
 	}
 	object := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: bootstrapapi.BootstrapTokenSecretPrefix + id},
-		Type:       corev1.SecretType(bootstrapapi.SecretTypeBootstrapToken),
+		Type:       bootstrapapi.SecretTypeBootstrapToken,
 		StringData: map[string]string{
 			bootstrapapi.BootstrapTokenIDKey:               id,
 			bootstrapapi.BootstrapTokenSecretKey:           secret,

@@ -3,6 +3,7 @@ package nodeconfig
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -111,6 +112,16 @@ func outcome(kind Kind, files []File) string {
 	for _, i := range ignored {
 		b.WriteString(i.String() + "\n")
 	}
-	fmt.Fprintf(&b, "kubelet: %+v\nresources: %+v\n", cfg.Kubelet, cfg.Resources)
+	printSet(&b, "Kubelet", reflect.ValueOf(cfg.Kubelet))
+	printSet(&b, "Resources", reflect.ValueOf(cfg.Resources))
 	return b.String()
+}
+
+// printSet prints the fields of a struct that have a value, a line each.
+func printSet(b *strings.Builder, name string, v reflect.Value) {
+	for i := range v.NumField() {
+		if f := v.Field(i); !f.IsZero() {
+			fmt.Fprintf(b, "%s.%s: %v\n", name, v.Type().Field(i).Name, f)
+		}
+	}
 }
