@@ -102,14 +102,20 @@ func isEmpty(dir string) (bool, error) {
 	return strings.Contains(string(text), "populated 0"), nil
 }
 
-// removeTrials removes the cgroups of sandboxes that no process is in: the
-// kernel refuses the others.
+// removeTrials removes the cgroups of sandboxes that no process is in. The
+// caller has the lock: so none can be entered between the look and the removal.
 func removeTrials(root string) (removed []string, err error) {
 	dirs, err := trialsBelow(root)
 	if err != nil {
 		return nil, err
 	}
 	for _, dir := range dirs {
+		// Looked at as a whole: of one at work, the part below may be empty.
+		if empty, err := isEmpty(dir); err != nil {
+			return removed, err
+		} else if !empty {
+			continue
+		}
 		err := os.Remove(filepath.Join(dir, "node"))
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			err = os.Remove(dir)

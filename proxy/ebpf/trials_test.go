@@ -86,6 +86,9 @@ func TestKilledTrial(t *testing.T) {
 	if dirs, err := trialsBelow(root); err != nil || len(dirs) != 1 || dirs[0] != box.parent {
 		t.Errorf("beside the trial %s there are %v, %v", box.parent, dirs, err)
 	}
+	if _, err := os.Stat(box.node); err != nil {
+		t.Errorf("of the trial that runs something was removed: %v", err)
+	}
 	if err := box.Close(); err != nil {
 		t.Error(err)
 	}
