@@ -128,13 +128,8 @@ func (b *Backend) Apply(_ context.Context, want *lb.State) (lb.Result, error) {
 func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	b.forget()
 	b.devicesErr = nil
-	if b.kernel == nil {
-		k, err := openKernel(&b.cfg, b.cookie)
-		if err != nil {
-			return lb.Result{}, err
-		}
-		k.clsact = b.cfg.NoTCX
-		b.kernel = k
+	if err := b.open(); err != nil {
+		return lb.Result{}, err
 	}
 	found, err := b.kernel.readAll()
 	if err != nil {
@@ -157,6 +152,20 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	}
 	b.have, b.applied, b.squeezed = c, want, len(refused) > 0
 	return lb.Result{Full: true, Messages: e.len() + changes, Gone: goneFrontends(e), Refused: refused.list()}, nil
+}
+
+// open makes maps and loads programs, unless that is done.
+func (b *Backend) open() error {
+	if b.kernel != nil {
+		return nil
+	}
+	k, err := openKernel(&b.cfg, b.cookie)
+	if err != nil {
+		return err
+	}
+	k.clsact = b.cfg.NoTCX
+	b.kernel = k
+	return nil
 }
 
 // forgetEndpoints ends what UDP still has to do with endpoints that no longer serve.

@@ -2,11 +2,15 @@ package ebpf
 
 import (
 	"context"
+	"errors"
 	"os"
+	"strconv"
 	"testing"
 
 	"nodelet/internal/netns"
+	"nodelet/proxy/lb"
 	"nodelet/proxy/lb/lbbench"
+	"nodelet/proxy/lb/lbtest"
 )
 
 // alone makes a back end in a namespace and a cgroup of its own.
@@ -45,6 +49,27 @@ func BenchmarkChange(b *testing.B) {
 
 func BenchmarkColdSync(b *testing.B) {
 	lbbench.ColdSync(b, open, lbbench.Size{Services: 1000, Endpoints: 2}, lbbench.Size{Services: 10_000, Endpoints: 2})
+}
+
+// BenchmarkColdSyncOpened is the part that has to wait for the API: Run opens
+// maps and programs before.
+func BenchmarkColdSyncOpened(b *testing.B) {
+	for _, services := range []int{1000, 10_000} {
+		s := lb.Compile(config, lbtest.Many(services, 2).Snapshot())
+		b.Run(strconv.Itoa(services)+"x2", func(b *testing.B) {
+			back := alone(b)
+			for b.Loop() {
+				b.StopTimer()
+				if err := errors.Join(back.Cleanup(b.Context()), back.open()); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				if _, err := back.Apply(b.Context(), s); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 func BenchmarkRestart(b *testing.B) {

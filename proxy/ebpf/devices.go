@@ -138,6 +138,10 @@ func (b *Backend) writePlace(p place) (changes int, err error) {
 
 // Run keeps the programs on the devices that come and go, until ctx ends.
 func (b *Backend) Run(ctx context.Context) error {
+	// While the API is listed nobody waits for this; Apply tells of an error.
+	b.mu.Lock()
+	_ = b.open()
+	b.mu.Unlock()
 	wake := make(chan struct{}, 1)
 	watch := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)

@@ -59,6 +59,9 @@ type refusals map[portName]lb.Refusal
 // or not at all. What refuses the rest of a ClusterIP is always taken: so a
 // connection to a Port that is not is refused, and goes nowhere else.
 func (c *content) fit(want *lb.State, limits sizes) refusals {
+	if c.certain(want, limits) {
+		return nil
+	}
 	base := sizes{ranges: len(c.cfg.PodCIDRs)}
 	claims := map[portName]int{}
 	var ports []*lb.Port
@@ -71,13 +74,6 @@ func (c *content) fit(want *lb.State, limits sizes) refusals {
 		if t.Kind == lb.ClusterIP {
 			ports = append(ports, t.Port)
 		}
-	}
-	most := base
-	for _, p := range ports {
-		most = most.plus(c.atMost(p)).plus(sizes{frontends: claims[nameOf(p)]})
-	}
-	if name, _ := most.over(limits); name == "" {
-		return nil
 	}
 	slices.SortFunc(ports, func(a, b *lb.Port) int {
 		return cmp.Or(c.rank(a)-c.rank(b), a.Service.Compare(b.Service), nameOf(a).Compare(nameOf(b)))
@@ -92,6 +88,18 @@ func (c *content) fit(want *lb.State, limits sizes) refusals {
 		base = with
 	}
 	return out
+}
+
+// certain tells that all fits, without rendering anything.
+func (c *content) certain(want *lb.State, limits sizes) bool {
+	most := sizes{ranges: len(c.cfg.PodCIDRs), frontends: want.Len()}
+	for _, t := range want.All() {
+		if t.Kind == lb.ClusterIP {
+			most = most.plus(c.atMost(t.Port))
+		}
+	}
+	name, _ := most.over(limits)
+	return name == ""
 }
 
 // rank is 0 for a Port that is in the maps already.
