@@ -135,7 +135,7 @@ func resourceFields() []field {
 		{path: "evictionPressureTransitionPeriod", flag: "eviction-pressure-transition-period"},
 		{path: "evictionMaxPodGracePeriod", flag: "eviction-max-pod-grace-period", text: seconds},
 		{path: "evictionMinimumReclaim", flag: "eviction-minimum-reclaim", text: statements("=")},
-		{path: "mergeDefaultEvictionSettings", is: []string{"false"}, why: "evictionHard names all thresholds there are", zero: true},
+		{path: "mergeDefaultEvictionSettings", set: into(func(c *node.Config) *bool { return &c.Resources.Eviction.MergeDefaults }), zero: true},
 		{path: "podsPerCore", set: into(func(c *node.Config) *int { return &c.Kubelet.PodsPerCore })},
 		{path: "enableControllerAttachDetach", is: []string{"true"}, why: "volumes are always attached by the controller", zero: true},
 		{path: "protectKernelDefaults", why: "sysctls that pods need are set where they are needed"},

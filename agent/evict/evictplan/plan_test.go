@@ -238,6 +238,37 @@ func TestDefaultsOfBigDisks(t *testing.T) {
 	}
 }
 
+// What is said goes before the defaults; the others are there only where they are to be merged in.
+func TestDefaultsAreMerged(t *testing.T) {
+	said := map[string]string{string(MemoryAvailable): "1Gi"}
+	count := func(s Statements) (names int, memory string) {
+		all, err := Complete(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range all {
+			names++
+			if one.Signal == MemoryAvailable {
+				memory = fmt.Sprint(one.Value.Of(8 * gi))
+			}
+		}
+		return names, memory
+	}
+	defaults, _ := count(Statements{})
+	if n, m := count(Statements{Hard: said, MergeDefaults: true}); n != defaults || m != fmt.Sprint(gi) {
+		t.Errorf("merged: %d of %d thresholds, memory %s", n, defaults, m)
+	}
+	if n, _ := count(Statements{Hard: said}); n >= defaults {
+		t.Errorf("not merged: %d thresholds", n)
+	}
+	if n, _ := count(Statements{Hard: map[string]string{}, MergeDefaults: true}); n != defaults {
+		t.Errorf("nothing said: %d of %d thresholds", n, defaults)
+	}
+	if len(said) != 1 {
+		t.Errorf("what was said has changed: %v", said)
+	}
+}
+
 // Whatever is measured, at most one pod goes for pressure, never a critical one, and the same facts
 // give the same plan.
 func TestLaws(t *testing.T) {

@@ -108,6 +108,8 @@ func (t Threshold) String() string {
 // evictionSoftGracePeriod and evictionMinimumReclaim.
 type Statements struct {
 	Hard, Soft, SoftGrace, MinReclaim map[string]string
+	// MergeDefaults is mergeDefaultEvictionSettings: what Hard does not name is as without Hard.
+	MergeDefaults bool
 }
 
 // DefaultHard is what upstream takes on Linux when evictionHard is not given.
@@ -125,13 +127,16 @@ const defaultCap = 2 << 30
 // Complete reads thresholds; where there are no hard ones those of DefaultHard are taken, each at most
 // 2 GiB of a disk.
 func Complete(s Statements) ([]Threshold, error) {
-	if s.Hard != nil {
+	said := s.Hard
+	if said != nil && !s.MergeDefaults {
 		return Parse(s)
 	}
 	s.Hard = DefaultHard()
+	maps.Copy(s.Hard, said)
 	all, err := Parse(s)
 	for i := range all {
-		if t := &all[i]; !t.Soft && t.Signal.resource() == corev1.ResourceEphemeralStorage {
+		t := &all[i]
+		if _, ok := said[string(t.Signal)]; !ok && !t.Soft && t.Signal.resource() == corev1.ResourceEphemeralStorage {
 			t.Value.Cap = defaultCap
 		}
 	}
