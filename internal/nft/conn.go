@@ -128,7 +128,7 @@ func (c *Conn) Apply(ctx context.Context, tx *Tx) error {
 		return nil
 	}
 	batch := tx.batch()
-	return c.retry(ctx, func() error { return c.exchange(batch, tx.ops) })
+	return c.retry(ctx, func() error { return c.exchange(batch, tx) })
 }
 
 // retry runs f again, with growing pauses, while the kernel says "not now".
@@ -162,7 +162,8 @@ func (c *Conn) retry(ctx context.Context, f func() error) error {
 
 // exchange sends a batch and reads until the answer to its last message. The
 // kernel has done all the work when send returns.
-func (c *Conn) exchange(batch []byte, ops []op) error {
+func (c *Conn) exchange(batch []byte, tx *Tx) error {
+	ops := tx.ops
 	if err := c.send(batch); err != nil {
 		return fmt.Errorf("send %d changes to nf_tables (the first: %s): %w", len(ops), ops[0], err)
 	}
@@ -178,11 +179,7 @@ func (c *Conn) exchange(batch []byte, ops []op) error {
 				return
 			}
 			if errno := m.errno(); errno != 0 && first == nil {
-				what := "begin transaction"
-				if m.seq > 0 && int(m.seq) <= len(ops) {
-					what = ops[m.seq-1].String()
-				}
-				first = &Error{What: what, Errno: errno, Hint: m.hint()}
+				first = &Error{What: tx.refused(m), Errno: errno, Hint: m.hint()}
 			}
 			// Number 0 is the batch itself: it was refused as a whole.
 			last = last || m.seq == 0 || int(m.seq) == len(ops)
@@ -241,14 +238,18 @@ func (m reply) errno() syscall.Errno {
 	return syscall.Errno(-int32(binary.NativeEndian.Uint32(m.body)))
 }
 
-// hint is the text of an extended acknowledgement. With CAP_ACK the original
-// message is cut to its header, which the attributes follow.
-func (m reply) hint() (text string) {
+// hints walks the attributes of an extended acknowledgement. With CAP_ACK the
+// original message is cut to its header, which they follow.
+func (m reply) hints(each func(typ uint16, v []byte)) {
 	const head = 4 + unix.NLMSG_HDRLEN
-	if m.flags&unix.NLM_F_ACK_TLVS == 0 || len(m.body) < head {
-		return ""
+	if m.flags&unix.NLM_F_ACK_TLVS != 0 && len(m.body) >= head {
+		attrs(m.body[head:], each)
 	}
-	attrs(m.body[head:], func(typ uint16, v []byte) {
+}
+
+// hint is the text of an extended acknowledgement.
+func (m reply) hint() (text string) {
+	m.hints(func(typ uint16, v []byte) {
 		if typ == unix.NLMSGERR_ATTR_MSG {
 			text = cstr(v)
 		}

@@ -100,6 +100,7 @@ func (tx *Tx) change(found *Found, want *Ruleset) error {
 		}
 	}
 	surplus := surplusOf(found, want)
+	tx.unfinished = tx.unfinished || len(surplus.emptied) > 0
 	for _, name := range slices.Concat(surplus.chains, surplus.emptied) {
 		tx.FlushChain(t, name)
 	}
@@ -124,6 +125,9 @@ func (tx *Tx) change(found *Found, want *Ruleset) error {
 	}
 	return tx.err
 }
+
+// Unfinished tells whether a Diff left chains that the next one removes.
+func (tx *Tx) Unfinished() bool { return tx.unfinished }
 
 // surplus names what has to go. emptied chains are flushed only: before Linux
 // 6.2 the kernel counts a verdict map's element as a use of its chain until

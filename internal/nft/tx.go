@@ -36,6 +36,8 @@ type Tx struct {
 	e   encoder
 	ops []op
 	err error
+	// unfinished: see Unfinished.
+	unfinished bool
 }
 
 // op says what a message does, for errors; its sequence number is its index plus one.
@@ -44,6 +46,8 @@ type op struct {
 	table      Table
 	name       string
 	count      int
+	// set is that of the elements; nil for other changes.
+	set *Set
 }
 
 func (o op) String() string {
@@ -307,15 +311,16 @@ func (tx *Tx) FlushSet(t Table, name string) {
 // AddElements adds elements. A map's key that is there with other data must be
 // deleted first, in the same Tx.
 func (tx *Tx) AddElements(t Table, s *Set, es []Element) {
-	tx.elements(op{verb: "add", table: t, name: s.Name}, s, es)
+	tx.elements(op{verb: "add", table: t, name: s.Name, set: s}, es)
 }
 
 // DeleteElements removes elements; each must be there.
 func (tx *Tx) DeleteElements(t Table, s *Set, es []Element) {
-	tx.elements(op{verb: "delete", table: t, name: s.Name}, s, es)
+	tx.elements(op{verb: "delete", table: t, name: s.Name, set: s}, es)
 }
 
-func (tx *Tx) elements(o op, s *Set, es []Element) {
+func (tx *Tx) elements(o op, es []Element) {
+	s := o.set
 	typ := uint16(unix.NFT_MSG_NEWSETELEM)
 	if o.verb == "delete" {
 		typ = unix.NFT_MSG_DELSETELEM

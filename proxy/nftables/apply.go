@@ -105,43 +105,21 @@ func (b *Backend) commit(ctx context.Context, tx *nft.Tx, want *lb.State) error 
 	return nil
 }
 
-// applyAll looks at the kernel and writes what differs.
+// maxRounds bounds a look at the kernel while somebody else writes to our tables.
+const maxRounds = 3
+
+// applyAll looks at the kernel and writes what differs. Chains that verdict
+// maps led to go in a second round: see nft.Tx.Unfinished.
 func (b *Backend) applyAll(ctx context.Context, want *lb.State) (lb.Result, error) {
 	b.Forget()
-	before, err := b.conn.Generation(ctx)
-	if err != nil {
-		return lb.Result{}, err
-	}
 	result := lb.Result{Full: true, Tidy: b.tidying}
 	b.tidying = false
-	have := make([]*content, len(b.families))
-	tx := &nft.Tx{}
-	for i, f := range b.families {
-		found, err := b.conn.Read(ctx, f.table)
-		if err != nil {
-			return lb.Result{}, fmt.Errorf("observe table %s: %w", f.table, err)
-		}
-		have[i] = contentOf(f, want.Config(), found)
-		result.Gone = append(result.Gone, have[i].become(want)...)
-		if err := tx.Diff(found, have[i].ruleset()); err != nil {
+	var have []*content
+	for round, unfinished := 0, true; unfinished && round < maxRounds; round++ {
+		var err error
+		if have, unfinished, err = b.applyWhole(ctx, want, &result); err != nil {
 			return lb.Result{}, err
 		}
-	}
-	if err := b.conn.Apply(ctx, tx); err != nil {
-		return lb.Result{}, err
-	}
-	after, err := b.conn.Generation(ctx)
-	if err != nil {
-		return lb.Result{}, err
-	}
-	result.Messages = tx.Len()
-	own := uint32(0)
-	if result.Messages > 0 {
-		own = 1
-	}
-	// Only when nobody else changed anything between the two looks is it certain how things are.
-	if after.ID == before.ID+own {
-		b.generation = after.ID
 	}
 	b.have, b.applied = have, want
 	for _, c := range have {
@@ -150,6 +128,45 @@ func (b *Backend) applyAll(ctx context.Context, want *lb.State) (lb.Result, erro
 		}
 	}
 	return result, nil
+}
+
+// applyWhole is one round of applyAll.
+func (b *Backend) applyWhole(ctx context.Context, want *lb.State, result *lb.Result) (have []*content, unfinished bool, err error) {
+	before, err := b.conn.Generation(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	tx := &nft.Tx{}
+	for _, f := range b.families {
+		found, err := b.conn.Read(ctx, f.table)
+		if err != nil {
+			return nil, false, fmt.Errorf("observe table %s: %w", f.table, err)
+		}
+		c := contentOf(f, want.Config(), found)
+		have = append(have, c)
+		result.Gone = append(result.Gone, c.become(want)...)
+		if err := tx.Diff(found, c.ruleset()); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := b.conn.Apply(ctx, tx); err != nil {
+		return nil, false, err
+	}
+	after, err := b.conn.Generation(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	result.Messages += tx.Len()
+	own := uint32(0)
+	if !tx.Empty() {
+		own = 1
+	}
+	// Only when nobody else changed anything between the two looks is it certain how things are.
+	b.generation = 0
+	if after.ID == before.ID+own {
+		b.generation = after.ID
+	}
+	return have, tx.Unfinished(), nil
 }
 
 // Forget makes the next Apply look at the kernel.
