@@ -57,8 +57,8 @@ func (m *maker) phase(s *corev1.PodStatus, finished bool) corev1.PodPhase {
 		return corev1.PodRunning
 	case t.stopped == 0:
 		return corev1.PodPending
-	case !finished && t.final < t.stopped:
-		return corev1.PodRunning // some are about to start again
+	case !finished && (t.final < t.stopped || !m.stopping && len(m.sources()) > 0):
+		return corev1.PodRunning // some are about to start again, or all
 	case t.succeeded == t.stopped:
 		return corev1.PodSucceeded
 	}
