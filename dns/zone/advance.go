@@ -269,7 +269,7 @@ func (a *advance) recompile(k model.Key) {
 	case is:
 		s := a.old.c.compile(svc, list)
 		key = s.key
-		a.services.set(key, s)
+		a.services.set(s.indexKey(), s)
 	case len(list) > 0:
 		a.services.set(key, &service{key: key, slices: list})
 	default:

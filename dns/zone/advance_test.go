@@ -17,35 +17,20 @@ import (
 // dump prints all that a zone answers from. Two zones with the same dump answer the same.
 func (z *Zone) dump() []string {
 	var out []string
-	for _, shard := range shardsOf(z.services) {
-		for key, s := range shard {
-			out = append(out, fmt.Sprintf("service %q %+v", key, *s))
-		}
+	for key, s := range z.services.all() {
+		out = append(out, fmt.Sprintf("service %q %+v", key, *s))
 	}
-	for _, shard := range shardsOf(z.namespaces) {
-		for key, n := range shard {
-			out = append(out, fmt.Sprintf("namespace %s %d", key, n))
-		}
+	for key, n := range z.namespaces.all() {
+		out = append(out, fmt.Sprintf("namespace %s %d", key, n))
 	}
-	for _, shard := range shardsOf(z.pods) {
-		for key, n := range shard {
-			out = append(out, fmt.Sprintf("pod %x %q", key, n))
-		}
+	for key, n := range z.pods.all() {
+		out = append(out, fmt.Sprintf("pod %x %q", key, n))
 	}
-	for _, shard := range shardsOf(z.reverse) {
-		for key, refs := range shard {
-			out = append(out, fmt.Sprintf("address %x %q", key, refs))
-		}
+	for key, refs := range z.reverse.all() {
+		out = append(out, fmt.Sprintf("address %x %q", key, refs))
 	}
 	slices.Sort(out)
 	return append(out, z.String())
-}
-
-func shardsOf[V any](x index[V]) []map[string]V {
-	if x.shards == nil {
-		return nil
-	}
-	return x.shards[:]
 }
 
 var (
@@ -159,4 +144,52 @@ func TestAdvanceEqualsBuild(t *testing.T) {
 			z = next
 		}
 	})
+}
+
+// TestIndexLaw: an index holds what a map holds, and versions from before a change stay as they were.
+func TestIndexLaw(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		type version struct {
+			x    index[int]
+			want map[string]int
+		}
+		var now version
+		now.want = map[string]int{}
+		keys := rapid.SampledFrom(manyKeys())
+		var history []version
+		for range rapid.IntRange(1, 6).Draw(t, "edits") {
+			history = append(history, version{now.x, maps.Clone(now.want)})
+			e := now.x.edit()
+			for n := range rapid.IntRange(0, 60).Draw(t, "changes") {
+				key := keys.Draw(t, "key")
+				if rapid.IntRange(0, 2).Draw(t, "kind") == 0 {
+					e.delete(key)
+					delete(now.want, key)
+				} else {
+					e.set(key, n)
+					now.want[key] = n
+				}
+			}
+			now.x = e.x
+			for _, v := range append(history, now) {
+				if got := maps.Collect(v.x.all()); !maps.Equal(got, v.want) || v.x.size != len(v.want) {
+					t.Fatalf("%v (%d), want %v", got, v.x.size, v.want)
+				}
+				for _, key := range manyKeys() {
+					got, ok := v.x.get([]byte(key))
+					if want, is := v.want[key]; ok != is || got != want {
+						t.Fatalf("%s is %d %t, want %d %t", key, got, ok, want, is)
+					}
+				}
+			}
+		}
+	})
+}
+
+// manyKeys are more than there are shards, so that some share one.
+func manyKeys() (out []string) {
+	for i := range 4 * shardCount {
+		out = append(out, fmt.Sprint(i))
+	}
+	return out
 }

@@ -24,19 +24,22 @@ type answer struct {
 
 // service is one Service, compiled.
 type service struct {
-	// key is the name below "svc" in wire form, without root.
-	key string
+	// What most answers need comes first, on one line of the processor's cache.
+	//
+	// body holds the key and behind it all packed records; they name their owner by a pointer to the question.
+	body        string
+	v4, v6, srv answer
 	// present: there is such a Service. A slice may come before it and stay after it.
 	present bool
 	// exists: the name itself has records of some type. Not so for a headless Service without endpoints.
 	exists bool
-	// slices are in the order of their keys.
-	slices []*model.Slice
-	// body holds all packed records; they name their owner by a pointer to the question.
-	body        []byte
-	v4, v6, srv answer
 	// target is the ExternalName in wire form.
 	target []byte
+
+	// key is the name below "svc" in wire form, without root.
+	key string
+	// slices are in the order of their keys.
+	slices []*model.Slice
 	ports  []port
 	// hosts are the endpoints with a hostname, sorted by it. Those known by their
 	// address are found by it, see Zone.findEndpoint.
@@ -77,7 +80,7 @@ func (c *config) compile(svc *model.Service, list []*model.Slice) *service {
 		s.target, s.exists = externalTarget(svc.ExternalName)
 		return s
 	}
-	p := packer{c: c, s: s}
+	p := packer{c: c, s: s, body: append(make([]byte, 0, 512), key...)}
 	endpoints := endpointEntries(list)
 	entries := endpoints
 	if svc.Headless {
@@ -90,8 +93,17 @@ func (c *config) compile(svc *model.Service, list []*model.Slice) *service {
 	s.srv = p.srv(entries, 0)
 	p.ports(entries)
 	p.hosts(endpoints)
-	s.body = slices.Clip(s.body)
+	s.body = string(p.body)
 	return s
+}
+
+// indexKey is the key where a lookup finds it on its way to the records. What
+// outlives the records has a copy of its own, key.
+func (s *service) indexKey() string {
+	if s.body == "" {
+		return s.key
+	}
+	return s.body[:len(s.key)]
 }
 
 // externalTarget is the target of an ExternalName. An address is no name: such
@@ -149,8 +161,9 @@ func endpointEntries(list []*model.Slice) []entry {
 
 // packer appends records to the body of a service.
 type packer struct {
-	c *config
-	s *service
+	c    *config
+	s    *service
+	body []byte // of s
 	// order gives for each address its place in the list of the name itself.
 	order map[netip.Addr]int
 }
@@ -186,7 +199,7 @@ func (p *packer) family(list []netip.Addr, whole answer) answer {
 		if !p.room(a, size) {
 			break
 		}
-		p.s.body = appendAddr(p.s.body, wire.HeaderLen, ip, p.c.TTL)
+		p.body = appendAddr(p.body, wire.HeaderLen, ip, p.c.TTL)
 		a.count++
 	}
 	return p.end(a)
@@ -268,14 +281,14 @@ func (p *packer) srv(entries []entry, prefix int) answer {
 		if !p.room(a, 2+10+6+len(name)) {
 			break
 		}
-		p.s.body = wire.AppendRR(p.s.body, wire.HeaderLen, wire.RR{Type: wire.TypeSRV, TTL: p.c.TTL, Size: 6 + len(name)})
-		p.s.body = append(p.s.body, 0, 0)
-		p.s.body = binary.BigEndian.AppendUint16(p.s.body, weight)
-		p.s.body = binary.BigEndian.AppendUint16(p.s.body, e.port.Port)
+		p.body = wire.AppendRR(p.body, wire.HeaderLen, wire.RR{Type: wire.TypeSRV, TTL: p.c.TTL, Size: 6 + len(name)})
+		p.body = append(p.body, 0, 0)
+		p.body = binary.BigEndian.AppendUint16(p.body, weight)
+		p.body = binary.BigEndian.AppendUint16(p.body, e.port.Port)
 		if _, ok := at[e.host]; !ok {
-			at[e.host] = base + len(p.s.body) - int(a.off)
+			at[e.host] = base + len(p.body) - int(a.off)
 		}
-		p.s.body = append(p.s.body, name...)
+		p.body = append(p.body, name...)
 		a.count++
 	}
 	return p.extras(a, entries, at)
@@ -298,13 +311,13 @@ func (p *packer) extras(a answer, entries []entry, at map[string]int) answer {
 			break
 		}
 		if name == nil {
-			p.s.body = appendAddr(p.s.body, uint16(off), e.addr, p.c.TTL)
+			p.body = appendAddr(p.body, uint16(off), e.addr, p.c.TTL)
 		} else {
 			t, raw := wire.TypeAAAA, e.addr.AsSlice()
 			if e.addr.Is4() {
 				t = wire.TypeA
 			}
-			p.s.body = append(wire.AppendNamedRR(p.s.body, name, wire.RR{Type: t, TTL: p.c.TTL, Size: len(raw)}), raw...)
+			p.body = append(wire.AppendNamedRR(p.body, name, wire.RR{Type: t, TTL: p.c.TTL, Size: len(raw)}), raw...)
 		}
 		a.extras++
 	}
@@ -367,17 +380,18 @@ func (c *config) endpointSRV(s *service, label []byte) *service {
 	entries := slices.DeleteFunc(endpointEntries(s.slices), func(e entry) bool { return e.host != string(label) })
 	p := packer{c: c, s: one}
 	one.srv = p.srv(entries, 1+len(label))
+	one.body = string(p.body)
 	return one
 }
 
-func (p *packer) begin() answer { return answer{off: uint32(len(p.s.body))} }
+func (p *packer) begin() answer { return answer{off: uint32(len(p.body))} }
 
 func (p *packer) room(a answer, size int) bool {
-	return len(p.s.body)-int(a.off)+size <= maxRecords && a.count < 1<<16-1
+	return len(p.body)-int(a.off)+size <= maxRecords && a.count < 1<<16-1
 }
 
 func (p *packer) end(a answer) answer {
-	a.size = uint32(len(p.s.body)) - a.off
+	a.size = uint32(len(p.body)) - a.off
 	return a
 }
 

@@ -53,7 +53,7 @@ func (z *Zone) Packed(key string) iter.Seq[Packed] {
 }
 
 func (s *service) records(a answer) Records {
-	return Records{Data: s.body[a.off : a.off+a.size], Answer: a.count, Extras: a.extras}
+	return Records{Data: []byte(s.body[a.off : a.off+a.size]), Answer: a.count, Extras: a.extras}
 }
 
 // lowered changes name, whose protocol is written in capitals; the lengths of labels are no letters.
@@ -69,14 +69,9 @@ func lowered(name []byte) []byte {
 // Keys are those of all Services in the zone.
 func (z *Zone) Keys() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		if z.services.shards == nil {
-			return
-		}
-		for _, shard := range z.services.shards {
-			for key := range shard {
-				if !yield(key) {
-					return
-				}
+		for key := range z.services.all() {
+			if !yield(key) {
+				return
 			}
 		}
 	}
