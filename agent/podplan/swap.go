@@ -19,7 +19,7 @@ type Swap struct {
 	Bytes int64
 }
 
-// Given: containers may have swap. Cgroup v1 cannot bound it by itself, so there nobody gets any.
+// Given tells whether containers may have swap. Cgroup v1 cannot bound it by itself, so there nobody gets any.
 func (s Swap) Given() bool { return s.Limited && s.Accounted && s.V2 }
 
 // swapMax is the file of cgroup v2 with the bytes of swap that a cgroup may use.

@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -106,7 +107,7 @@ func systemdSlices(t *testing.T) {
 		unit := run(t, "systemctl", "show", slice, "-p", "MemoryMax,ActiveState,CPUQuotaPerSecUSec")
 		if err != nil || strings.TrimSpace(string(file)) != limit || !strings.Contains(unit, "MemoryMax="+limit+"\n") ||
 			!strings.Contains(unit, "ActiveState=active") || !strings.Contains(unit, "CPUQuotaPerSecUSec=500ms") {
-			return fmt.Errorf("memory.max is %q (%v), the unit\n%s", file, err, unit)
+			return fmt.Errorf("memory.max is %q, read with %w, the unit\n%s", file, errors.Join(err, errors.New("limit "+limit+" expected")), unit)
 		}
 		return nil
 	}
