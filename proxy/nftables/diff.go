@@ -87,7 +87,7 @@ type wanted struct {
 }
 
 // want works out what t says, and makes sure that its plan exists.
-func (c *content) want(e *edits, f lb.Frontend, t lb.Target) wanted {
+func (c *content) want(e *edits, t lb.Target) wanted {
 	w := wanted{there: t.Port != nil}
 	if t.Port == nil || t.Kind == lb.AnyPort {
 		return w
@@ -125,7 +125,7 @@ func (c *content) nameOf(p plan) string {
 // set brings one frontend to what t says; a nil Port takes it away. Its edits
 // are noted in e.
 func (c *content) set(e *edits, f lb.Frontend, t lb.Target) {
-	w := c.want(e, f, t)
+	w := c.want(e, t)
 	c.setRow(e, f, w)
 	c.setGuard(e, f, w.sources)
 	c.setPool(e, pool{f, false}, w.cluster)
@@ -351,7 +351,7 @@ func (c *content) become(want *lb.State) (gone []lb.Frontend) {
 		if f.IPv6() != c.ipv6 {
 			continue
 		}
-		w := c.want(e, f, t)
+		w := c.want(e, t)
 		c.rows[f] = w.row
 		c.members[w.plan]++
 		for _, m := range c.memberships(f, w.row) {
