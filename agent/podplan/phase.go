@@ -82,7 +82,8 @@ func (m *maker) count(c ctr, s *corev1.ContainerStatus, t *tally) {
 		return
 	}
 	e := exit(s)
-	if e == nil {
+	// One that waits although its policy would not start it again is part of a pod that starts over.
+	if e == nil || s.State.Waiting != nil && !m.stopping && !m.restarts(c, e.ExitCode) {
 		t.waiting++
 		return
 	}
