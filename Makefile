@@ -178,7 +178,7 @@ conformance-smoke: build images ## Run a few specs of upstream's suite, as CI do
 	@FOCUS='$(SMOKE)' SKIP=Serial test/conformance/run.sh
 
 .PHONY: check
-check: lint test ## What CI runs
+check: lint test conformance-smoke ## What CI runs
 
 .PHONY: clean
 clean: ## Remove what was built
