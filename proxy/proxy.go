@@ -22,6 +22,11 @@ import (
 	"nodelet/proxy/lb"
 )
 
+// rest is the pause after a round, as a multiple of what it took: a mode that
+// rewrites all for one change (iptables) shall not take a whole processor with
+// changes that never end.
+const rest = 1.5
+
 // defaultResync is how often the kernel is compared with what it should hold, as in kube-proxy.
 const defaultResync = 30 * time.Second
 
@@ -230,6 +235,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		Sync:   p.sync,
 		Done:   p.done,
 		Pause:  p.cfg.Pause,
+		Rest:   rest,
 		Resync: cmp.Or(p.cfg.Resync, defaultResync),
 		Health: &p.health,
 		Wake:   p.drift.wake,

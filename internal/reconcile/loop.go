@@ -28,6 +28,9 @@ type Loop struct {
 	// Pause is the least time between two runs of Sync: a burst costs one run
 	// at its start and one after the pause. 0 means none.
 	Pause time.Duration
+	// Rest is the same as a multiple of what the run took, where that is longer: what changes all the
+	// time costs at most 1/(1+Rest) of a processor. Runs that looked at everything are followed at once.
+	Rest float64
 	// Resync is how often all is looked at again; 0 means never.
 	Resync  time.Duration
 	Backoff Backoff
@@ -48,9 +51,13 @@ func (l *Loop) Run(ctx context.Context) error {
 	failures := 0
 	for ctx.Err() == nil {
 		next := l.Store.Snapshot()
+		began, incremental := time.Now(), prev != nil
 		wait, ran := l.step(ctx, &prev, next, &failures)
 		if ran && wait == 0 {
 			wait = l.Pause
+			if incremental {
+				wait = max(wait, time.Duration(l.Rest*float64(time.Since(began))))
+			}
 		}
 		// After a run or a failure the wait comes first, then the next change counts.
 		if wait > 0 && !sleep(ctx, wait) {

@@ -158,6 +158,36 @@ func TestLoopPauseCoalescesAndResyncStartsOver(t *testing.T) {
 	})
 }
 
+// TestLoopRests: with changes all the time a slow Sync runs for its share of the time, and a first change
+// waits for nothing.
+func TestLoopRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w := store.New()
+		var began []time.Duration
+		start := time.Now()
+		l := &Loop{
+			Name: "test", Store: s, Log: quiet(), Rest: 1.5,
+			Sync: func(context.Context, *store.Snapshot, *store.Snapshot) error {
+				began = append(began, time.Since(start))
+				time.Sleep(200 * time.Millisecond)
+				return nil
+			},
+		}
+		run(t, l.Run)
+		for i := range 140 { // until 1.4 s
+			time.Sleep(10 * time.Millisecond)
+			w.Nodes.Set(model.Key{Name: "a"}, node("a", fmt.Sprint(i)))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		// All at once, then each after 200 ms of work and 300 of rest.
+		want := []time.Duration{0, 200 * time.Millisecond, 700 * time.Millisecond, 1200 * time.Millisecond, 1700 * time.Millisecond}
+		if !slices.Equal(began, want) {
+			t.Fatalf("began at %v, want %v", began, want)
+		}
+	})
+}
+
 func TestBackoff(t *testing.T) {
 	b := Backoff{Min: time.Second, Max: 5 * time.Second}
 	var got []time.Duration
