@@ -20,6 +20,7 @@ import (
 	"nodelet/bench/area"
 	"nodelet/bench/peer"
 	"nodelet/bench/result"
+	"nodelet/internal/cgroup"
 	netlab "nodelet/test/netlab/lab"
 )
 
@@ -144,7 +145,13 @@ func (h *harness) turn(ctx context.Context, a *area.Area, r *result.Area, t area
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, netlab.Down(h.lab)) }()
+	favored, _ := cgroup.DynamicFavored()
+	defer func() {
+		err = errors.Join(err, netlab.Down(h.lab))
+		if !favored { // nodelet set it, for the whole machine: nobody else is to be measured with it
+			err = errors.Join(err, cgroup.UnfavorDynamic())
+		}
+	}()
 	node := &l.Nodes[0]
 	far, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", l.Nodes[1].PID))
 	if err != nil {

@@ -34,8 +34,21 @@ func (p *agentParts) buildCgroups() (err error) {
 		}
 		deps.Units = units.New() // its connection ends with the process
 	}
-	p.cgroups, err = cgroup.New(p.n.cfg.cgroups(), deps)
+	if p.cgroups, err = cgroup.New(p.n.cfg.cgroups(), deps); err == nil {
+		p.n.favorDynamicCgroups()
+	}
 	return err
+}
+
+// favorDynamicCgroups makes the kernel quick at what every container start does. Where it cannot, all
+// is as before.
+func (n *Node) favorDynamicCgroups() {
+	if n.cfg.Kubelet.StaticCgroups {
+		return
+	}
+	if err := cgroup.FavorDynamic(n.cfg.Layout.DynamicCgroups()); err != nil {
+		n.deps.Log.Info("containers start more slowly than they could: the kernel needs Linux 6.0 and cgroup2", "err", err)
+	}
 }
 
 // cgroupDriver is what the runtime says; the configuration counts where it does not say, and for the

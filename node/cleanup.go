@@ -148,6 +148,14 @@ func (c *Config) leavers() []leaver {
 	if root := c.Layout.KubeletRoot(); c.Has(Agent) {
 		add(func(context.Context) error { return volume.Cleanup(root) }, func(context.Context) ([]string, error) { return volume.Residue(root) })
 	}
+	if marker := c.Layout.DynamicCgroups(); c.Has(Agent) {
+		add(func(context.Context) error { return cgroup.RestoreDynamic(marker) }, func(context.Context) ([]string, error) {
+			if _, err := os.Stat(marker); err != nil {
+				return nil, nil
+			}
+			return []string{"mount option favordynmods of cgroup2"}, nil
+		})
+	}
 	if c.Has(Agent) {
 		for _, tree := range c.cgroupTrees(cgroup.Deps{Log: log}) {
 			add(func(context.Context) error { return tree.Cleanup() }, func(context.Context) ([]string, error) { return tree.Residue(), nil })

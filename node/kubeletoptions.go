@@ -57,6 +57,8 @@ type KubeletOptions struct {
 	SingleProcessOOMKill bool
 	// CgroupDriver is cgroupfs or systemd; empty: what the container runtime says, and cgroupfs for the embedded one.
 	CgroupDriver string
+	// StaticCgroups: the mount option favordynmods of cgroup2 is left as it is.
+	StaticCgroups bool
 	// LimitedSwap is swapBehavior LimitedSwap; FailSwapOn keeps the daemon from starting on a machine with swap.
 	LimitedSwap, FailSwapOn bool
 	// NoProfiling: the kubelet API serves no /debug/pprof. ContentionProfiling: the profiles "block" and "mutex" are kept.

@@ -76,6 +76,9 @@ func (l Layout) Logs() string { return filepath.Join(l.Data, "log") }
 // Log is the daemon's log when it runs in the background.
 func (l Layout) Log() string { return filepath.Join(l.Logs(), "nodelet.log") }
 
+// DynamicCgroups is there when the daemon has set a mount option of cgroup2.
+func (l Layout) DynamicCgroups() string { return filepath.Join(l.Run, "cgroup2-favordynmods") }
+
 // StuckFile has the stacks of parts of the daemon that did not end when it was told to stop.
 func (l Layout) StuckFile() string { return filepath.Join(l.Logs(), "nodelet-stuck.txt") }
 

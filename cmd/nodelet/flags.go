@@ -54,6 +54,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&c.CNIBinDir, "cni-bin-dir", "", "where the container runtime finds CNI plugins; nodelet-cni is installed there (default for a foreign runtime: /opt/cni/bin)")
 	fs.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "cgroup below which the pods' cgroups are made")
 	fs.StringVar(&c.Kubelet.CgroupDriver, "cgroup-driver", "", "how the pods' cgroups are made, cgroupfs or systemd (default: what the container runtime says; cgroupfs for the embedded one)")
+	fs.BoolVar(&c.Kubelet.StaticCgroups, "static-cgroups", false, "leave the mount option favordynmods of the machine's cgroup2 as it is; containers then start more slowly")
 	fs.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods this node takes")
 	fs.StringVar(&c.Kubelet.StaticPodPath, "pod-manifest-path", "", "directory of static pod manifests, or one manifest")
 	fs.StringVar(&c.Kubelet.StaticPodURL, "manifest-url", "", "URL that answers with static pod manifests")

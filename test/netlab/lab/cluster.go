@@ -56,8 +56,9 @@ func (c Cluster) Start(ctx context.Context) error {
 }
 
 func (c Cluster) nodeFlags(n *Node) []string {
-	// All nodes have the disk of this machine: how full it is says nothing about them.
-	flags := []string{"--hostname-override", n.Name, "--node-ip", n.IP.String(), "--cgroup-root", n.Cgroup, "--bin-dir", c.Bin, "--eviction-hard="}
+	// All nodes have the disk of this machine: how full it is says nothing about them. A node that is
+	// killed with its lab takes back no option of the machine's.
+	flags := []string{"--hostname-override", n.Name, "--node-ip", n.IP.String(), "--cgroup-root", n.Cgroup, "--bin-dir", c.Bin, "--eviction-hard=", "--static-cgroups"}
 	return append(flags, c.Flags...)
 }
 

@@ -222,11 +222,18 @@ func nodeForm(t *testing.T) {
 }
 
 func reset(t *testing.T) {
+	const option = "favordynmods"
+	if mounts := read(t, "/proc/self/mountinfo"); !strings.Contains(mounts, option) || !strings.Contains(mounts, "nsdelegate") {
+		t.Errorf("cgroup2 is not mounted with %s and what systemd wants:\n%s", option, mounts)
+	}
 	run(t, "systemctl", "stop", "nodelet", "controlplane")
 	nodelet(t, "reset --yes")
 	nodelet(t, "reset --verify")
 	if left := containers(t); len(left) > 0 {
 		t.Errorf("processes of containers: %v", left)
+	}
+	if mounts := read(t, "/proc/self/mountinfo"); strings.Contains(mounts, option) || !strings.Contains(mounts, "nsdelegate") {
+		t.Errorf("cgroup2's options were not put back:\n%s", mounts)
 	}
 	if _, err := os.Stat("/sys/fs/cgroup/kubepods"); err == nil {
 		t.Error("the pods' cgroup is left")
