@@ -30,6 +30,8 @@ type Drift struct {
 // drift notes who changes rules, and what was repaired.
 type drift struct {
 	wake chan struct{}
+	// watched is closed when changes are noticed, or cannot be for now.
+	watched chan struct{}
 
 	mu sync.Mutex
 	// suspects are those who changed tables of ours since the last look.
@@ -41,16 +43,21 @@ type drift struct {
 // maxSuspects bounds the names in one report.
 const maxSuspects = 4
 
-func newDrift() *drift { return &drift{wake: make(chan struct{}, 1)} }
+func newDrift() *drift { return &drift{wake: make(chan struct{}, 1), watched: make(chan struct{})} }
 
 // watch notes changes by others and asks for a look, until ctx ends. Without
 // notifications there is still the resync.
 func (d *drift) watch(ctx context.Context, netns int, failed func(error)) {
+	ready := sync.OnceFunc(func() { close(d.watched) })
+	defer ready()
+	opened := ready
 	for ctx.Err() == nil {
-		err := nft.WatchChanges(ctx, netns, d.changed)
+		err := nft.WatchChanges(ctx, netns, opened, d.changed)
+		ready()
 		if ctx.Err() != nil {
 			return
 		}
+		opened = func() { d.changed(nft.Change{Lost: true}) } // what happened meanwhile, nobody saw
 		failed(err)
 		timer := time.NewTimer(defaultResync)
 		select {

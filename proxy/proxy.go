@@ -240,6 +240,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		Health: &p.health,
 		Wake:   p.drift.wake,
 	}
+	<-p.drift.watched // or a change right after the first round could be missed
 	return loop.Run(ctx)
 }
 

@@ -155,7 +155,7 @@ var network = []breakage{
 		b.sh("sysctl -qw net.ipv4.neigh.eth1.retrans_time_ms=10; ip neigh flush dev eth1; ping -c1 -W1 192.168.8.2 >/dev/null || true")
 	}, question: toX, probe: probeX, packet: "error", cause: "the next hop 192.168.8.2 on eth1 does not answer"},
 	{name: "stale udp flow", world: service + one, do: sh("conntrack -I -p udp -s 10.244.1.4 -d 10.96.0.1 --sport 5555 --dport 53 -r 10.244.1.99 -q 10.244.1.4 --reply-port-src 8080 --reply-port-dst 5555 --timeout 300 --status ASSURED,SEEN_REPLY -g 10.244.1.99 >/dev/null 2>&1"), question: "pod/d/c svc/d/x:53", cause: "a tracked UDP flow 10.244.1.4:5555 -> 10.96.0.1:53 is still sent to 10.244.1.99:8080"},
-	{name: "affinity to a dead endpoint", own: "nftables", world: "service d/x ClusterIP 10.96.0.1 p:80/TCP affinity=3h\n" + one, do: sh("nft add element ip nodelet-proxy affinity '{ 10.244.1.4 . 10.96.0.1 . tcp . 80 timeout 1h : 10.244.1.99 . 8080 }'"), question: toX, probe: probeX, packet: "silence", cause: "go to 10.244.1.99:8080, which is no endpoint"},
+	{name: "affinity to a dead endpoint", own: "nftables", world: "service d/x ClusterIP 10.96.0.1 p:80/TCP affinity=3h\n" + one, do: sh("nft add element ip nodelet-proxy clients-10.96.0.1-tcp-80 '{ 10.244.1.4 timeout 1h : 10.244.1.99 . 8080 }'"), question: toX, probe: probeX, packet: "silence", cause: "go to 10.244.1.99:8080, which is no endpoint"},
 }
 
 // TestBreakages breaks one thing at a time, sends a packet, and asks why.

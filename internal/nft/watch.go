@@ -16,7 +16,7 @@ import (
 // was started in, until ctx ends. Changes made by this process are left out.
 // It says "look again" and nothing more; after a lost notification as well.
 func Watch(ctx context.Context, changed func()) error {
-	return WatchChanges(ctx, 0, func(Change) { changed() })
+	return WatchChanges(ctx, 0, nil, func(Change) { changed() })
 }
 
 // Change is somebody else's transaction.
@@ -57,11 +57,12 @@ func processOf(thread uint32) string {
 const watchBuffer = 2 << 20
 
 // WatchChanges calls each with every transaction of others in a namespace (a
-// file descriptor; 0 is the own one) until ctx ends.
-func WatchChanges(ctx context.Context, netns int, each func(Change)) error {
+// file descriptor; 0 is the own one) until ctx ends. opened, if not nil, is called as soon
+// as none can be missed any more.
+func WatchChanges(ctx context.Context, netns int, opened func(), each func(Change)) error {
 	var pending Change
 	err := nlwatch.Watch(ctx, nlwatch.Source{
-		Protocol: unix.NETLINK_NETFILTER, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1), NetNS: netns, Buffer: watchBuffer,
+		Protocol: unix.NETLINK_NETFILTER, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1), NetNS: netns, Buffer: watchBuffer, Opened: opened,
 	}, func(messages []byte) {
 		if messages == nil {
 			pending = Change{}

@@ -23,6 +23,8 @@ type Source struct {
 	NetNS int
 	// Buffer is the size of the receive buffer; 0 is the kernel's default.
 	Buffer int
+	// Opened is called as soon as nothing can be missed any more; may be nil.
+	Opened func()
 }
 
 // Open makes a socket of a netlink protocol in a namespace: a socket stays
@@ -73,6 +75,9 @@ func Watch(ctx context.Context, s Source, each func(messages []byte)) error {
 			_ = f.Close()
 		}
 	}()
+	if s.Opened != nil {
+		s.Opened()
+	}
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := f.Read(buf)
