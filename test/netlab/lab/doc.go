@@ -13,5 +13,5 @@
 //
 // Touches: namespaces, /run/nodelet-lab (state), /var/lib/nodelet-lab (data),
 // the cgroups nodelet-lab-<id>-<n>; empty directories of the host where nodes
-// mount their own, removed again when the lab made them.
+// mount their own, removed again with the last lab when a lab made them.
 package lab

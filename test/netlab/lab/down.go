@@ -36,13 +36,9 @@ func Down(id string) error {
 		return fmt.Errorf("end lab %s: %w", id, err)
 	}
 	errs = append(errs, os.RemoveAll(l.DataDir()))
-	for _, dir := range slices.Backward(l.Made) {
-		_ = os.Remove(dir) // only when empty: somebody may use it by now
-	}
-	errs = append(errs, os.RemoveAll(l.stateDir()))
-	for _, dir := range []string{dataRoot, stateRoot} {
-		_ = os.Remove(dir) // likewise: other labs
-	}
+	errs = append(errs, locked(func() error {
+		return errors.Join(os.RemoveAll(l.stateDir()), removeDirs())
+	}))
 	return errors.Join(errs...)
 }
 

@@ -33,8 +33,6 @@ const (
 type Lab struct {
 	ID    string `json:"id"`
 	Nodes []Node `json:"nodes"`
-	// Made are directories of the host that did not exist before.
-	Made []string `json:"made,omitempty"`
 }
 
 // Node is one machine of a lab.
@@ -91,21 +89,14 @@ func Up(o Options) (*Lab, error) {
 
 // up writes the state before and after each step that leaves something behind.
 func (l *Lab) up(o Options) error {
-	if err := os.MkdirAll(l.stateDir(), 0o755); err != nil {
-		return err
-	}
-	for _, dir := range privateDirs() {
-		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-			l.Made = append(l.Made, dir)
-		}
-	}
-	if err := l.save(); err != nil {
-		return err
-	}
-	for _, dir := range privateDirs() {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+	err := locked(func() error {
+		if err := os.MkdirAll(l.stateDir(), 0o755); err != nil {
 			return err
 		}
+		return errors.Join(l.save(), makeDirs(privateDirs()))
+	})
+	if err != nil {
+		return err
 	}
 	if err := l.makeWire(); err != nil {
 		return err

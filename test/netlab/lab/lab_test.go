@@ -35,6 +35,12 @@ func makeLab(t *testing.T, nodes int) *Lab {
 	if os.Geteuid() != 0 {
 		t.Skip("namespaces need root")
 	}
+	var missing []string
+	for _, dir := range privateDirs() {
+		if _, err := os.Stat(dir); err != nil {
+			missing = append(missing, dir)
+		}
+	}
 	id := fmt.Sprintf("t%d", os.Getpid())
 	l, err := Up(Options{ID: id, Nodes: nodes, Bound: true})
 	if err != nil {
@@ -45,6 +51,14 @@ func makeLab(t *testing.T, nodes int) *Lab {
 			t.Error(err)
 		}
 		gone(t, l)
+		if _, err := os.Stat(stateRoot); err == nil {
+			return // other labs run
+		}
+		for _, dir := range missing {
+			if _, err := os.Stat(dir); err == nil {
+				t.Errorf("%s was made and is left", dir)
+			}
+		}
 	})
 	return l
 }
@@ -72,11 +86,6 @@ func gone(t *testing.T, l *Lab) {
 	if err != nil || strings.Contains(string(mounts), l.DataDir()) {
 		t.Errorf("mounts are left: %v", err)
 	}
-	for _, dir := range l.Made {
-		if _, err := os.Stat(dir); err == nil {
-			t.Errorf("%s was made and is left", dir)
-		}
-	}
 }
 
 func run(t *testing.T, n *Node, command string) string {
@@ -88,6 +97,37 @@ func run(t *testing.T, n *Node, command string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(out)
+}
+
+// TestTheEndOfALabLeavesOthersAlone: nodes of all labs mount over the same directories of the host.
+func TestTheEndOfALabLeavesOthersAlone(t *testing.T) {
+	l := makeLab(t, 1)
+	other := fmt.Sprintf("o%d", os.Getpid())
+	if _, err := Up(Options{ID: other, Nodes: 1, Bound: true}); err != nil {
+		t.Fatal(err)
+	}
+	run(t, &l.Nodes[0], "echo data >/var/lib/nodelet/file")
+	if err := Down(other); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, &l.Nodes[0], "cat /var/lib/nodelet/file"); got != "data" {
+		t.Errorf("read %q", got)
+	}
+	// Nor does the end of the one that made the directories.
+	second, err := Up(Options{ID: other, Nodes: 1, Bound: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, &second.Nodes[0], "echo data >/var/lib/nodelet/file")
+	if err := Down(l.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, &second.Nodes[0], "cat /var/lib/nodelet/file"); got != "data" {
+		t.Errorf("read %q", got)
+	}
+	if err := Down(other); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestNodesAreMachines(t *testing.T) {
