@@ -2,6 +2,8 @@ package approve
 
 import (
 	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -15,9 +17,30 @@ import (
 
 const userPrefix = "system:node:"
 
+// Reserved are the names and addresses of the API server's own certificate,
+// which the same authority has signed: whoever had one for them as well could
+// stand in for the API server.
+type Reserved struct {
+	Names     []string
+	Addresses []net.IP
+}
+
+// ReservedBy reads them from the API server's certificate, in PEM.
+func ReservedBy(certificate []byte) (Reserved, error) {
+	block, _ := pem.Decode(certificate)
+	if block == nil {
+		return Reserved{}, errors.New("read the API server's certificate: it is no PEM")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return Reserved{}, fmt.Errorf("read the API server's certificate: %w", err)
+	}
+	return Reserved{Names: c.DNSNames, Addresses: c.IPAddresses}, nil
+}
+
 // Judge says why a request for a serving certificate is not approved; empty
 // when it is. Nodes are all nodes of the cluster.
-func Judge(r *certificatesv1.CertificateSigningRequest, nodes []corev1.Node) string {
+func Judge(r *certificatesv1.CertificateSigningRequest, nodes []corev1.Node, reserved Reserved) string {
 	name, isNode := strings.CutPrefix(r.Spec.Username, userPrefix)
 	if !isNode || !slices.Contains(r.Spec.Groups, "system:nodes") {
 		return fmt.Sprintf("asked by %q, which is no node", r.Spec.Username)
@@ -40,56 +63,60 @@ func Judge(r *certificatesv1.CertificateSigningRequest, nodes []corev1.Node) str
 	if i < 0 {
 		return fmt.Sprintf("there is no node %s yet", name)
 	}
+	if why := reserved.claimed(request); why != "" {
+		return why
+	}
 	return names(request, &nodes[i], nodes)
 }
 
-// names says which name or address of the request is not the node's own.
-func names(request *x509.CertificateRequest, node *corev1.Node, all []corev1.Node) string {
+// claimed says which name or address of the request is the API server's.
+func (r Reserved) claimed(request *x509.CertificateRequest) string {
 	for _, name := range request.DNSNames {
-		if name != node.Name && !has(node, name, corev1.NodeHostName, corev1.NodeInternalDNS, corev1.NodeExternalDNS) {
-			return fmt.Sprintf("%q is no name of node %s", name, node.Name)
-		}
-		// A node says itself what it is called: what another one is called as well is not believed.
-		if other := owner(all, node, name); other != "" {
-			return fmt.Sprintf("%q is a name of node %s as well", name, other)
+		if slices.ContainsFunc(r.Names, func(n string) bool { return strings.EqualFold(n, name) }) {
+			return fmt.Sprintf("%q is a name of the API server", name)
 		}
 	}
 	for _, ip := range request.IPAddresses {
-		if !has(node, ip.String(), corev1.NodeInternalIP, corev1.NodeExternalIP) {
+		if slices.ContainsFunc(r.Addresses, ip.Equal) {
+			return fmt.Sprintf("%s is an address of the API server", ip)
+		}
+	}
+	return ""
+}
+
+// names says which name or address of the request is not the node's own. What
+// it is called beside its name, a node says itself, so that is not believed;
+// an address only as long as no other node claims it.
+func names(request *x509.CertificateRequest, node *corev1.Node, all []corev1.Node) string {
+	for _, name := range request.DNSNames {
+		if name != node.Name {
+			return fmt.Sprintf("%q is not the name of node %s", name, node.Name)
+		}
+	}
+	for _, ip := range request.IPAddresses {
+		if !has(node, ip) {
 			return fmt.Sprintf("%s is no address of node %s", ip, node.Name)
 		}
 		if ip.IsLoopback() || ip.IsUnspecified() || ip.IsMulticast() {
 			return fmt.Sprintf("%s is no address of one node", ip)
 		}
-		if other := owner(all, node, ip.String()); other != "" {
+		if other := owner(all, node, ip); other != "" {
 			return fmt.Sprintf("%s is an address of node %s as well", ip, other)
 		}
 	}
 	return ""
 }
 
-func has(node *corev1.Node, value string, kinds ...corev1.NodeAddressType) bool {
+func has(node *corev1.Node, ip net.IP) bool {
 	return slices.ContainsFunc(node.Status.Addresses, func(a corev1.NodeAddress) bool {
-		return slices.Contains(kinds, a.Type) && same(a.Address, value)
+		return (a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP) && ip.Equal(net.ParseIP(a.Address))
 	})
 }
 
-// same compares addresses by value and names by letters.
-func same(a, b string) bool {
-	if x, y := net.ParseIP(a), net.ParseIP(b); x != nil && y != nil {
-		return x.Equal(y)
-	}
-	return a == b
-}
-
-// owner is another node that has that name or address.
-func owner(all []corev1.Node, self *corev1.Node, value string) string {
+// owner is another node that has that address.
+func owner(all []corev1.Node, self *corev1.Node, ip net.IP) string {
 	for i := range all {
-		n := &all[i]
-		if n.Name == self.Name {
-			continue
-		}
-		if same(n.Name, value) || slices.ContainsFunc(n.Status.Addresses, func(a corev1.NodeAddress) bool { return same(a.Address, value) }) {
+		if n := &all[i]; n.Name != self.Name && has(n, ip) {
 			return n.Name
 		}
 	}

@@ -31,7 +31,8 @@ func node(name string, addresses ...string) corev1.Node {
 
 // TestJudge: one request that is right, and one change each that makes it wrong.
 func TestJudge(t *testing.T) {
-	nodes := []corev1.Node{node("n1", "10.0.0.1", "fd00::1", "host1"), node("n2", "10.0.0.2", "host2"), node("thief", "10.0.0.3", "10.0.0.2", "host2", "127.0.0.1")}
+	nodes := []corev1.Node{node("n1", "10.0.0.1", "fd00::1", "host1"), node("n2", "10.0.0.2", "host2"), node("thief", "10.0.0.3", "10.0.0.2", "kubernetes.default.svc", "10.96.0.1", "127.0.0.1"), node("kubernetes.default.svc", "10.0.0.4")}
+	reserved := Reserved{Names: []string{"kubernetes", "kubernetes.default.svc"}, Addresses: []net.IP{net.ParseIP("10.96.0.1")}}
 	for name, c := range map[string]struct {
 		change func(r *certificatesv1.CertificateSigningRequest, x *x509.CertificateRequest)
 		want   string // part of the reason
@@ -57,7 +58,7 @@ func TestJudge(t *testing.T) {
 		}, "no node n9 yet"},
 		"foreign name": {func(_ *certificatesv1.CertificateSigningRequest, x *x509.CertificateRequest) {
 			x.DNSNames = []string{"kubernetes.default.svc"}
-		}, "no name of node n1"},
+		}, "a name of the API server"},
 		"foreign address": {func(_ *certificatesv1.CertificateSigningRequest, x *x509.CertificateRequest) {
 			x.IPAddresses = []net.IP{net.ParseIP("10.0.0.2")}
 		}, "no address of node n1"},
@@ -67,9 +68,16 @@ func TestJudge(t *testing.T) {
 		"a URI": {func(_ *certificatesv1.CertificateSigningRequest, x *x509.CertificateRequest) {
 			x.URIs = []*url.URL{{Scheme: "spiffe", Host: "x"}}
 		}, "URI"},
-		"a stolen address": {thief(func(x *x509.CertificateRequest) { x.IPAddresses = []net.IP{net.ParseIP("10.0.0.2")} }), "address of node n2 as well"},
-		"a stolen name":    {thief(func(x *x509.CertificateRequest) { x.DNSNames = []string{"host2"} }), "name of node n2 as well"},
-		"loopback":         {thief(func(x *x509.CertificateRequest) { x.IPAddresses = []net.IP{net.ParseIP("127.0.0.1")} }), "no address of one node"},
+		"a stolen address":         {thief(func(x *x509.CertificateRequest) { x.IPAddresses = []net.IP{net.ParseIP("10.0.0.2")} }), "address of node n2 as well"},
+		"a name it gave itself":    {thief(func(x *x509.CertificateRequest) { x.DNSNames = []string{"thief.example"} }), "not the name of node thief"},
+		"the API server's name":    {thief(func(x *x509.CertificateRequest) { x.DNSNames = []string{"kubernetes.default.svc"} }), "a name of the API server"},
+		"in other letters":         {thief(func(x *x509.CertificateRequest) { x.DNSNames = []string{"Kubernetes"} }), "a name of the API server"},
+		"the API server's address": {thief(func(x *x509.CertificateRequest) { x.IPAddresses = []net.IP{net.ParseIP("10.96.0.1")} }), "an address of the API server"},
+		"a node named like the API server": {func(r *certificatesv1.CertificateSigningRequest, x *x509.CertificateRequest) {
+			r.Spec.Username, x.Subject.CommonName = "system:node:kubernetes.default.svc", "system:node:kubernetes.default.svc"
+			x.DNSNames, x.IPAddresses = []string{"kubernetes.default.svc"}, nil
+		}, "a name of the API server"},
+		"loopback": {thief(func(x *x509.CertificateRequest) { x.IPAddresses = []net.IP{net.ParseIP("127.0.0.1")} }), "no address of one node"},
 		"no request at all": {func(r *certificatesv1.CertificateSigningRequest, _ *x509.CertificateRequest) {
 			r.Spec.Request = []byte("x")
 		}, "cannot be read"},
@@ -81,13 +89,13 @@ func TestJudge(t *testing.T) {
 			}}
 			x := &x509.CertificateRequest{
 				Subject:  pkix.Name{CommonName: "system:node:n1", Organization: []string{"system:nodes"}},
-				DNSNames: []string{"n1", "host1"}, IPAddresses: []net.IP{net.ParseIP("10.0.0.1"), net.ParseIP("fd00::1")},
+				DNSNames: []string{"n1"}, IPAddresses: []net.IP{net.ParseIP("10.0.0.1"), net.ParseIP("fd00::1")},
 			}
 			c.change(r, x)
 			if r.Spec.Request == nil {
 				r.Spec.Request = encode(t, x)
 			}
-			got := Judge(r, nodes)
+			got := Judge(r, nodes, reserved)
 			if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 				t.Errorf("said %q, want %q", got, c.want)
 			}

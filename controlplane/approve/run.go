@@ -19,8 +19,8 @@ import (
 const again = time.Second
 
 // Run approves what it may until ctx ends.
-func Run(ctx context.Context, c kubernetes.Interface, log *slog.Logger) error {
-	a := &approver{client: c, log: log, told: map[string]string{}}
+func Run(ctx context.Context, c kubernetes.Interface, reserved Reserved, log *slog.Logger) error {
+	a := &approver{client: c, reserved: reserved, log: log, told: map[string]string{}}
 	look := func(o any) {
 		if r, ok := o.(*certificatesv1.CertificateSigningRequest); ok {
 			a.look(ctx, r)
@@ -46,9 +46,10 @@ func Run(ctx context.Context, c kubernetes.Interface, log *slog.Logger) error {
 
 // approver is used by the informer's goroutine alone.
 type approver struct {
-	client kubernetes.Interface
-	log    *slog.Logger
-	told   map[string]string // by request, why it is not approved
+	client   kubernetes.Interface
+	reserved Reserved
+	log      *slog.Logger
+	told     map[string]string // by request, why it is not approved
 }
 
 func (a *approver) look(ctx context.Context, r *certificatesv1.CertificateSigningRequest) {
@@ -70,7 +71,7 @@ func (a *approver) decide(ctx context.Context, r *certificatesv1.CertificateSign
 	if err != nil {
 		return "", fmt.Errorf("list nodes: %w", err)
 	}
-	if why := Judge(r, nodes.Items); why != "" {
+	if why := Judge(r, nodes.Items, a.reserved); why != "" {
 		return why, nil
 	}
 	r = r.DeepCopy()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -171,7 +172,7 @@ func (c *controlPlane) populate(ctx context.Context, loopback *rest.Config) erro
 func (c *controlPlane) launchWorkers(client kubernetes.Interface) {
 	c.parts = append(c.parts,
 		launch("approver", c.fail, func(ctx context.Context) error {
-			return approve.Run(ctx, client, c.deps.Log.With("part", "approver"))
+			return c.approve(ctx, client)
 		}),
 		launch("scheduler", c.fail, func(ctx context.Context) error {
 			return scheduler.Run(ctx, scheduler.Config{
@@ -189,6 +190,19 @@ func (c *controlPlane) launchWorkers(client kubernetes.Interface) {
 				ExtraArgs:     c.cfg.ExtraControllerManagerArgs,
 			})
 		}))
+}
+
+// approve keeps the API server's own names from nodes.
+func (c *controlPlane) approve(ctx context.Context, client kubernetes.Interface) error {
+	certificate, err := os.ReadFile(c.keys.Files.APIServerCert)
+	if err != nil {
+		return fmt.Errorf("read the API server's certificate: %w", err)
+	}
+	reserved, err := approve.ReservedBy(certificate)
+	if err != nil {
+		return err
+	}
+	return approve.Run(ctx, client, reserved, c.deps.Log.With("part", "approver"))
 }
 
 const (
