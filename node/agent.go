@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -64,6 +65,9 @@ type agentParts struct {
 	podResources *podresources.Server
 }
 
+// agentStopLimit is longer than that of all parts, which is to name what hangs.
+const agentStopLimit = stopLimit + 5*time.Second
+
 // runAgent starts the container runtime and then everything that works with pods.
 func (n *Node) runAgent(ctx context.Context, all *parts.Group) error {
 	rt, err := startRuntime(ctx, &n.cfg, n.deps.Log, n.metrics.Runtime())
@@ -86,5 +90,5 @@ func (n *Node) runAgent(ctx context.Context, all *parts.Group) error {
 	} {
 		g.Go(name, run)
 	}
-	return g.WaitAll()
+	return g.Wait(agentStopLimit)
 }

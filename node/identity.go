@@ -129,16 +129,15 @@ func (n *Node) keepServingCertificate(g *parts.Group) error {
 		return nil // somebody else's
 	}
 	want := func() certs.Want { return certs.Serving(c.NodeName, c.NodeIPs) }
-	// Until somebody signs one, and where nobody does.
-	if err := certs.EnsureSelfSigned(files, want(), time.Now()); err != nil {
-		return err
-	}
 	n.metrics.CertificateTTL("server", files.TTL)
 	if !c.Kubelet.ServerTLSBootstrap {
 		g.Go("serving certificate", func(ctx context.Context) error {
 			return certs.KeepSelfSigned(ctx, files, want, n.deps.Log)
 		})
-		return nil
+		return certs.EnsureSelfSigned(files, want(), time.Now())
+	}
+	if err := certs.EnsureAny(files, want(), time.Now()); err != nil {
+		return err
 	}
 	keeper := &certs.Keeper{
 		What: "serving certificate", Files: files, Log: n.deps.Log,

@@ -148,7 +148,7 @@ func (n *Node) tellStuck(err error) error {
 	if writeErr := os.WriteFile(n.cfg.Layout.StuckFile(), stuck.Stacks, 0o600); writeErr != nil {
 		return errors.Join(err, writeErr)
 	}
-	return fmt.Errorf("stop: %w (what they were at: %s)", err, n.cfg.Layout.StuckFile())
+	return fmt.Errorf("%w (what they were at: %s)", err, n.cfg.Layout.StuckFile())
 }
 
 // prepare marks the directories as ours.

@@ -278,6 +278,34 @@ func TestSelfSignedUntilSomebodySigns(t *testing.T) {
 	}
 }
 
+// A restart must not take a certificate away that the API server trusts.
+func TestWhatSomebodySignedStaysUntilThereIsABetterOne(t *testing.T) {
+	a := newAuthority(t)
+	k := newKeeper(t, a)
+	addresses := []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+	k.Want = func() Want { return Serving("node-1", addresses) }
+	a.validFor = time.Second // soon to be renewed: it began a minute ago
+	if err := k.Files.Save(answer(t, a, k), mustKey(t, k.Files), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	signed := load(t, k.Files)
+	for name, ensure := range map[string]func(Files, Want, time.Time) error{"any": EnsureAny, "self-signed": EnsureSelfSigned} {
+		if err := ensure(k.Files, k.Want(), signed.NotAfter.Add(-time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if now := load(t, k.Files); !now.Equal(signed) {
+			t.Fatalf("%s: replaced", name)
+		}
+	}
+	addresses = append(addresses, netip.MustParseAddr("10.0.0.2"))
+	if err := EnsureAny(k.Files, k.Want(), signed.NotAfter.Add(-time.Millisecond)); err != nil || !load(t, k.Files).Equal(signed) {
+		t.Fatalf("replaced for a new address: %v", err)
+	}
+	if err := EnsureAny(k.Files, k.Want(), signed.NotAfter); err != nil || !selfSignedBy(load(t, k.Files)) {
+		t.Errorf("it ended and is still shown: %v", err)
+	}
+}
+
 func TestRenewalIsBetween70And90Percent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := &x509.Certificate{

@@ -19,12 +19,26 @@ import (
 const selfSignedFor = 365 * 24 * time.Hour
 
 // EnsureSelfSigned makes a serving certificate that nobody signed, where there is none that fits: the
-// API server takes it unless it was told by whom those of kubelets must be signed.
+// API server takes it unless it was told by whom those of kubelets must be signed. One that somebody
+// signed is kept to its end.
 func EnsureSelfSigned(f Files, want Want, now time.Time) error {
 	current, err := f.Load()
-	if err == nil && current != nil && want.Unfit(current, now) == "" && now.Before(RenewAt(current)) {
+	if err == nil && current != nil && want.Unfit(current, now) == "" && (!selfSignedBy(current) || now.Before(RenewAt(current))) {
 		return nil // one that cannot be read is replaced
 	}
+	return makeSelfSigned(f, want, now)
+}
+
+// EnsureAny makes such a certificate only where there is none that can still be shown: a Keeper gets a
+// better one, and until then one that somebody signed for fewer names is worth more.
+func EnsureAny(f Files, want Want, now time.Time) error {
+	if current, err := f.Load(); err == nil && current != nil && now.Before(current.NotAfter) {
+		return nil
+	}
+	return makeSelfSigned(f, want, now)
+}
+
+func makeSelfSigned(f Files, want Want, now time.Time) error {
 	key, err := f.key()
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func New(ctx context.Context) *Group {
 }
 
 // Within is a group of parts of the part called name, with its own context below ctx. What has not
-// ended there is named by Wait of the group above as well.
+// ended there is named by Wait of the group above as well, as long as that one's limit is the shorter.
 func (g *Group) Within(ctx context.Context, name string) *Group {
 	group, ctx := errgroup.WithContext(ctx)
 	return &Group{ctx: ctx, group: group, prefix: g.prefix + name + "/", running: g.running}
@@ -68,15 +68,18 @@ func (g *Group) Wait(limit time.Duration) error {
 	case err := <-ended:
 		return err
 	case <-patience.C:
-		return &StuckError{Parts: g.running.list(), Limit: limit, Stacks: stacks()}
+		stuck := &StuckError{Parts: g.running.list(g.prefix), Limit: limit, Stacks: stacks()}
+		if cause := context.Cause(g.ctx); cause != g.ctx.Err() {
+			stuck.Cause = cause
+		}
+		return stuck
 	}
 }
 
-// WaitAll is Wait without limit: for a group within another one, whose Wait has it.
-func (g *Group) WaitAll() error { return g.group.Wait() }
-
 // StuckError says which parts did not end.
 type StuckError struct {
+	// Cause is the failure that ended the others; nil when they were told to end.
+	Cause error
 	Parts []string
 	Limit time.Duration
 	// Stacks of all goroutines at that time, as the runtime prints them.
@@ -85,8 +88,15 @@ type StuckError struct {
 
 // Error names the parts; the stacks are for a file.
 func (e *StuckError) Error() string {
-	return fmt.Sprintf("not ended within %s: %s", e.Limit, strings.Join(e.Parts, ", "))
+	text := fmt.Sprintf("not ended within %s: %s", e.Limit, strings.Join(e.Parts, ", "))
+	if e.Cause != nil {
+		text = e.Cause.Error() + "; after it " + text
+	}
+	return text
 }
+
+// Unwrap is the failure.
+func (e *StuckError) Unwrap() error { return e.Cause }
 
 func (r *running) set(name string, on bool) {
 	r.mu.Lock()
@@ -98,10 +108,11 @@ func (r *running) set(name string, on bool) {
 	}
 }
 
-func (r *running) list() []string {
+// list gives the names below a prefix, in order.
+func (r *running) list(prefix string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.names))
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(r.names)), func(n string) bool { return !strings.HasPrefix(n, prefix) })
 }
 
 // stacks is at most 4 MiB of text.

@@ -17,7 +17,7 @@ func TestTheEndIsNoFailure(t *testing.T) {
 	g := New(ctx)
 	g.Go("a", untilDone)
 	within := g.Within(ctx, "b")
-	g.Go("b", func(context.Context) error { return within.WaitAll() })
+	g.Go("b", func(context.Context) error { return within.Wait(time.Minute) })
 	within.Go("c", untilDone)
 	cancel()
 	if err := g.Wait(time.Minute); err != nil {
@@ -33,7 +33,7 @@ func TestTheFirstFailureEndsAllAndSaysWhere(t *testing.T) {
 		within := g.Within(ctx, "b")
 		within.Go("c", func(context.Context) error { return broken })
 		within.Go("d", untilDone)
-		return within.WaitAll()
+		return within.Wait(time.Minute)
 	})
 	if err := g.Wait(time.Minute); !errors.Is(err, broken) || err.Error() != "b: c: broken" {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestAPartThatDoesNotEndIsNamed(t *testing.T) {
 			within := g.Within(ctx, "agent")
 			within.Go("fine too", untilDone)
 			within.Go("hangs", func(context.Context) error { <-release; return nil })
-			return within.WaitAll()
+			return within.Wait(time.Minute)
 		})
 		cancel()
 		begun := time.Now()
@@ -63,6 +63,27 @@ func TestAPartThatDoesNotEndIsNamed(t *testing.T) {
 		}
 		if !strings.Contains(string(stuck.Stacks), "TestAPartThatDoesNotEndIsNamed") {
 			t.Error("no stack of the part that hangs")
+		}
+		close(release)
+	})
+}
+
+// A failure is not forgotten because another part hangs, nor does it stay within its own group.
+func TestAFailureIsToldThoughAnotherPartHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("broken")
+		release := make(chan struct{})
+		g := New(t.Context())
+		g.Go("fine", untilDone)
+		g.Go("agent", func(ctx context.Context) error {
+			within := g.Within(ctx, "agent")
+			within.Go("fails", func(context.Context) error { return broken })
+			within.Go("hangs", func(context.Context) error { <-release; return nil })
+			return within.Wait(25 * time.Second)
+		})
+		err := g.Wait(20 * time.Second)
+		if !errors.Is(err, broken) || err.Error() != "agent: fails: broken; after it not ended within 25s: agent/hangs" {
+			t.Errorf("got %v", err)
 		}
 		close(release)
 	})
