@@ -59,6 +59,13 @@ func (ph phase) run(ctx context.Context, o options, p programs, c *cluster) erro
 	begin := time.Now()
 	cmd := c.command(ctx, p["ginkgo"], args...)
 	cmd.Stdout, cmd.Stderr = log, log
+	// The suite leaves files there, some for each of its processes.
+	temp, err := os.MkdirTemp("", "nodelet-conformance-")
+	if err != nil {
+		return fmt.Errorf("make directory for the suite: %w", err)
+	}
+	defer os.RemoveAll(temp)
+	cmd.Env = append(cmd.Environ(), "TMPDIR="+temp)
 	// The suite's processes are ginkgo's children: they end with its group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
