@@ -2,6 +2,7 @@ package parts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime"
@@ -69,7 +70,7 @@ func (g *Group) Wait(limit time.Duration) error {
 		return err
 	case <-patience.C:
 		stuck := &StuckError{Parts: g.running.list(g.prefix), Limit: limit, Stacks: stacks()}
-		if cause := context.Cause(g.ctx); cause != g.ctx.Err() {
+		if cause := context.Cause(g.ctx); !errors.Is(cause, g.ctx.Err()) {
 			stuck.Cause = cause
 		}
 		return stuck
