@@ -82,6 +82,8 @@ type Config struct {
 	HealthzAddr     netip.AddrPort
 	ProxyHealthAddr netip.AddrPort
 	MetricsAddr     netip.AddrPort
+	// Flags are the values of the command line's flags by their names, shown on /flagz; files have been read into them.
+	Flags map[string]string `json:"-"`
 }
 
 // Defaults gives the configuration before any flag.

@@ -1,10 +1,6 @@
 package node
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"net/http"
 	"time"
 
 	"nodelet/dns"
@@ -125,24 +121,6 @@ func (n *Node) registerMetrics() {
 		n.metrics.NodeName(n.cfg.NodeName)
 		n.metrics.Counts(n.podCounts)
 	}
-}
-
-// serveMetrics serves /metrics and /proxyMode where kube-proxy does.
-func (n *Node) serveMetrics(ctx context.Context) error {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", n.metrics.Handler())
-	if n.proxy != nil {
-		mux.HandleFunc("GET /proxyMode", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, n.proxy.Choice().Mode) })
-	}
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "ok") })
-	mux.HandleFunc("GET /ready", n.answerReady)
-	srv := &http.Server{Addr: n.cfg.MetricsAddr.String(), Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
-	stopped := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stopped()
-	if err := srv.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("listen on %s: %w (use another with --metrics-address)", n.cfg.MetricsAddr, err)
-	}
-	return nil
 }
 
 // self is this node in the store; ok is false until it is registered.

@@ -44,6 +44,8 @@ type ProxyOptions struct {
 	MaglevSize int
 	// EBPF are those of mode ebpf.
 	EBPF ebpf.Config
+	// Profiling serves /debug/pprof beside the metrics.
+	Profiling bool
 }
 
 // NodePortsPrimary stands for the node's own addresses (--node-ip).

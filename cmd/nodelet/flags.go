@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"nodelet/internal/zpages"
 	"nodelet/node"
 )
 
@@ -58,6 +59,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxPods, "max-pods", c.MaxPods, "most pods this node takes")
 	fs.StringVar(&c.Kubelet.StaticPodPath, "pod-manifest-path", "", "directory of static pod manifests, or one manifest")
 	fs.StringVar(&c.Kubelet.StaticPodURL, "manifest-url", "", "URL that answers with static pod manifests")
+	_ = fs.SetAnnotation("manifest-url", zpages.Classified, []string{"true"}) // a URL may have a password
 	fs.StringSliceVar(&c.Kubelet.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", nil, "sysctls that pods may set beside the safe ones; kernel.msg* stands for all that begin so")
 	fs.StringToStringVar(&c.Labels, "node-labels", nil, "labels of the node at registration")
 	fs.StringVar(&c.Kubelet.ProviderID, "provider-id", "", "identity of this machine with a cloud provider, spec.providerID of the node")
@@ -86,6 +88,7 @@ func (f *nodeFlags) config() (node.Config, error) {
 		return f.cfg, err
 	}
 	c := f.cfg
+	c.Flags = zpages.Flags(f.flags)
 	c.Layout = node.Layout{Data: f.place.data, Run: f.place.run}
 	c.Components = nil
 	for _, p := range f.components {

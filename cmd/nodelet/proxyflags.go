@@ -31,6 +31,7 @@ func addProxyFlags(fs *pflag.FlagSet, c *node.Config) {
 	fs.StringToIntVar(&o.EBPF.MapSizes, "proxy-bpf-map-size", nil, "in mode ebpf, how many elements maps have room for: slots=2097152,flows=524288 (see docs/proxy-ebpf.md for the maps and their defaults)")
 	fs.StringVar(&o.EBPF.Cgroup, "proxy-cgroup", "", "in mode ebpf, the directory in the cgroup2 tree whose processes' sockets are balanced, with all below it (default: the root of the tree)")
 	fs.IntVar(&o.ServiceMetrics, "proxy-service-metrics", 0, "in mode ebpf, how many Service ports have metrics of connections, packets and bytes at most, in order of their names; each has 3 series (0: none; see nodelet proxy counters)")
+	fs.BoolVar(&o.Profiling, "profiling", o.Profiling, "serve profiles of the daemon below /debug/pprof at --metrics-address")
 	ct := &o.Conntrack
 	fs.IntVar(&ct.MaxPerCore, "conntrack-max-per-core", ct.MaxPerCore, "least size of the connection tracking table per CPU; it is never made smaller (0: leave it)")
 	fs.IntVar(&ct.Min, "conntrack-min", ct.Min, "least size of the connection tracking table")

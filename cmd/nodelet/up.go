@@ -15,6 +15,7 @@ import (
 
 	"nodelet/internal/control"
 	"nodelet/internal/proc"
+	"nodelet/internal/zpages"
 	"nodelet/node"
 	"nodelet/node/allinone"
 	"nodelet/node/preflight"
@@ -43,6 +44,7 @@ func upCommand() *cobra.Command {
 	fs.Uint16Var(&f.cfg.APIPort, "secure-port", 6443, "port of the API server")
 	fs.StringSliceVar(&f.cfg.EtcdEndpoints, "etcd-endpoints", nil, "use this etcd instead of the embedded one")
 	fs.StringArrayVar(&f.cfg.ExtraArgs, "control-plane-arg", nil, "argument for nodelet-controlplane serve, as it is")
+	_ = fs.SetAnnotation("control-plane-arg", zpages.Classified, []string{"true"}) // anything may be in there
 	fs.BoolVar(&f.foreground, "foreground", false, "stay in the foreground and log to standard error")
 	fs.IntVar(&f.progressFD, "progress-fd", 0, "")
 	_ = fs.MarkHidden("progress-fd")

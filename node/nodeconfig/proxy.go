@@ -2,7 +2,6 @@ package nodeconfig
 
 // Reasons that several fields share.
 const (
-	whyOneMode    = "it is of a mode of kube-proxy whose rules work differently here"
 	whyWindows    = "Windows only"
 	whyEventDrive = "rules follow each change at once; they are compared with the kernel every 30 s"
 )
@@ -28,7 +27,7 @@ func proxyFields() []field {
 		{path: "healthzBindAddress", flag: "proxy-healthz-address", text: hostPort(proxyHealthPort)},
 		{path: "metricsBindAddress", flag: "metrics-address", text: hostPort(proxyMetricsPort)},
 		{path: "bindAddressHardFail", is: []string{"true"}, why: "an address that is taken is always an error"},
-		{path: "enableProfiling", why: "the proxy serves no profiles"},
+		{path: "enableProfiling", flag: "profiling"},
 		{path: "showHiddenMetricsForVersion", why: "no metrics are hidden"},
 		{path: "mode", flag: "proxy-mode"},
 		{path: "iptables.masqueradeBit", flag: "iptables-masquerade-bit", text: ofMode("iptables", "masqueradeBit")},
@@ -38,12 +37,12 @@ func proxyFields() []field {
 		{path: "iptables.minSyncPeriod", why: whyEventDrive},
 		{path: "ipvs.syncPeriod", why: whyEventDrive},
 		{path: "ipvs.minSyncPeriod", why: whyEventDrive},
-		{path: "ipvs.scheduler", is: []string{"rr"}, why: whyOneMode},
-		{path: "ipvs.excludeCIDRs", why: whyOneMode},
-		{path: "ipvs.strictARP", why: whyOneMode},
-		{path: "ipvs.tcpTimeout", why: whyOneMode},
-		{path: "ipvs.tcpFinTimeout", why: whyOneMode},
-		{path: "ipvs.udpTimeout", why: whyOneMode},
+		{path: "ipvs.scheduler", flag: "ipvs-scheduler"},
+		{path: "ipvs.excludeCIDRs", why: "virtual servers of others are never touched"},
+		{path: "ipvs.strictARP", flag: "ipvs-strict-arp"},
+		{path: "ipvs.tcpTimeout", flag: "ipvs-tcp-timeout"},
+		{path: "ipvs.tcpFinTimeout", flag: "ipvs-tcpfin-timeout"},
+		{path: "ipvs.udpTimeout", flag: "ipvs-udp-timeout"},
 		{path: "nftables.masqueradeBit", flag: "iptables-masquerade-bit", text: ofMode("nftables", "masqueradeBit")},
 		{path: "nftables.masqueradeAll", flag: "masquerade-all"},
 		{path: "nftables.syncPeriod", why: whyEventDrive},
