@@ -27,7 +27,23 @@ run controlplane -timeout 15m
 if [ "$fail" -ne 0 ]; then
   echo
   echo "What failed, with its output:"
-  grep -B 80 -E '^ *--- FAIL|^panic:|FAIL: ' "$log" | grep -v -E '^=== |^ *--- PASS' | tail -n 600
+  # The lines of each failed test, its first ones: the rest is what it shows of the state of the kernel.
+  awk -v most=150 '
+    /^=== (RUN|NAME|CONT) / { current = $3; next }
+    /^=== PAUSE / || /^ *--- (PASS|SKIP): / { next }
+    /^ *--- FAIL: / { failed[++count] = $3; next }
+    /^(ok|FAIL|\?) *\t/ {
+      if ($1 == "FAIL") {
+        failed[++count] = "" # what no test has said: a build, TestMain
+        for (i = 1; i <= count; i++) if (lines[failed[i]] > 0) {
+          printf "\n%s %s\n%s", $2, failed[i], text[failed[i]]
+          if (lines[failed[i]] > most) printf "    (%d more lines)\n", lines[failed[i]] - most
+        }
+      }
+      split("", failed); split("", lines); split("", text); count = 0; current = ""; next
+    }
+    /^(PASS|FAIL)$/ { next }
+    ++lines[current] <= most { text[current] = text[current] $0 "\n" }' "$log"
 fi
 passed=$(grep -c -E '^ *--- PASS' "$log")
 failed=$(grep -c -E '^ *--- FAIL' "$log")
