@@ -31,8 +31,16 @@ func conformance(t *testing.T, noTCX bool) {
 	s := sandbox(t)
 	cfg := s.Config(0)
 	cfg.NoTCX = noTCX
-	proxytest.Conformance(t, oneNode(t, cfg), proxytest.Sockets(s.Within), proxytest.OwnNAT(),
-		proxytest.Configured(func(c *proxy.Config) { c.EBPF = cfg }))
+	traits := []proxytest.Trait{
+		proxytest.Sockets(s.Within), proxytest.OwnNAT(), proxytest.Configured(func(c *proxy.Config) { c.EBPF = cfg }),
+	}
+	if !ebpf.CanRefuse() {
+		traits = append(traits, proxytest.RefusedByEPERM())
+	}
+	if !ebpf.CanEnd(t) {
+		traits = append(traits, proxytest.KeepsSockets())
+	}
+	proxytest.Conformance(t, oneNode(t, cfg), traits...)
 }
 
 func sandbox(t *testing.T) *ebpf.Sandbox {

@@ -3,9 +3,22 @@ package ebpf
 import (
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"nodelet/internal/bpffs"
 )
+
+// CanRefuse tells whether processes of the node hear ECONNREFUSED.
+func CanRefuse() bool { return canRefuse() }
+
+// CanEnd tells whether sockets of the node can be ended.
+func CanEnd(t *testing.T) bool {
+	spec, err := specFor(1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return endable(t, load(t, spec)) == nil
+}
 
 // Cookie tells the network namespace of a back end.
 func Cookie(b *Backend) uint64 { return b.cookie }

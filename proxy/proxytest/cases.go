@@ -288,7 +288,7 @@ func staleUDP(t *testing.T, s subject) {
 		clients[name] = conn
 		return conn
 	}
-	for _, c := range []string{"b 10.96.0.1:53/UDP", "node 10.96.0.1:53/UDP", "outside 192.168.7.1:31001/UDP", "b [fd96::1]:53/UDP"} {
+	for _, c := range s.movable("b 10.96.0.1:53/UDP", "node 10.96.0.1:53/UDP", "outside 192.168.7.1:31001/UDP", "b [fd96::1]:53/UDP") {
 		dial(c)
 	}
 	// The same socket, hence the same flow, all the time.

@@ -40,7 +40,7 @@ type bench struct {
 func newBench(t *testing.T, s subject, world string) *bench {
 	t.Helper()
 	b := &bench{Lab: NewLab(t), t: t, subj: s, world: lbtest.MustParse(nodes + world)}
-	b.sockets = s.sockets
+	b.sockets, b.refusedByEPERM = s.sockets, s.refusedByEPERM
 	for _, name := range []string{"a", "b", "c", "r"} {
 		b.Serve(b.Host(name), 8080)
 	}

@@ -18,6 +18,8 @@ type Lab struct {
 	hosts map[string]*Host
 	// sockets wraps the making of clients' sockets (see Sockets); may be nil.
 	sockets func(open func() error) error
+	// refusedByEPERM as the trait of that name says.
+	refusedByEPERM bool
 }
 
 // Host is one namespace. IP4 and IP6 are what it is known by.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nodelet/internal/conntrack"
 	"nodelet/internal/model"
 	"nodelet/proxy/traffic"
@@ -83,6 +85,9 @@ func (l *Lab) Dial(from *Host, proto model.Protocol, to netip.AddrPort, wait tim
 // Ask opens a connection, asks once and closes it.
 func (l *Lab) Ask(from *Host, proto model.Protocol, to netip.AddrPort, wait time.Duration) (traffic.Answer, error) {
 	c, err := l.Dial(from, proto, to, wait)
+	if l.refusedByEPERM && from == l.Node && errors.Is(err, unix.EPERM) {
+		return traffic.Answer{Refused: true}, nil
+	}
 	if err != nil {
 		return traffic.AnswerOf(err)
 	}

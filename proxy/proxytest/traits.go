@@ -3,6 +3,7 @@ package proxytest
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,8 @@ type subject struct {
 	sockets func(open func() error) error
 	// ownNAT: netfilter does not see translated connections.
 	ownNAT bool
+	// refusedByEPERM: see RefusedByEPERM; keepsSockets: see KeepsSockets.
+	refusedByEPERM, keepsSockets bool
 	// local is how the traffic of local pods is told.
 	local lb.LocalTraffic
 	// configure completes the configuration that finds what is left.
@@ -39,6 +42,20 @@ func Sockets(within func(open func() error) error) Trait {
 
 // OwnNAT says that netfilter does not see which connections are translated.
 func OwnNAT() Trait { return func(s *subject) { s.ownNAT = true } }
+
+// RefusedByEPERM says that this kernel lets a process of the node itself hear
+// EPERM where it should hear ECONNREFUSED.
+func RefusedByEPERM() Trait { return func(s *subject) { s.refusedByEPERM = true } }
+
+// KeepsSockets says that on this kernel a connected UDP socket of the node's
+// own processes stays with its endpoint when that leaves.
+func KeepsSockets() Trait { return func(s *subject) { s.keepsSockets = true } }
+
+// movable leaves out the UDP flows ("node 10.96.0.1:53/UDP") that this kernel
+// does not let go elsewhere.
+func (s *subject) movable(flows ...string) []string {
+	return slices.DeleteFunc(flows, func(f string) bool { return s.keepsSockets && strings.HasPrefix(f, "node ") })
+}
 
 // ofNode tells whether a host's sockets are in the node's hands.
 func (h *Host) ofNode() bool { return slices.Contains([]string{"node", "a", "b", "c"}, h.Name) }
