@@ -62,3 +62,17 @@ func TestCheckMode(t *testing.T) {
 		t.Errorf("unknown mode: %v", err)
 	}
 }
+
+// TestAuto: the order in which auto tries, and that it takes no mode that only
+// somebody who knows why can want.
+func TestAuto(t *testing.T) {
+	var auto []string
+	for _, m := range modes() {
+		if !m.asked {
+			auto = append(auto, m.name)
+		}
+	}
+	if want := []string{Nftables, EBPF, Iptables}; !slices.Equal(auto, want) {
+		t.Errorf("auto tries %v, want %v", auto, want)
+	}
+}

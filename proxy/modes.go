@@ -54,8 +54,7 @@ func modes() []mode {
 			},
 		},
 		{
-			name:  EBPF,
-			asked: true,
+			name: EBPF, // why it comes second: docs/adr/0013
 			probe: func(ctx context.Context, c Config) (bool, error) {
 				if err := ebpf.CanDetect(c.Local); err != nil {
 					return false, err

@@ -196,11 +196,9 @@ func (b *Backend) attach(want *lb.State) (changes int, err error) {
 	if changes, err = b.syncDevices(want); err != nil {
 		return changes, err
 	}
-	dir := b.cfg.Cgroup
-	if dir == "" {
-		if dir, err = cgroupRoot(); err != nil {
-			return changes, err
-		}
+	dir, err := b.cgroup()
+	if err != nil {
+		return changes, err
 	}
 	n, err := b.kernel.attachCgroup(dir)
 	if changes += n; err != nil {

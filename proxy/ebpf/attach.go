@@ -47,6 +47,14 @@ func cgroupRoot() (string, error) {
 		"(mount -t cgroup2 none /sys/fs/cgroup/unified)")
 }
 
+// cgroup is the directory whose sockets are balanced.
+func (b *Backend) cgroup() (string, error) {
+	if b.cfg.Cgroup != "" {
+		return b.cfg.Cgroup, nil
+	}
+	return cgroupRoot()
+}
+
 // checkCgroup tells whether sockets can be balanced in a directory.
 func checkCgroup(dir string) error {
 	if dir == "" {

@@ -82,12 +82,10 @@ func programOf(id ebpf.ProgramID) string {
 }
 
 // sockets looks at the hooks of the cgroup.
-func (r *reading) sockets(b *Backend, a *attached) (err error) {
-	dir := b.cfg.Cgroup
-	if dir == "" {
-		if dir, err = cgroupRoot(); err != nil {
-			return err
-		}
+func (r *reading) sockets(b *Backend, a *attached) error {
+	dir, err := b.cgroup()
+	if err != nil {
+		return err
 	}
 	f, err := os.Open(dir)
 	if err != nil {

@@ -8,6 +8,9 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
+
+	"nodelet/internal/netns"
 )
 
 // canRefuse tells whether a hook can say ECONNREFUSED (5.18) and not only EPERM.
@@ -15,8 +18,9 @@ func canRefuse() bool {
 	return features.HaveProgramHelper(ebpf.CGroupSockAddr, asm.FnSetRetval) == nil
 }
 
-// Detect proves that the kernel takes the programs, by loading them; nothing
-// of it stays. It tells whether IPv6 works as well.
+// Detect proves that the kernel takes the programs, by loading them and putting
+// them where they have to be; nothing of it stays. It tells whether IPv6 works
+// as well.
 func Detect(_ context.Context, cfg Config) (ipv6 bool, err error) {
 	if err := errors.Join(CheckMapSizes(cfg.MapSizes), checkCgroup(cfg.Cgroup)); err != nil {
 		return false, err
@@ -25,7 +29,8 @@ func Detect(_ context.Context, cfg Config) (ipv6 bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if _, err := cgroupRoot(); err != nil {
+	dir, err := b.cgroup()
+	if err != nil {
 		return false, err
 	}
 	spec, err := specFor(b.cookie, nil)
@@ -35,7 +40,8 @@ func Detect(_ context.Context, cfg Config) (ipv6 bool, err error) {
 	for _, m := range spec.Maps {
 		m.MaxEntries = min(m.MaxEntries, 64)
 	}
-	all, err := ebpf.NewCollection(spec)
+	k := &kernel{clsact: cfg.NoTCX}
+	err = spec.LoadAndAssign(&k.progs, nil)
 	var refused *ebpf.VerifierError
 	switch {
 	case errors.As(err, &refused):
@@ -43,6 +49,63 @@ func Detect(_ context.Context, cfg Config) (ipv6 bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("load eBPF programs (needs Linux 5.15 with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF and CONFIG_NET_CLS_ACT, and root or CAP_BPF and CAP_NET_ADMIN): %w", err)
 	}
-	all.Close()
+	if err := errors.Join(k.trySockets(dir), k.tryDevice(), k.progs.Close()); err != nil {
+		return false, err
+	}
 	return true, nil
+}
+
+// trySockets puts the programs into the hooks of the cgroup and takes them
+// away again. Their maps know of no Service, so no socket notices.
+func (k *kernel) trySockets(dir string) error {
+	for _, h := range k.hooks() {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: dir, Attach: h.at, Program: h.prog})
+		if err == nil {
+			err = l.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("attach %s to cgroup %s (a security policy is in the way, or a program of somebody else that wants to be alone there): %w", h.name, dir, err)
+		}
+	}
+	return nil
+}
+
+// loopback is the index of that link in every network namespace.
+const loopback = 1
+
+// tryDevice puts the programs on a link of a network namespace that ends with
+// the trial: a clsact qdisc on a link of the node would stay.
+func (k *kernel) tryDevice() error {
+	ns, err := netns.New()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ns.Close() }()
+	if err := ns.Do(k.tryLoopback); err != nil {
+		return fmt.Errorf("attach eBPF programs to a link (needs tcx, or before Linux 6.6 CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF): %w", err)
+	}
+	return nil
+}
+
+func (k *kernel) tryLoopback() error {
+	for _, d := range []direction{ingress, egress} {
+		if k.clsact {
+			break
+		}
+		prog, at := k.progFor(d)
+		l, err := link.AttachTCX(link.TCXOptions{Interface: loopback, Program: prog, Attach: at})
+		switch {
+		case errors.Is(err, ebpf.ErrNotSupported): // before 6.6
+			k.clsact = true
+		case err != nil:
+			return err
+		default:
+			defer func() { _ = l.Close() }()
+		}
+	}
+	if !k.clsact {
+		return nil
+	}
+	_, err := k.attachClsact(loopback)
+	return err
 }
