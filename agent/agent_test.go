@@ -348,6 +348,53 @@ func TestFilesOfContainers(t *testing.T) {
 	})
 }
 
+// The last words of a container that said none in its file are the end of its log, if it failed and
+// its policy says so: 80 lines, 2048 bytes at the most.
+func TestLastWordsFromTheLog(t *testing.T) {
+	in(t, quiet, func(w *world) {
+		fallback := corev1.TerminationMessageFallbackToLogsOnError
+		var all []corev1.Container
+		for name, policy := range map[string]corev1.TerminationMessagePolicy{
+			"lines": fallback, "bytes": fallback, "said": fallback, "good": fallback, "silent": fallback, "file": corev1.TerminationMessageReadFile,
+		} {
+			all = append(all, corev1.Container{Name: name, TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: policy})
+		}
+		p := pod("a", all...)
+		p.Spec.RestartPolicy = corev1.RestartPolicyNever
+		uid := w.run(p)
+		line := func(text string) string { return "2026-08-01T12:00:00.123456789Z stderr F " + text + "\n" }
+		for name, text := range map[string]string{
+			"lines": strings.Repeat(line("x"), 100), "bytes": strings.Repeat(line(strings.Repeat("y", 1023)), 5),
+			"said": line("log"), "good": line("log"), "file": line("log"),
+		} {
+			dir := filepath.Join(w.dir, "pods", "ns_a_"+uid.String(), name)
+			if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "0.log"), []byte(text), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(w.dir, "root/pods", uid.String(), "containers/said/0"), []byte("farewell"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range all {
+			code := int32(1)
+			if c.Name == "good" {
+				code = 0
+			}
+			w.runtime.Exit(w.container(c.Name).GetId(), code)
+		}
+		w.await("pod failed", time.Minute, func() bool { return w.get(uid).Status.Phase == corev1.PodFailed })
+		want := map[string]string{
+			"lines": strings.Repeat("x\n", 80), "bytes": strings.Repeat(strings.Repeat("y", 1023)+"\n", 2), "said": "farewell",
+			"good": "", "silent": "", "file": "",
+		}
+		for _, s := range w.get(uid).Status.ContainerStatuses {
+			if got := s.State.Terminated.Message; got != want[s.Name] {
+				t.Errorf("%s: %q (%d bytes), want %q", s.Name, got, len(got), want[s.Name])
+			}
+		}
+	})
+}
+
 // A container waits for the images of its image volumes, and for nothing else.
 func TestImageVolume(t *testing.T) {
 	in(t, quiet, func(w *world) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -26,7 +27,7 @@ const askDriver = 10 * time.Second
 // buildCgroups opens the cgroup tree with the driver that the container runtime has: two drivers on one
 // machine would each take away what the other made (KEP-4033).
 func (p *agentParts) buildCgroups() (err error) {
-	driver := p.cgroupDriver()
+	driver := cgroupDriver(p.n.cfg.Kubelet.CgroupDriver, p.runtime, p.n.deps.Log)
 	deps := cgroup.Deps{Log: p.n.deps.Log}
 	if p.systemdCgroups = driver == driverSystemd; p.systemdCgroups {
 		if err := needsSystemd(); err != nil {
@@ -51,27 +52,32 @@ func (n *Node) favorDynamicCgroups() {
 	}
 }
 
+// configured tells how a container runtime was set up; cri.Runtime does.
+type configured interface {
+	RuntimeConfig(context.Context, *runtimev1.RuntimeConfigRequest) (*runtimev1.RuntimeConfigResponse, error)
+}
+
 // cgroupDriver is what the runtime says; the configuration counts where it does not say, and for the
-// embedded one, which was started with it.
-func (p *agentParts) cgroupDriver() string {
-	wanted := or(p.n.cfg.Kubelet.CgroupDriver, driverFiles)
+// embedded one, which was started with it. configuration may be empty.
+func cgroupDriver(configuration string, runtime configured, log *slog.Logger) string {
+	wanted := or(configuration, driverFiles)
 	ctx, cancel := context.WithTimeout(context.Background(), askDriver)
 	defer cancel()
-	resp, err := p.runtime.RuntimeConfig(ctx, &runtimev1.RuntimeConfigRequest{})
+	resp, err := runtime.RuntimeConfig(ctx, &runtimev1.RuntimeConfigRequest{})
 	switch {
 	case errors.Is(err, cri.ErrUnimplemented) || err == nil && resp.GetLinux() == nil:
-		p.n.deps.Log.Info("the container runtime does not say how it makes cgroups: going by cgroupDriver", "driver", wanted)
+		log.Info("the container runtime does not say how it makes cgroups: going by cgroupDriver", "driver", wanted)
 		return wanted
 	case err != nil:
-		p.n.deps.Log.Warn("ask the container runtime how it makes cgroups, going by cgroupDriver", "driver", wanted, "err", err)
+		log.Warn("ask the container runtime how it makes cgroups, going by cgroupDriver", "driver", wanted, "err", err)
 		return wanted
 	}
 	said := driverFiles
 	if resp.GetLinux().GetCgroupDriver() == runtimev1.CgroupDriver_SYSTEMD {
 		said = driverSystemd
 	}
-	if p.n.cfg.Kubelet.CgroupDriver != "" && said != wanted {
-		p.n.deps.Log.Warn("the container runtime has another cgroup driver than the configuration: the runtime's counts", "runtime", said, "configuration", wanted)
+	if configuration != "" && said != wanted {
+		log.Warn("the container runtime has another cgroup driver than the configuration: the runtime's counts", "runtime", said, "configuration", wanted)
 	}
 	return said
 }

@@ -177,6 +177,7 @@ func (c *Config) Validate() error {
 	if err := c.Kubelet.check(); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, checkLabels(c.Labels)...)
 	if c.RuntimeEndpoint != "" && !strings.HasPrefix(c.RuntimeEndpoint, "unix://") {
 		bad("--container-runtime-endpoint %q: must start with unix://, e.g. unix:///run/containerd/containerd.sock", c.RuntimeEndpoint)
 	}

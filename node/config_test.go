@@ -24,6 +24,7 @@ func TestValidateNamesTheFlagThatMends(t *testing.T) {
 		"cgroup":       {func(c *Config) { c.CgroupRoot = "x" }, "--cgroup-root"},
 		"max pods":     {func(c *Config) { c.MaxPods = 0 }, "--max-pods"},
 		"dns":          {func(c *Config) { c.ClusterDNS = []netip.Addr{netip.MustParseAddr("192.168.0.1")} }, "--cluster-dns"},
+		"label":        {func(c *Config) { c.Labels = map[string]string{"node-role.kubernetes.io/worker": ""} }, "--node-labels"},
 		"in cluster":   {func(c *Config) { c.InCluster = true }, "--api-server"},
 	} {
 		t.Run(name, func(t *testing.T) {

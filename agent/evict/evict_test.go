@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -202,6 +204,38 @@ func TestParseOOM(t *testing.T) {
 		if _, _, ok := parseOOM(other); ok {
 			t.Errorf("%q is no kill of the whole machine", other)
 		}
+	}
+}
+
+// kernelLog gives one record or error a read, as /dev/kmsg does.
+type kernelLog []any
+
+func (k *kernelLog) Read(p []byte) (int, error) {
+	if len(*k) == 0 {
+		return 0, os.ErrClosed
+	}
+	next := (*k)[0]
+	*k = (*k)[1:]
+	if err, ok := next.(error); ok {
+		return 0, err
+	}
+	return copy(p, next.(string)), nil
+}
+
+// A process that the kernel killed because the machine had no memory is an event of the node, also
+// when records before it were overwritten; a kill for a container's limit is not.
+func TestSystemOOM(t *testing.T) {
+	oom := func(constraint, task string) string {
+		return "6,1,2,-;oom-kill:constraint=" + constraint + ",task_memcg=/x,task=" + task + ",pid=77,uid=0\n"
+	}
+	w := &world{T: t}
+	e := New(Config{NodeName: "n1"}, Deps{Events: w, Log: slog.New(slog.DiscardHandler)})
+	e.readKernel(&kernelLog{
+		"6,1,1,-;something else\n", &os.PathError{Op: "read", Path: "/dev/kmsg", Err: unix.EPIPE},
+		oom("CONSTRAINT_MEMCG,oom_memcg=/kubepods/x", "limited"), oom("CONSTRAINT_NONE,nodemask=(null),global_oom", "hungry"),
+	})
+	if want := "n1 Warning SystemOOM: System OOM encountered, victim process: hungry, pid: 77"; len(w.events) != 1 || w.events[0] != want {
+		t.Errorf("events %q, want %q", w.events, want)
 	}
 }
 

@@ -2,7 +2,9 @@ package evict
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -69,15 +71,20 @@ func (e *Evictor) watchKernel(ctx context.Context) {
 	f := os.NewFile(uintptr(fd), e.cfg.Kmsg)
 	defer f.Close()
 	defer context.AfterFunc(ctx, func() { _ = f.Close() })()
-	buf := make([]byte, 8<<10) // a record of the kernel is shorter; each read gives one
-	for ctx.Err() == nil {
-		n, err := f.Read(buf)
+	e.readKernel(f)
+}
+
+// readKernel reads the kernel log, a record with each read, until there is no more.
+func (e *Evictor) readKernel(log io.Reader) {
+	buf := make([]byte, 8<<10) // a record of the kernel is shorter
+	for {
+		n, err := log.Read(buf)
 		switch {
 		case err == nil:
-		case strings.Contains(err.Error(), "broken pipe"): // records were overwritten before they were read
+		case errors.Is(err, unix.EPIPE): // records were overwritten before they were read
 			continue
 		default:
-			return // the context ended, or the kernel has no more to say
+			return // the file was closed, or the kernel has no more to say
 		}
 		if victim, pid, ok := parseOOM(string(buf[:n])); ok {
 			e.deps.Events.Event(e.node(), corev1.EventTypeWarning, "SystemOOM", fmt.Sprintf("System OOM encountered, victim process: %s, pid: %s", victim, pid))

@@ -38,6 +38,8 @@ type Config struct {
 	// Unimplemented names calls this runtime does not know, as an old one: GetContainerEvents,
 	// RuntimeConfig.
 	Unimplemented []string
+	// SystemdCgroups: the runtime says that it makes cgroups through systemd.
+	SystemdCgroups bool
 	// PodCIDR is where sandboxes get their addresses from; zero: 10.88.0.0/16.
 	PodCIDR netip.Prefix
 	// OnCall is told of every call before it is worked on, outside of all locks: a place to crash

@@ -42,7 +42,11 @@ func (s *Server) RuntimeConfig(ctx context.Context, _ *runtimev1.RuntimeConfigRe
 	if err != nil {
 		return nil, err
 	}
-	return &runtimev1.RuntimeConfigResponse{Linux: &runtimev1.LinuxRuntimeConfiguration{CgroupDriver: runtimev1.CgroupDriver_CGROUPFS}}, nil
+	driver := runtimev1.CgroupDriver_CGROUPFS
+	if s.config.SystemdCgroups {
+		driver = runtimev1.CgroupDriver_SYSTEMD
+	}
+	return &runtimev1.RuntimeConfigResponse{Linux: &runtimev1.LinuxRuntimeConfiguration{CgroupDriver: driver}}, nil
 }
 
 // UpdateRuntimeConfig takes the pod CIDR note of.

@@ -16,6 +16,9 @@ import (
 
 // reflectConfigs watches each ConfigMap and Secret that a pod of this node
 // refers to, and those of Always, one watch per object: a node may read no others.
+// The watch of an immutable object (KEP-1412) ends once it was read; as upstream
+// has it, one that was deleted and made anew is read again when nobody refers to
+// the old one any more.
 func (r *Reflector) reflectConfigs(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -45,7 +48,7 @@ func (r *Reflector) reflectConfigs(ctx context.Context) {
 				if running[key] == nil {
 					watching, stop := context.WithCancel(ctx)
 					running[key] = stop
-					wg.Go(func() { r.reflectConfig(watching, key) })
+					wg.Go(func() { r.reflectConfig(watching, stop, key) })
 				}
 			}
 			return nil
@@ -54,7 +57,7 @@ func (r *Reflector) reflectConfigs(ctx context.Context) {
 	_ = loop.Run(ctx) // returns nil once ctx has ended
 }
 
-func (r *Reflector) reflectConfig(ctx context.Context, key model.ConfigKey) {
+func (r *Reflector) reflectConfig(ctx context.Context, stop func(), key model.ConfigKey) {
 	object, resource := runtime.Object(&corev1.ConfigMap{}), "configmaps"
 	if key.Kind == model.Secret {
 		object, resource = &corev1.Secret{}, "secrets"
@@ -64,12 +67,13 @@ func (r *Reflector) reflectConfig(ctx context.Context, key model.ConfigKey) {
 	one := *r
 	one.Contact = nil
 	s := source{r.Client.core(), resource, key.Key.Namespace, fields.OneTermEqualSelector("metadata.name", key.Key.Name)}
-	reflect(ctx, &one, s, object, configSink{ctx, key, r.Writers.Configs})
+	reflect(ctx, &one, s, object, configSink{ctx, stop, key, r.Writers.Configs})
 }
 
 // configSink keeps one object, or the fact that it does not exist.
 type configSink struct {
 	ctx    context.Context
+	stop   func() // ends ctx, and with it the watch
 	key    model.ConfigKey
 	writer *store.Writer[model.ConfigKey, *model.Config]
 }
@@ -105,4 +109,7 @@ func (s configSink) set(c *model.Config) {
 			tx.Set(s.key, c)
 		}
 	})
+	if c.Immutable {
+		s.stop()
+	}
 }

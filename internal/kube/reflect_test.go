@@ -29,6 +29,7 @@ type fakeAPI struct {
 	later   map[string]chan metav1.WatchEvent
 	asked   []string
 	down    bool
+	ended   chan string // receives the keys of watches that clients ended; may be nil
 }
 
 func (f *fakeAPI) key(r *http.Request) string {
@@ -79,6 +80,9 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = enc.Encode(e)
 			w.(http.Flusher).Flush()
 		case <-r.Context().Done():
+			if f.ended != nil {
+				f.ended <- key
+			}
 			return
 		}
 	}
@@ -195,6 +199,58 @@ func TestReflectsPodsOfThisNodeAndWhatTheyReferTo(t *testing.T) {
 			t.Error("asked for the pods of all nodes")
 		}
 	}
+}
+
+// What is immutable costs no watch, and keeps its content for those who refer to it; what was made
+// anew by the same name is read for pods that come later (KEP-1412).
+func TestImmutableObjectsAreReadOnce(t *testing.T) {
+	immutable := func(value string) *corev1.ConfigMap {
+		c, yes := configMap("a", value), true
+		c.Immutable = &yes
+		return c
+	}
+	api := &fakeAPI{objects: map[string][]runtime.Object{podsOfN: {pod("p", "a", "b")}, mapA: {immutable("1")}}, ended: make(chan string, 100)}
+	s, _ := startReflector(t, api)
+	key := model.ConfigKey{Key: model.Key{Namespace: "ns", Name: "a"}}
+	holds := func(value string) func(*store.Snapshot) bool {
+		return func(n *store.Snapshot) bool {
+			a, ok := n.Configs.Get(key)
+			return ok && string(a.Data["k"]) == value
+		}
+	}
+	until(t, s, "the immutable map and the other", func(n *store.Snapshot) bool { return holds("1")(n) && n.Configs.Len() == 2 })
+	awaitEnd := func(want string) {
+		t.Helper()
+		for {
+			select {
+			case got := <-api.ended:
+				if got == want {
+					return
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatalf("the watch of %s goes on", want)
+			}
+		}
+	}
+	awaitEnd(mapA)
+
+	// One that becomes immutable later, while the other has got another content.
+	api.mu.Lock()
+	api.objects[mapA] = []runtime.Object{immutable("2")}
+	api.mu.Unlock()
+	late, yes := configMap("b", "3"), true
+	late.Immutable = &yes
+	api.send(mapB, "ADDED", late)
+	awaitEnd(mapB)
+	if !holds("1")(s.Snapshot()) {
+		t.Error("the immutable map has changed")
+	}
+
+	api.send(podsOfN, "DELETED", pod("p", "a", "b"))
+	until(t, s, "nobody refers to it", func(n *store.Snapshot) bool { return n.Configs.Len() == 0 })
+	api.send(podsOfN, "ADDED", pod("q", "a"))
+	until(t, s, "the new map", holds("2"))
+	awaitEnd(mapA)
 }
 
 func TestSyncedOnlyAfterTheFullList(t *testing.T) {
