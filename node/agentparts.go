@@ -158,7 +158,12 @@ func (p *agentParts) buildServer() (err error) {
 		runtime.SetBlockProfileRate(1)
 		runtime.SetMutexProfileFraction(1)
 	}
+	logs := "/var/log"
+	if c.Kubelet.NoSystemLogs {
+		logs = ""
+	}
 	p.server, err = server.New(server.Config{
+		SystemLogs: logs, LogQuery: c.Kubelet.SystemLogQuery, Status: p.n.statusz(), Flags: c.Flags,
 		NodeName: c.NodeName, Address: fmt.Sprintf(":%d", c.KubeletPort), HealthAddress: c.HealthzAddr.String(),
 		CertFile: cert, KeyFile: key, ClientCAFile: c.clientCA(),
 		MinVersion: c.Kubelet.TLSMinVersion, CipherSuites: c.Kubelet.TLSCipherSuites,

@@ -63,6 +63,8 @@ type KubeletOptions struct {
 	LimitedSwap, FailSwapOn bool
 	// NoProfiling: the kubelet API serves no /debug/pprof. ContentionProfiling: the profiles "block" and "mutex" are kept.
 	NoProfiling, ContentionProfiling bool
+	// NoSystemLogs: the kubelet API does not serve /var/log at /logs/. SystemLogQuery: that answers queries for the logs of services.
+	NoSystemLogs, SystemLogQuery bool
 	// CPUPolicy says whether containers get CPUs to themselves.
 	CPUPolicy CPUPolicy
 	// Shutdown is how long pods have to end before the machine goes down; the zero value: they are not waited for.
@@ -82,6 +84,9 @@ func (k *KubeletOptions) check() error {
 	}
 	if d := k.CgroupDriver; d != "" && d != driverFiles && d != driverSystemd {
 		errs = append(errs, fmt.Errorf("--cgroup-driver %q: must be %s or %s", d, driverFiles, driverSystemd))
+	}
+	if k.SystemLogQuery && k.NoSystemLogs {
+		errs = append(errs, errors.New("enableSystemLogQuery: needs enableSystemLogHandler: true"))
 	}
 	if n := k.UserNamespaceIDsPerPod; n < 0 || n >= 1<<31 {
 		errs = append(errs, fmt.Errorf("userNamespaces.idsPerPod %d: must be a multiple of %d below 2^31", n, admission.DefaultIDsPerPod))

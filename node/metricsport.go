@@ -52,10 +52,14 @@ func (n *Node) metricsPort() http.Handler {
 		get("/debug/pprof/symbol", pprof.Symbol)
 		get("/debug/pprof/trace", pprof.Trace)
 	}
-	emulates, _, _ := strings.Cut(strings.TrimPrefix(version.Kubernetes, "v1."), ".")
-	get("/statusz", zpages.Statusz(zpages.Status{
-		Component: kubeProxy, Started: n.started, Version: version.Kubernetes + "+nodelet." + version.Version,
-		Emulates: "1." + emulates, Paths: paths,
-	}).ServeHTTP)
+	status := n.statusz()
+	status.Component, status.Paths = kubeProxy, paths
+	get("/statusz", zpages.Statusz(status).ServeHTTP)
 	return mux
+}
+
+// statusz is what /statusz of every component of this daemon shows, but for its name and paths.
+func (n *Node) statusz() zpages.Status {
+	emulates, _, _ := strings.Cut(strings.TrimPrefix(version.Kubernetes, "v1."), ".")
+	return zpages.Status{Started: n.started, Version: version.Kubernetes + "+nodelet." + version.Version, Emulates: "1." + emulates}
 }

@@ -41,6 +41,9 @@ type Resources struct {
 
 	// MaxParallelImagePulls bounds the pulls at one time, 1 as serializeImagePulls has it; 0 means 3.
 	MaxParallelImagePulls int
+	// RegistryPullQPS and RegistryBurst bound how often a registry is asked for an image; a pull beyond waits. 0 for no bound, and a burst of 10.
+	RegistryPullQPS int32
+	RegistryBurst   int
 	// CredentialProviderConfig and CredentialProviderBinDir are those of the flags
 	// --image-credential-provider-config and --image-credential-provider-bin-dir; both or none.
 	CredentialProviderConfig, CredentialProviderBinDir string
@@ -53,6 +56,8 @@ func (r *Resources) Validate() error {
 		return fmt.Errorf("container log max files is %d: it must be at least 2", r.ContainerLogMaxFiles)
 	case r.MaxParallelImagePulls < 0:
 		return fmt.Errorf("max parallel image pulls is %d: it must be at least 1", r.MaxParallelImagePulls)
+	case r.RegistryPullQPS < 0 || r.RegistryBurst < 0:
+		return fmt.Errorf("registryPullQPS is %d and registryBurst %d: neither may be negative", r.RegistryPullQPS, r.RegistryBurst)
 	case (r.CredentialProviderConfig == "") != (r.CredentialProviderBinDir == ""):
 		return errors.New("credential provider plugins need both --image-credential-provider-config and --image-credential-provider-bin-dir")
 	case r.CredentialProviderConfig != "" && (!filepath.IsAbs(r.CredentialProviderConfig) || !filepath.IsAbs(r.CredentialProviderBinDir)):
@@ -141,7 +146,7 @@ func (p *agentParts) buildImages() (err error) {
 		deps.Logins = plugins.Logins
 	}
 	p.images, err = image.New(image.Config{
-		Parallel: r.MaxParallelImagePulls, LoginFile: filepath.Join(p.n.cfg.Layout.KubeletRoot(), "config.json"),
+		Parallel: r.MaxParallelImagePulls, PullsPerSecond: float64(r.RegistryPullQPS), Burst: r.RegistryBurst, LoginFile: filepath.Join(p.n.cfg.Layout.KubeletRoot(), "config.json"),
 	}, deps)
 	return err
 }

@@ -1,10 +1,12 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"log/slog"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -18,6 +20,9 @@ import (
 // the network while one registry is slow, few enough to leave the disk alone.
 const defaultParallel = 3
 
+// defaultBurst is upstream's registryBurst.
+const defaultBurst = 10
+
 // hintQueue is how many requests may be under way between Ensure and the loop.
 const hintQueue = 256
 
@@ -25,6 +30,10 @@ const hintQueue = 256
 type Config struct {
 	// Parallel bounds the pulls at one time; 0 means 3.
 	Parallel int
+	// PullsPerSecond and Burst bound how often registries are asked for an image: a pull beyond waits
+	// for its turn. 0 means no bound, and a burst of 10.
+	PullsPerSecond float64
+	Burst          int
 	// LoginFile is a login file of this node (config.json), for pods that bring no logins of their own;
 	// empty for none. It is read for each pull.
 	LoginFile string
@@ -70,6 +79,7 @@ type Images struct {
 	queue queue
 	hints chan key
 	slots chan struct{}
+	rate  *rate.Limiter
 }
 
 // key is what pulls are told apart by.
@@ -83,7 +93,14 @@ func New(cfg Config, deps Deps) (*Images, error) {
 	if cfg.Parallel <= 0 {
 		cfg.Parallel = defaultParallel
 	}
-	return &Images{cfg: cfg, deps: deps, hints: make(chan key, hintQueue), slots: make(chan struct{}, cfg.Parallel)}, nil
+	limit := rate.Inf
+	if cfg.PullsPerSecond > 0 {
+		limit = rate.Limit(cfg.PullsPerSecond)
+	}
+	return &Images{
+		cfg: cfg, deps: deps, hints: make(chan key, hintQueue), slots: make(chan struct{}, cfg.Parallel),
+		rate: rate.NewLimiter(limit, cmp.Or(cfg.Burst, defaultBurst)),
+	}, nil
 }
 
 // Ensure asks for an image. It returns as soon as the request is noted; what

@@ -116,6 +116,39 @@ func run(t *testing.T, c critest.Config, test func(*testing.T, *world)) {
 	})
 }
 
+// Registries are asked no oftener than they are to be: what goes beyond waits, and does not fail.
+func TestPullsAreSpread(t *testing.T) {
+	run(t, critest.Config{}, func(t *testing.T, w *world) {
+		limited, err := New(Config{PullsPerSecond: 1, Burst: 2}, w.images.deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.images.rate = limited.rate
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "p"}}
+		for _, name := range []string{"a", "b", "c", "d"} {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: name + ":1"})
+		}
+		w.w.Pods.Replace(map[model.UID]*corev1.Pod{"p": pod})
+		for _, name := range []string{"a", "b", "c", "d"} {
+			w.images.Ensure(t.Context(), Request{Pod: pod, Container: name, Image: name + ":1", Policy: corev1.PullIfNotPresent})
+		}
+		time.Sleep(time.Minute)
+		var at []string
+		for _, pull := range w.runtime.all() {
+			when, _, _ := strings.Cut(pull, " ")
+			at = append(at, when)
+		}
+		if got := strings.Join(at, " "); got != "0s 0s 1s 2s" {
+			t.Errorf("pulls at %s", got)
+		}
+		for _, name := range []string{"a", "b", "c", "d"} {
+			if row, _ := w.store.Snapshot().Images.Get(model.ImageRef(name + ":1")); row == nil || row.ID == "" {
+				t.Errorf("%s: %v", name, row)
+			}
+		}
+	})
+}
+
 // What the node itself can log in with comes after what the pod brings.
 func TestNodeLogins(t *testing.T) {
 	run(t, critest.Config{}, func(t *testing.T, w *world) {

@@ -127,13 +127,12 @@ func (m *Images) tryAll(ctx context.Context, name string, r request) error {
 	}
 	auths := slices.Concat(r.access.Auths, m.nodeLogins(ctx, name))
 	if len(auths) == 0 {
-		_, err := m.deps.Runtime.PullImage(ctx, req)
-		return err
+		return m.ask(ctx, req)
 	}
 	var errs []error
 	for _, auth := range auths {
 		// The runtime may keep a request, so each try has its own.
-		_, err := m.deps.Runtime.PullImage(ctx, &runtimev1.PullImageRequest{
+		err := m.ask(ctx, &runtimev1.PullImageRequest{
 			Image: req.Image, SandboxConfig: req.SandboxConfig,
 			Auth: &runtimev1.AuthConfig{Username: auth.Username, Password: auth.Password},
 		})
@@ -143,6 +142,15 @@ func (m *Images) tryAll(ctx context.Context, name string, r request) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// ask has the runtime pull once, as soon as the rate of pulls allows it.
+func (m *Images) ask(ctx context.Context, req *runtimev1.PullImageRequest) error {
+	if err := m.rate.Wait(ctx); err != nil {
+		return err
+	}
+	_, err := m.deps.Runtime.PullImage(ctx, req)
+	return err
 }
 
 // nodeLogins are those of the node itself for an image: its login file's and its plugins'.

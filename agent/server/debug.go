@@ -1,23 +1,57 @@
 package server
 
 import (
+	"maps"
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+
+	"nodelet/agent/server/nodelog"
+	"nodelet/internal/zpages"
 )
 
-// configz shows the configuration.
-func (s *Server) configz(w http.ResponseWriter, _ *http.Request, _ request) {
-	s.writeJSON(w, map[string]any{"kubeletconfig": s.cfg.Configz})
+// component is what this server stands for, for those who look for a kubelet.
+const component = "kubelet"
+
+// statusz tells what the component is, and which paths it serves.
+func (s *Server) statusz() http.Handler {
+	status := s.cfg.Status
+	status.Component = component
+	status.Paths = slices.AppendSeq(slices.Collect(maps.Keys(fixed)), maps.Keys(perPod))
+	return zpages.Statusz(status)
 }
 
-// systemLogs serves the machine's log directory, if that was asked for. Symbolic links that lead out
-// of it are not followed.
+// systemLogs serves the machine's log directory, if that was asked for, and answers queries for the
+// logs of services (KEP-2258). Symbolic links that lead out of the directory are not followed.
 func (s *Server) systemLogs(w http.ResponseWriter, r *http.Request, req request) {
 	if s.cfg.SystemLogs == "" {
 		http.Error(w, "logs endpoint is disabled.", http.StatusMethodNotAllowed)
 		return
+	}
+	path := req.rest
+	if s.cfg.LogQuery {
+		q, asked, err := nodelog.Parse(r.URL.Query())
+		switch {
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		case asked && req.rest != "":
+			http.Error(w, "path not allowed in query mode", http.StatusNotAcceptable)
+			return
+		case asked:
+			if err := q.Check(); err != nil {
+				http.Error(w, err.Error(), http.StatusNotAcceptable)
+				return
+			}
+			if len(q.Services) > 0 {
+				s.serviceLogs(w, r, q)
+				return
+			}
+			path = strings.TrimLeft(filepath.ToSlash(q.Files[0]), "/")
+		}
 	}
 	root, err := os.OpenRoot(s.cfg.SystemLogs)
 	if err != nil {
@@ -27,8 +61,16 @@ func (s *Server) systemLogs(w http.ResponseWriter, r *http.Request, req request)
 	}
 	defer root.Close()
 	r2 := r.Clone(r.Context())
-	r2.URL.Path = "/" + req.rest
+	r2.URL.Path = "/" + path
 	http.FileServerFS(root.FS()).ServeHTTP(w, r2)
+}
+
+func (s *Server) serviceLogs(w http.ResponseWriter, r *http.Request, q nodelog.Query) {
+	w.Header().Set("Content-Type", "text/plain;charset=UTF-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if err := s.queries.Copy(r.Context(), w, q); err != nil {
+		http.Error(w, err.Error(), http.StatusTooManyRequests)
+	}
 }
 
 // profile serves profiles of this process, if that was asked for.

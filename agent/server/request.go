@@ -28,13 +28,15 @@ const (
 	kindConfigz
 	kindSystemLogs
 	kindProfile
+	kindStatusz
+	kindFlagz
 	kinds // their number
 )
 
 // String is the label of a kind in metrics, as upstream's.
 func (k kind) String() string {
 	return [...]string{"other", "healthz", "pods", "runningpods", "containerLogs", "exec", "attach", "portForward", "run",
-		"stats", "metrics", "metrics/probes", "metrics/resource", "metrics/cadvisor", "configz", "logs", "debug"}[k]
+		"stats", "metrics", "metrics/probes", "metrics/resource", "metrics/cadvisor", "configz", "logs", "debug", "statusz", "flagz"}[k]
 }
 
 // stream tells whether an answer may go on for as long as the client likes.
@@ -127,6 +129,10 @@ func (k kind) subresources() []string {
 		return []string{"pods", "proxy"}
 	case kindConfigz:
 		return []string{"configz", "proxy"}
+	case kindFlagz:
+		return []string{"configz"}
+	case kindStatusz:
+		return []string{"statusz"}
 	case kindSummary:
 		return []string{"stats"}
 	case kindMetrics, kindMetricsProbes, kindMetricsResource, kindMetricsCadvisor:
@@ -153,7 +159,7 @@ var fixed = map[string]kind{
 	"/healthz": kindHealth, "/pods": kindPods, "/runningpods": kindRunningPods,
 	"/stats/summary": kindSummary, "/metrics": kindMetrics, "/metrics/probes": kindMetricsProbes,
 	"/metrics/resource": kindMetricsResource, "/metrics/cadvisor": kindMetricsCadvisor, "/configz": kindConfigz,
-	"/logs": kindSystemLogs, "/debug/pprof": kindProfile,
+	"/logs": kindSystemLogs, "/debug/pprof": kindProfile, "/statusz": kindStatusz, "/flagz": kindFlagz,
 }
 
 // below are the paths that have others below them.

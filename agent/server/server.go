@@ -18,8 +18,10 @@ import (
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/agent/server/crilog"
+	"nodelet/agent/server/nodelog"
 	"nodelet/agent/stats"
 	"nodelet/internal/store"
+	"nodelet/internal/zpages"
 )
 
 // Config is where and how to serve. Zero limits and times mean the defaults.
@@ -36,12 +38,17 @@ type Config struct {
 	CipherSuites []uint16
 	// PodLogsRoot is the directory that all container logs are below.
 	PodLogsRoot string
-	// SystemLogs, if not empty, is a directory served at /logs/ (/var/log).
+	// SystemLogs, if not empty, is a directory served at /logs/ (/var/log); with LogQuery, that
+	// answers queries for the logs of services as well.
 	SystemLogs string
+	LogQuery   bool
 	// Profiling serves /debug/pprof.
 	Profiling bool
 	// Configz is what /configz shows; it must be fit for JSON.
 	Configz any
+	// Status is what /statusz shows, but for the paths; Flags are shown at /flagz.
+	Status zpages.Status
+	Flags  map[string]string
 	// MaxConnections, MaxStreams and MaxPodStreams bound connections, and streams (exec, attach,
 	// port-forward, followed logs) in all and for one pod.
 	MaxConnections, MaxStreams, MaxPodStreams int
@@ -97,6 +104,7 @@ type Server struct {
 	streams *streams
 	logs    *crilog.Reader
 	usage   *rates
+	queries *nodelog.Reader
 	routes  map[kind]handler
 }
 
@@ -136,6 +144,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		tokens: newTokens(deps.Reviews), access: newAccess(deps.Reviews, cfg.NodeName),
 		streams: newStreams(cfg.MaxStreams, cfg.MaxPodStreams),
 		usage:   newRates(),
+		queries: nodelog.New(nodelog.Config{Dir: cfg.SystemLogs, Journalctl: "journalctl", Aliases: map[string]string{"kubelet": "nodelet"}}),
 	}
 	s.routes = s.handlers()
 	return s, nil
@@ -157,7 +166,9 @@ func (s *Server) handlers() map[kind]handler {
 		kindMetricsProbes:   s.served(s.deps.Metrics.Probes),
 		kindMetricsResource: s.served(s.resourceMetrics()),
 		kindMetricsCadvisor: s.served(s.cadvisorMetrics()),
-		kindConfigz:         s.configz,
+		kindConfigz:         s.served(zpages.Configz("kubeletconfig", s.cfg.Configz)),
+		kindStatusz:         s.served(s.statusz()),
+		kindFlagz:           s.served(zpages.Flagz(component, s.cfg.Flags)),
 		kindSystemLogs:      s.systemLogs,
 		kindProfile:         s.profile,
 	}

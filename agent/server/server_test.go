@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
+	"nodelet/agent/server/nodelog"
 	"nodelet/agent/stats"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/model"
@@ -41,6 +42,9 @@ func TestEndpoints(t *testing.T) {
 		{"/pods/", 200, `"kind":"PodList"`},
 		{"/runningpods/", 200, `"name":"main"`},
 		{"/configz", 200, `"kubeletconfig":{"kind":"x"}`},
+		{"/statusz", 200, "Binary version: v1.36.0\n"},
+		{"/statusz", 200, "Paths: /attach /configz /containerLogs /debug /exec /flagz /healthz /logs /metrics /pods /portForward /run /runningpods /stats /statusz"},
+		{"/flagz", 200, "\na-flag=its value"},
 		{"/metrics", 200, `kubelet_node_name{node="n1"} 1`},
 		{"/metrics/probes", 200, `prober_probe_total`},
 		{"/metrics/resource", 200, `container_memory_working_set_bytes{container="main",namespace="ns",pod="web-0"} 4096`},
@@ -104,6 +108,26 @@ func TestOptionalEndpoints(t *testing.T) {
 	}
 	if code, body := w.get("/logs/"); code != 200 || !strings.Contains(body, "messages") {
 		t.Errorf("/logs/: %d %s", code, body)
+	}
+	if code, body := w.get("/logs/?query=messages"); code != 200 || body == "hello" {
+		t.Errorf("a query that is not answered: %d %s", code, body)
+	}
+	w.server.cfg.LogQuery = true
+	w.server.queries = nodelog.New(nodelog.Config{Dir: w.path("varlog"), Journalctl: "/does/not/exist"})
+	for path, want := range map[string]string{
+		"/logs/?query=messages":             "200 hello",
+		"/logs/?query=/messages":            "200 hello",
+		"/logs/?query=/../messages":         "200 hello",
+		"/logs/?query=":                     "400 query: must name",
+		"/logs/?query=a&boot=x":             "400 boot",
+		"/logs/?query=a%3Bid":               "406 query",
+		"/logs/messages?query=messages":     "406 path not allowed",
+		"/logs/messages":                    "200 hello",
+		"/logs/?query=/messages&pattern=xx": "406 query: a file is given",
+	} {
+		if code, body := w.get(path); !strings.HasPrefix(fmt.Sprintf("%d %s", code, body), want) {
+			t.Errorf("%s: %d %s, want %s", path, code, body, want)
+		}
 	}
 	if code, body := w.get("/debug/pprof/cmdline"); code != 200 || !strings.Contains(body, "server.test") {
 		t.Errorf("cmdline: %d %s", code, body)
@@ -198,6 +222,9 @@ func TestAuthorization(t *testing.T) {
 		{"GET", "/metrics/cadvisor", "get metrics"},
 		{"GET", "/metrics/nope", "get metrics"},
 		{"GET", "/logs/x", "get log"},
+		{"GET", "/logs/?query=kubelet", "get log"},
+		{"GET", "/statusz", "get statusz"},
+		{"GET", "/flagz", "get configz"},
 		{"GET", "/debug/pprof/heap", "get proxy"},
 		{"GET", "/containerLogs/ns/web-0/main", "get proxy"},
 		{"GET", "/nope", "get proxy"},

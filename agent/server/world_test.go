@@ -40,6 +40,7 @@ import (
 	"nodelet/internal/metrics"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
+	"nodelet/internal/zpages"
 )
 
 func TestMain(m *testing.M) {
@@ -318,6 +319,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	w.cfg = Config{
 		NodeName: "n1", Address: "127.0.0.1:0", CertFile: w.path("tls.crt"), KeyFile: w.path("tls.key"), ClientCAFile: w.path("ca.crt"),
 		PodLogsRoot: w.path("pods"), Configz: map[string]string{"kind": "x"},
+		Status: zpages.Status{Version: "v1.36.0"}, Flags: map[string]string{"a-flag": "its value"},
 	}
 	if change != nil {
 		change(&w.cfg)

@@ -60,8 +60,8 @@ func serverFields() []field {
 		{path: "authorization.mode", is: []string{"Webhook"}, why: "the API server decides who may do what"},
 		{path: "authorization.webhook.cacheAuthorizedTTL", why: "answers are kept for a fixed time"},
 		{path: "authorization.webhook.cacheUnauthorizedTTL", why: "answers are kept for a fixed time"},
-		{path: "registryPullQPS", why: "pulls are limited by how many run at a time"},
-		{path: "registryBurst", why: "pulls are limited by how many run at a time"},
+		{path: "registryPullQPS", set: into(func(c *node.Config) *int32 { return &c.Resources.RegistryPullQPS })},
+		{path: "registryBurst", set: into(func(c *node.Config) *int { return &c.Resources.RegistryBurst })},
 		{path: "imagePullCredentialsVerificationPolicy", why: "not part of this version"},
 		{path: "preloadedImagesVerificationAllowlist", why: "not part of this version"},
 		{path: "eventRecordQPS", why: "events are cut per object instead"},
@@ -168,14 +168,14 @@ func miscFields() []field {
 		{path: "providerID", flag: "provider-id"},
 		{path: "kernelMemcgNotification", why: "pressure that the kernel tells of is always listened to"},
 		{path: "logging", flag: "log-level", text: logLevel},
-		{path: "enableSystemLogHandler", why: "the host's log files are not served", zero: true, is: []string{"false"}},
-		{path: "enableSystemLogQuery", why: "the host's journal is not served", zero: true, is: []string{"false"}},
+		{path: "enableSystemLogHandler", set: noSystemLogs, zero: true},
+		{path: "enableSystemLogQuery", set: into(func(c *node.Config) *bool { return &c.Kubelet.SystemLogQuery }), zero: true},
 		{path: "shutdownGracePeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.Shutdown.Total })},
 		{path: "shutdownGracePeriodCriticalPods", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.Shutdown.Critical })},
 		{path: "shutdownGracePeriodByPodPriority", set: periods},
 		{path: "crashLoopBackOff.maxContainerRestartPeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.MaxContainerRestartPeriod })},
 		{path: "reservedMemory", why: whyNoManagers},
-		{path: "enableProfilingHandler", set: noProfiling},
+		{path: "enableProfilingHandler", set: noProfiling, zero: true},
 		{path: "enableDebugFlagsHandler", why: whyOneServer, zero: true, is: []string{"true"}},
 		{path: "seccompDefault", set: into(func(c *node.Config) *bool { return &c.Kubelet.SeccompDefault })},
 		{path: "memoryThrottlingFactor", why: "memory is limited, not throttled"},
@@ -189,6 +189,13 @@ func miscFields() []field {
 		{path: "failCgroupV1", why: "cgroup v1 works", zero: true, is: []string{"false"}},
 		{path: "userNamespaces.idsPerPod", set: into(func(c *node.Config) *int64 { return &c.Kubelet.UserNamespaceIDsPerPod })},
 	}
+}
+
+// noSystemLogs takes whether the host's log files are served.
+func noSystemLogs(c *node.Config, v any) error {
+	enabled, err := decode[bool](v)
+	c.Kubelet.NoSystemLogs = err == nil && !enabled
+	return err
 }
 
 // duration makes a setter of a time that the file writes as 10s.
