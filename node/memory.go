@@ -4,16 +4,18 @@ import (
 	"context"
 	"runtime/debug"
 	"time"
+
+	"nodelet/internal/store"
 )
 
-// settled is how long the API's tables must be left alone before the memory of
-// their first lists is given back: decoding a large cluster takes several times
-// what is kept of it, and without this the heap stays that large for minutes.
+// settled is how long nothing more must be on the way up before the memory of the start is given back.
 const settled = time.Second
 
-// giveBackMemory returns once the first lists have been read and their garbage is gone.
+// giveBackMemory returns once the garbage of the start is gone: decoding the first lists of a large
+// cluster takes several times what is kept of it, and so does writing all of it into the kernel.
+// Without this the heap stays that large for minutes.
 func (n *Node) giveBackMemory(ctx context.Context) error {
-	for snap := n.store.Snapshot(); !snap.Services.Synced() || !snap.Slices.Synced(); snap = n.store.Snapshot() {
+	for snap := n.store.Snapshot(); !n.isUp(snap); snap = n.store.Snapshot() {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -26,4 +28,10 @@ func (n *Node) giveBackMemory(ctx context.Context) error {
 		debug.FreeOSMemory()
 	}
 	return nil
+}
+
+// isUp tells whether the first lists were read, and whoever takes them up has done so.
+func (n *Node) isUp(s *store.Snapshot) bool {
+	return s.Services.Synced() && s.Slices.Synced() &&
+		(n.proxy == nil || s.Applied[store.Proxy] > 0) && (n.dns == nil || s.Applied[store.DNS] > 0)
 }

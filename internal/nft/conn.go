@@ -119,16 +119,18 @@ func temporary(err error) bool {
 	return false
 }
 
-// Apply makes all changes of the transaction at once, or none.
+// Apply makes all changes of the transaction at once, or none. After an error a table that was to
+// be made may be there without base chains, where no packet meets it.
 func (c *Conn) Apply(ctx context.Context, tx *Tx) error {
-	if tx.err != nil {
+	if tx.err != nil || len(tx.ops) == 0 {
 		return tx.err
 	}
-	if len(tx.ops) == 0 {
-		return nil
+	for _, p := range tx.parts() {
+		if err := c.retry(ctx, func() error { return c.exchange(p, tx) }); err != nil {
+			return err
+		}
 	}
-	batch := tx.batch()
-	return c.retry(ctx, func() error { return c.exchange(batch, tx) })
+	return nil
 }
 
 // retry runs f again, with growing pauses, while the kernel says "not now".
@@ -162,9 +164,9 @@ func (c *Conn) retry(ctx context.Context, f func() error) error {
 
 // exchange sends a batch and reads until the answer to its last message. The
 // kernel has done all the work when send returns.
-func (c *Conn) exchange(batch []byte, tx *Tx) error {
+func (c *Conn) exchange(p part, tx *Tx) error {
 	ops := tx.ops
-	if err := c.send(batch); err != nil {
+	if err := c.send(frame(unix.NFNL_MSG_BATCH_BEGIN, 0), p.messages, frame(unix.NFNL_MSG_BATCH_END, p.last+1)); err != nil {
 		return fmt.Errorf("send %d changes to nf_tables (the first: %s): %w", len(ops), ops[0], err)
 	}
 	var first error
@@ -182,7 +184,7 @@ func (c *Conn) exchange(batch []byte, tx *Tx) error {
 				first = &Error{What: tx.refused(m), Errno: errno, Hint: m.hint()}
 			}
 			// Number 0 is the batch itself: it was refused as a whole.
-			last = last || m.seq == 0 || int(m.seq) == len(ops)
+			last = last || m.seq == 0 || int(m.seq) == p.last
 		})
 		if last {
 			return first
@@ -190,15 +192,20 @@ func (c *Conn) exchange(batch []byte, tx *Tx) error {
 	}
 }
 
-func (c *Conn) send(b []byte) error {
-	// One sendmsg holds the whole batch, and the kernel wants room for it.
-	if need := len(b) + 4096; need > c.sndbuf {
+// send sends messages as one: one sendmsg holds a whole batch.
+func (c *Conn) send(messages ...[]byte) error {
+	need := 4096
+	for _, b := range messages {
+		need += len(b)
+	}
+	if need > c.sndbuf { // the kernel wants room for all of it
 		if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, need); err != nil {
 			_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, need)
 		}
 		c.sndbuf = need
 	}
-	return unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	_, err := unix.SendmsgBuffers(c.fd, messages, nil, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}, 0)
+	return err
 }
 
 // drain throws away answers of an exchange that was given up.

@@ -13,7 +13,9 @@
 // allocates about twenty times for each element.
 //
 // Invariants:
-//   - All of a Tx becomes visible to packets at one instant, or nothing does.
+//   - All of a Tx becomes visible to packets at one instant, or nothing does. A
+//     table with many elements that no packet meets yet is filled in several
+//     transactions, the last of which makes its base chains.
 //   - Nothing outside the tables named by the caller is ever changed.
 //   - Every rule written carries a digest of its own encoding in its user data.
 //     A restarted daemon compares digests; a rule that anybody else wrote or

@@ -334,6 +334,7 @@ func (c *Conn) Elements(ctx context.Context, t Table, set string) ([]Element, er
 	})
 	var found []Element
 	var ends []bool
+	var memory Bulk
 	err := c.dump(ctx, fmt.Sprintf("list elements of %s %s", t, set), ask, dumpHandler{
 		restart: func() { found, ends = nil, nil },
 		each: func(_ Family, b []byte) {
@@ -342,7 +343,7 @@ func (c *Conn) Elements(ctx context.Context, t Table, set string) ([]Element, er
 					return
 				}
 				attrs(v, func(_ uint16, v []byte) {
-					el, end := parseElement(v)
+					el, end := parseElement(v, &memory)
 					found, ends = append(found, el), append(ends, end)
 				})
 			})
@@ -354,11 +355,11 @@ func (c *Conn) Elements(ctx context.Context, t Table, set string) ([]Element, er
 	return joinIntervals(found, ends), nil
 }
 
-func parseElement(b []byte) (el Element, end bool) {
+func parseElement(b []byte, memory *Bulk) (el Element, end bool) {
 	value := func(v []byte) (out []byte) {
 		attrs(v, func(typ uint16, v []byte) {
 			if typ == unix.NFTA_DATA_VALUE {
-				out = bytes.Clone(v)
+				out = append(memory.Room(len(v)), v...)
 			}
 		})
 		return out

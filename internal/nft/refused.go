@@ -29,10 +29,7 @@ func (tx *Tx) refused(m reply) string {
 
 // sent gives a message by its number.
 func (tx *Tx) sent(seq uint32) []byte {
-	b := tx.e.b
-	for ; seq > 1; seq-- {
-		b = b[binary.NativeEndian.Uint32(b):]
-	}
+	b := tx.e.b[tx.ops[seq-1].at:]
 	return b[:binary.NativeEndian.Uint32(b)]
 }
 
@@ -46,7 +43,7 @@ func elementAt(message []byte, offset uint32) (el Element, ok bool) {
 	if n < 4 || n > len(b) || binary.NativeEndian.Uint16(b[2:]) != unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED {
 		return el, false
 	}
-	el, _ = parseElement(b[4:n])
+	el, _ = parseElement(b[4:n], &Bulk{})
 	return el, el.Key != nil
 }
 

@@ -35,14 +35,19 @@ func Diff(found *Found, want *Ruleset) (*Tx, error) {
 func (tx *Tx) Diff(found *Found, want *Ruleset) error {
 	switch {
 	case found == nil:
-		tx.create(want)
+		tx.create(want, true)
 		return tx.err
 	case mustReplace(found, want):
 		tx.DeleteTable(want.Table)
-		tx.create(want)
+		tx.create(want, !found.met())
 		return tx.err
 	}
 	return tx.change(found, want)
+}
+
+// met tells whether packets meet the table.
+func (f *Found) met() bool {
+	return slices.ContainsFunc(f.Chains, func(c FoundChain) bool { return c.Base != nil })
 }
 
 func mustReplace(found *Found, want *Ruleset) bool {
@@ -60,26 +65,54 @@ func mustReplace(found *Found, want *Ruleset) bool {
 			return true
 		}
 	}
-	return false
+	// A table that was left half made is made anew: no packet meets it, so it may take several transactions.
+	return !found.met() && slices.ContainsFunc(want.Chains, func(c Chain) bool { return c.Base != nil })
 }
 
-func (tx *Tx) create(want *Ruleset) {
+// create makes a table. Base chains come last but for rules: until then no packet meets any of it,
+// and if cut says so a transaction may end there.
+func (tx *Tx) create(want *Ruleset, cut bool) {
 	tx.AddTable(want.Table)
 	for i := range want.Sets {
 		tx.AddSet(want.Table, &want.Sets[i])
 	}
-	for _, c := range want.Chains {
-		tx.AddChain(want.Table, c)
+	chains := func(base bool) {
+		for _, c := range want.Chains {
+			if (c.Base != nil) == base {
+				tx.AddChain(want.Table, c)
+			}
+		}
 	}
-	// Elements name chains, and rules name sets and chains: both come last.
+	chains(false) // elements name chains
+	tx.e.b = slices.Grow(tx.e.b, roomFor(want))
+	loaded := 0
 	for i := range want.Sets {
-		tx.AddElements(want.Table, &want.Sets[i], want.Sets[i].Elements)
+		s := &want.Sets[i]
+		for es := range slices.Chunk(s.Elements, loadLimit) {
+			if loaded += len(es); cut && loaded > loadLimit {
+				tx.cuts = append(tx.cuts, len(tx.ops))
+				loaded = len(es)
+			}
+			tx.AddElements(want.Table, s, es)
+		}
 	}
+	chains(true)
 	for _, c := range want.Chains {
 		for _, r := range c.Rules {
 			tx.AddRule(want.Table, c.Name, r)
 		}
 	}
+}
+
+// roomFor is about how many bytes the elements take in messages, so that memory is taken once for all.
+func roomFor(want *Ruleset) (n int) {
+	const headers = 24 // of an element, its key and its data: attributes of 4 bytes each, some nested
+	for i := range want.Sets {
+		if es := want.Sets[i].Elements; len(es) > chunk {
+			n += len(es) * (headers + len(es[0].Key) + len(es[0].Data))
+		}
+	}
+	return n
 }
 
 // change adds the new, then rewrites what differs, then removes the surplus:
@@ -187,25 +220,29 @@ func (tx *Tx) changeRules(t Table, found *FoundChain, want Chain) error {
 }
 
 func (tx *Tx) changeElements(t Table, s *Set, found []Element) {
-	have := make(map[string]*Element, len(found))
+	have := make(map[string]int, len(found))
 	for i := range found {
-		have[found[i].id()] = &found[i]
+		have[found[i].id()] = i
 	}
+	wanted := make([]bool, len(found))
 	var add, remove []Element
-	for _, el := range s.Elements {
-		id := el.id()
-		old := have[id]
-		delete(have, id)
-		if old != nil && old.same(&el) {
-			continue
+	for i := range s.Elements {
+		el := &s.Elements[i]
+		at, there := have[string(el.Key)] // costs no memory, as id would
+		if el.KeyEnd != nil {
+			at, there = have[el.id()]
 		}
-		if old != nil {
-			remove = append(remove, *old)
+		if there {
+			wanted[at] = true
+			if found[at].same(el) {
+				continue
+			}
+			remove = append(remove, found[at])
 		}
-		add = append(add, el)
+		add = append(add, *el)
 	}
 	for i := range found {
-		if _, ok := have[found[i].id()]; ok {
+		if !wanted[i] {
 			remove = append(remove, found[i])
 		}
 	}

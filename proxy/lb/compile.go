@@ -67,20 +67,34 @@ func compilePort(here *local, s *model.Service, in portOf) *Port {
 	all := candidates(in.owned, in.port, ipv6)
 	chosen := choose(all, usageOf(p), here.place)
 	p.Usable = chosen.usable
+	p.Cluster = taken(all, here.place, chosen.takesCluster)
+	p.Local = taken(all, here.place, chosen.takesLocal)
 	for i := range all {
-		c := &all[i]
-		e := Endpoint{AddrPort: c.addr, Here: c.NodeName == "" || c.local(here.place)}
-		if yes, _ := chosen.takesCluster(c, here.place); yes {
-			p.Cluster = append(p.Cluster, e)
-		}
-		if yes, _ := chosen.takesLocal(c, here.place); yes {
-			p.Local = append(p.Local, e)
-		}
-		if p.Proto == model.UDP && c.Serving {
-			p.Serving = append(p.Serving, c.addr)
+		if p.Proto == model.UDP && all[i].Serving {
+			p.Serving = append(p.Serving, all[i].addr)
 		}
 	}
 	return p
+}
+
+// taken gives the endpoints that a policy takes, in memory of just their size: there are many.
+func taken(all []candidate, here place, takes func(*candidate, place) (bool, string)) []Endpoint {
+	n := 0
+	for i := range all {
+		if yes, _ := takes(&all[i], here); yes {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]Endpoint, 0, n)
+	for i := range all {
+		if yes, _ := takes(&all[i], here); yes {
+			out = append(out, Endpoint{AddrPort: all[i].addr, Here: all[i].NodeName == "" || all[i].local(here)})
+		}
+	}
+	return out
 }
 
 // usageOf: the Cluster policy is used by the ClusterIP unless that is Local,

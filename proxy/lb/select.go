@@ -40,6 +40,7 @@ func candidates(owned []*model.Slice, port *model.ServicePort, ipv6 bool) []cand
 			if p.Name != port.Name || p.Protocol != port.Protocol || p.Port == 0 {
 				continue
 			}
+			all = slices.Grow(all, len(s.Endpoints))
 			for i := range s.Endpoints {
 				e := &s.Endpoints[i]
 				all = append(all, candidate{addr: netip.AddrPortFrom(e.Addr, p.Port), Endpoint: e, slice: s.Key})

@@ -1,6 +1,9 @@
 package lb
 
-import "iter"
+import (
+	"iter"
+	"slices"
+)
 
 // fan is the number of children of a tree's two inner levels: 4096 buckets,
 // so that a change copies about a hundred pointers and one short bucket even
@@ -22,7 +25,9 @@ type branch[K comparable, V any] struct {
 
 type twig[K comparable, V any] struct {
 	owner *editor
-	kids  [fan][]entry[K, V]
+	// own has a bit for each bucket that the owner made: it may be changed in place too.
+	own  uint64
+	kids [fan][]entry[K, V]
 }
 
 type entry[K comparable, V any] struct {
@@ -53,7 +58,8 @@ func (t *tree[K, V]) get(k K) (v V, ok bool) {
 
 func (t *tree[K, V]) len() int { return t.n }
 
-// bucket gives the place of a key, with the path to it copied unless ed owns it.
+// bucket gives the place of a key for changes, with the path to it and the bucket copied unless ed
+// made them.
 func (t *tree[K, V]) bucket(ed *editor, k K) *[]entry[K, V] {
 	switch {
 	case t.root == nil:
@@ -69,25 +75,25 @@ func (t *tree[K, V]) bucket(ed *editor, k K) *[]entry[K, V] {
 	case (*slot).owner != ed:
 		*slot = &twig[K, V]{owner: ed, kids: (*slot).kids}
 	}
-	return &(*slot).kids[h/fan%fan]
+	i := h / fan % fan
+	if w := *slot; w.own&(1<<i) == 0 {
+		w.own |= 1 << i
+		w.kids[i] = append(make([]entry[K, V], 0, len(w.kids[i])+1), w.kids[i]...)
+	}
+	return &(*slot).kids[i]
 }
 
 // set changes the tree value that t points to; trees that share nodes with it do not change.
 func (t *tree[K, V]) set(ed *editor, k K, v V) {
 	b := t.bucket(ed, k)
-	fresh := make([]entry[K, V], 0, len(*b)+1)
-	found := false
-	for _, e := range *b {
-		if e.key == k {
-			e.value, found = v, true
+	for i := range *b {
+		if e := &(*b)[i]; e.key == k {
+			e.value = v
+			return
 		}
-		fresh = append(fresh, e)
 	}
-	if !found {
-		fresh = append(fresh, entry[K, V]{k, v})
-		t.n++
-	}
-	*b = fresh
+	*b = append(*b, entry[K, V]{k, v})
+	t.n++
 }
 
 func (t *tree[K, V]) delete(ed *editor, k K) {
@@ -95,13 +101,7 @@ func (t *tree[K, V]) delete(ed *editor, k K) {
 		return
 	}
 	b := t.bucket(ed, k)
-	fresh := make([]entry[K, V], 0, len(*b)-1)
-	for _, e := range *b {
-		if e.key != k {
-			fresh = append(fresh, e)
-		}
-	}
-	*b = fresh
+	*b = slices.DeleteFunc(*b, func(e entry[K, V]) bool { return e.key == k })
 	t.n--
 }
 

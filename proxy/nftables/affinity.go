@@ -73,9 +73,6 @@ type membership struct{ set, chain string }
 
 // keeping lists the verdict maps that a frontend is in.
 func (k kept) keeping(nodePort bool) (in []membership) {
-	if k.port == "" {
-		return nil
-	}
 	for _, local := range []bool{false, true} {
 		if k.uses(local) {
 			in = append(in, membership{named(nodePort, localName(mapAgain, local)), k.again(local)})

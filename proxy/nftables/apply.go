@@ -157,10 +157,7 @@ func (b *Backend) applyWhole(ctx context.Context, want *lb.State, result *lb.Res
 		return nil, false, err
 	}
 	result.Messages += tx.Len()
-	own := uint32(0)
-	if !tx.Empty() {
-		own = 1
-	}
+	own := uint32(tx.Transactions())
 	// Only when nobody else changed anything between the two looks is it certain how things are.
 	b.generation = 0
 	if after.ID == before.ID+own {

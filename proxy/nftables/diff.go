@@ -54,6 +54,7 @@ type edits struct {
 	chains      []nft.Chain
 	rules       []placed
 	remove, add map[string][]nft.Element
+	memory      nft.Bulk
 	// clients are the maps of remembered clients that may have lost their endpoints.
 	clients []string
 }
@@ -96,8 +97,9 @@ func (c *content) want(e *edits, t lb.Target) wanted {
 	w.row = row{plan: c.nameOf(p), dispatched: p.dispatched(), handed: p.handed}
 	c.need(e, p, w.dispatched)
 	if p.sticky {
-		w.kept = keptBy(t.Port, p.policy)
-		c.needKept(e, w.kept, t.Port)
+		by := keptBy(t.Port, p.policy)
+		w.kept = &by
+		c.needKept(e, by, t.Port)
 	}
 	// What the frontend's policy never takes is not written.
 	if p.cluster > 0 {
@@ -140,12 +142,12 @@ func (c *content) setRow(e *edits, f lb.Frontend, w wanted) {
 	}
 	for _, m := range before {
 		if c.countKept(m, -1); !slices.Contains(after, m) {
-			e.out(m.set, c.member(f, m))
+			e.out(m.set, c.member(e, f, m))
 		}
 	}
 	for _, m := range after {
 		if c.countKept(m, 1); !slices.Contains(before, m) {
-			e.in(m.set, c.member(f, m))
+			e.in(m.set, c.member(e, f, m))
 		}
 	}
 	c.members[old.plan]--
@@ -173,15 +175,18 @@ func (c *content) memberships(f lb.Frontend, r row) (in []membership) {
 	if r.handed {
 		in = append(in, membership{set: setHanded})
 	}
-	return append(in, r.kept.keeping(f.NodePort())...)
+	if r.kept != nil {
+		in = append(in, r.kept.keeping(f.NodePort())...)
+	}
+	return in
 }
 
 // member is the frontend as an element of a set.
-func (c *content) member(f lb.Frontend, of membership) nft.Element {
+func (c *content) member(e *edits, f lb.Frontend, of membership) nft.Element {
 	if f.Proto == 0 {
-		return nft.Element{Key: nft.Bytes(f.Addr)}
+		return nft.Element{Key: appendAddr(e.memory.Room(f.Addr.BitLen()/8), f.Addr)}
 	}
-	el := nft.Element{Key: frontendKey(f)}
+	el := nft.Element{Key: frontendKey(&e.memory, f)}
 	if of.chain != "" {
 		el.Do = nft.Action{Kind: nft.DoJump, Chain: of.chain}
 	}
@@ -256,10 +261,10 @@ func (c *content) setPool(e *edits, p pool, want []lb.Endpoint) {
 			continue
 		}
 		if i < len(old) {
-			e.out(set, endpointElement(p, i, old[i]))
+			e.out(set, endpointElement(&e.memory, p, i, old[i]))
 		}
 		if i < len(fresh) {
-			e.in(set, endpointElement(p, i, fresh[i]))
+			e.in(set, endpointElement(&e.memory, p, i, fresh[i]))
 		}
 	}
 	if c.pools[p] = fresh; len(fresh) == 0 {
@@ -331,111 +336,6 @@ func (c *content) advance(e *edits, prev, next *lb.State) {
 			c.setLoop(e, a, is)
 		}
 	}
-}
-
-// become makes the content all that want says, and gives the frontends that
-// were there and are not any more. Only the slots of endpoints and the order
-// of rules are kept: the rest is taken from want.
-func (c *content) become(want *lb.State) (gone []lb.Frontend) {
-	for f := range c.rows {
-		if _, ok := want.Lookup(f); !ok && f.Proto != 0 {
-			gone = append(gone, f)
-		}
-	}
-	before := *c
-	*c = *newContent(c.family, c.cfg)
-	c.dispatch = before.dispatch
-	c.state = want
-	e := newEdits() // only for its shape: the whole is compared
-	for f, t := range want.All() {
-		if f.IPv6() != c.ipv6 {
-			continue
-		}
-		w := c.want(e, t)
-		c.rows[f] = w.row
-		c.members[w.plan]++
-		for _, m := range c.memberships(f, w.row) {
-			c.countKept(m, 1)
-		}
-		if len(w.sources) > 0 {
-			c.guards[f] = w.sources
-		}
-		for local, eps := range [][]lb.Endpoint{w.cluster, w.local} {
-			if p := (pool{f, local == 1}); len(eps) > 0 {
-				c.pools[p] = place(before.pools[p], eps[:count(eps)])
-			}
-		}
-	}
-	for a := range want.Loops() {
-		if a.Is6() == c.ipv6 {
-			c.loops[a] = true
-		}
-	}
-	for i := range c.dispatch {
-		c.dispatch[i] = slices.DeleteFunc(c.dispatch[i], func(name string) bool { return !c.plans[name].dispatched })
-	}
-	return gone
-}
-
-// ruleset is the whole table.
-func (c *content) ruleset() *nft.Ruleset {
-	r := &nft.Ruleset{Table: c.table, Chains: c.chains(c.cfg)}
-	for _, nodePort := range []bool{false, true} {
-		chain := nft.Chain{Name: named(nodePort, chainBalance)}
-		for _, name := range c.dispatch[index(nodePort)] {
-			chain.Rules = append(chain.Rules, c.family.dispatch(c.plans[name].plan))
-		}
-		r.Chains = append(r.Chains, chain)
-	}
-	names := c.constantSets()
-	for _, name := range slices.Sorted(maps.Keys(c.plans)) {
-		use := c.plans[name]
-		if use.dispatched || use.action == lb.Balance {
-			chain, _ := c.chainOf(c.cfg, use.plan)
-			r.Chains = append(r.Chains, chain)
-		}
-		if use.dispatched && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.keepers)) {
-		k := c.keepers[name]
-		r.Chains = append(r.Chains, k.chain)
-		if k.clients != "" {
-			names = append(names, k.clients)
-		}
-	}
-	elements := c.elements()
-	for _, name := range names {
-		s := c.family.set(name)
-		s.Elements = elements[name]
-		r.Sets = append(r.Sets, s)
-	}
-	return r
-}
-
-// elements are those of all sets by name.
-func (c *content) elements() map[string][]nft.Element {
-	e := newEdits()
-	for f, row := range c.rows {
-		for _, m := range append(c.memberships(f, row), clusterIPs(f.Proto == 0)...) {
-			e.in(m.set, c.member(f, m))
-		}
-	}
-	for p, eps := range c.pools {
-		for i, ep := range eps {
-			e.in(named(p.NodePort(), setEndpoints), endpointElement(p, i, ep))
-		}
-	}
-	for f, ranges := range c.guards {
-		for _, p := range ranges {
-			e.in(setSources, sourceElement(f, p))
-		}
-	}
-	for a := range c.loops {
-		e.in(setLoops, loopElement(a))
-	}
-	return e.add
 }
 
 // write turns edits into messages.

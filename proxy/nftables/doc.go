@@ -1,7 +1,7 @@
 // Package nftables is the back end that tells nf_tables what lb.State means. It
 // decides nothing about Services. Part of the flow EndpointSlice -> kernel:
-// plan.go and render.go (what a State is in sets and chains), diff.go (what has
-// to change), observe.go (what the kernel has), apply.go (the only file that
+// plan.go and render.go (what a State is in sets and chains), whole.go (all of it),
+// diff.go (what has to change), observe.go (what the kernel has), apply.go (the only file that
 // touches it).
 //
 // Touches: the tables "ip nodelet-proxy" and "ip6 nodelet-proxy".
@@ -25,7 +25,8 @@
 // are, for a change of those makes the kernel check the whole table again.
 //
 // Invariants:
-//   - One Apply is one transaction for both families.
+//   - One Apply is one transaction for both families; only a table that is not there yet may
+//     take several, and packets meet it with the last.
 //   - An endpoint keeps its slot as long as it stays: what a restarted daemon
 //     finds is what it would have written.
 //   - Other programs' bits of the packet mark are never touched.

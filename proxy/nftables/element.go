@@ -17,8 +17,8 @@ type row struct {
 	dispatched bool
 	// handed: it is a member of handed-to-ipvs.
 	handed bool
-	// kept is what remembers its clients; the zero one is nothing.
-	kept kept
+	// kept is what remembers its clients; nil for nothing.
+	kept *kept
 }
 
 // pool names a list of endpoints.
@@ -52,12 +52,28 @@ func appendKey(b []byte, f lb.Frontend) []byte {
 	return append(b, byte(f.Proto), 0, 0, 0, byte(f.Port>>8), byte(f.Port), 0, 0)
 }
 
-func frontendKey(f lb.Frontend) []byte { return appendKey(make([]byte, 0, 24), f) }
+// Lengths of a key's port and protocol, of a slot, and of data's port.
+const (
+	portBytes = 8
+	slotBytes = 4
+	toBytes   = 4
+)
 
-func endpointElement(p pool, i int, to netip.AddrPort) nft.Element {
-	b := binary.NativeEndian.AppendUint32(make([]byte, 0, 48), p.slot(i))
+func keyBytes(f lb.Frontend) int {
+	if f.NodePort() {
+		return portBytes
+	}
+	return f.Addr.BitLen()/8 + portBytes
+}
+
+func frontendKey(memory *nft.Bulk, f lb.Frontend) []byte {
+	return appendKey(memory.Room(keyBytes(f)), f)
+}
+
+func endpointElement(memory *nft.Bulk, p pool, i int, to netip.AddrPort) nft.Element {
+	n := slotBytes + keyBytes(p.Frontend)
+	b := binary.NativeEndian.AppendUint32(memory.Room(n+to.Addr().BitLen()/8+toBytes), p.slot(i))
 	b = appendKey(b, p.Frontend)
-	n := len(b)
 	b = append(appendAddr(b, to.Addr()), byte(to.Port()>>8), byte(to.Port()), 0, 0)
 	return nft.Element{Key: b[:n:n], Data: b[n:]}
 }
@@ -65,7 +81,7 @@ func endpointElement(p pool, i int, to netip.AddrPort) nft.Element {
 func loopElement(a netip.Addr) nft.Element { return nft.Element{Key: nft.Bytes(a, a)} }
 
 func sourceElement(f lb.Frontend, p netip.Prefix) nft.Element {
-	key := func(a []byte) []byte { return append(frontendKey(f), a...) }
+	key := func(a []byte) []byte { return append(frontendKey(&nft.Bulk{}, f), a...) }
 	el := nft.Element{Key: key(p.Masked().Addr().AsSlice())}
 	if p.Bits() < p.Addr().BitLen() {
 		el.KeyEnd = key(lastOf(p))

@@ -278,12 +278,12 @@ func TestElementsRoundTrip(t *testing.T) {
 		if rapid.Bool().Draw(t, "node port") {
 			fe.Addr = f.any()
 		}
-		if got, ok := f.decodeFrontend(frontendKey(fe), fe.NodePort()); !ok || got != fe {
+		if got, ok := f.decodeFrontend(frontendKey(&nft.Bulk{}, fe), fe.NodePort()); !ok || got != fe {
 			t.Fatalf("frontend %v came back as %v", fe, got)
 		}
 		name := pool{fe, rapid.Bool().Draw(t, "local")}
 		slot := rapid.IntRange(0, maxEndpoints-1).Draw(t, "slot")
-		el := endpointElement(name, slot, netip.AddrPortFrom(a.Prev(), 8080))
+		el := endpointElement(&nft.Bulk{}, name, slot, netip.AddrPortFrom(a.Prev(), 8080))
 		got, gotSlot, to, ok := f.decodeEndpoint(&el, fe.NodePort())
 		if !ok || got != name || gotSlot != slot || to != netip.AddrPortFrom(a.Prev(), 8080) {
 			t.Fatalf("endpoint %v %d came back as %v %d %v", name, slot, got, gotSlot, to)

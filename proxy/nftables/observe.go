@@ -47,32 +47,18 @@ func rulesOf(found *nft.Found, chain string) (names []string) {
 	return names
 }
 
+// readPools puts endpoints into their slots; one that is missing, by somebody's hand, is left invalid.
 func (c *content) readPools(es []nft.Element, nodePort bool) {
-	slots := map[pool]map[int]netip.AddrPort{}
 	for i := range es {
 		p, slot, to, ok := c.decodeEndpoint(&es[i], nodePort)
 		if !ok {
 			continue
 		}
-		if slots[p] == nil {
-			slots[p] = map[int]netip.AddrPort{}
+		slots := c.pools[p]
+		if n := slot + 1 - len(slots); n > 0 {
+			slots = append(slots, make([]netip.AddrPort, n)...)
 		}
-		slots[p][slot] = to
+		slots[slot] = to
+		c.pools[p] = slots
 	}
-	for p, m := range slots {
-		c.pools[p] = inOrder(m)
-	}
-}
-
-// inOrder lists the slots; one that is missing, by somebody's hand, is left invalid.
-func inOrder(m map[int]netip.AddrPort) []netip.AddrPort {
-	last := 0
-	for i := range m {
-		last = max(last, i)
-	}
-	out := make([]netip.AddrPort, last+1)
-	for i, a := range m {
-		out[i] = a
-	}
-	return out
 }
