@@ -36,11 +36,13 @@ static __always_inline struct tuple answer_of(const struct addr *from, __be16 fr
 	};
 }
 
-static __always_inline void touch(struct flow *f, const struct packet *p)
+/* Notes that a flow is alive; true for its first packet in a second. */
+static __always_inline bool touch(struct flow *f, const struct packet *p)
 {
 	__u32 now = seconds();
+	bool fresh = f->seen != now;
 
-	if (f->seen != now)
+	if (fresh)
 		f->seen = now;
 	if (p->t.proto == TCP) {
 		if (!is_syn(p) && !(f->flags & FLOW_ESTABLISHED))
@@ -48,9 +50,11 @@ static __always_inline void touch(struct flow *f, const struct packet *p)
 		if (p->flags & (TH_FIN | TH_RST))
 			f->flags |= FLOW_CLOSING;
 	}
+	return fresh;
 }
 
-/* A flow's opposite may have been evicted by itself: put back, it is as before. */
+/* A flow's opposite may have been evicted by itself: put back, it is as before.
+ * Once a second is enough, as the idlest are evicted. */
 static __always_inline void keep_answer(const struct packet *p, const struct flow *f, bool at_egress)
 {
 	struct tuple back = at_egress ? answer_of(&p->t.dst, p->t.dport, &f->addr, f->number, p, false) :

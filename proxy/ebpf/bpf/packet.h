@@ -105,13 +105,20 @@ static __always_inline int read_ports(struct __sk_buff *skb, __u32 off, struct p
 {
 	__be16 ports[2];
 	__u8 byte[2];
+	struct {
+		__be16 ports[2];
+		__be32 seq, ack;
+		__u8 offset, flags;
+	} __attribute__((packed)) tcp;
 
 	switch (p->t.proto) {
 	case TCP:
-		if (load(skb, off + 12, byte, 2))
+		if (load(skb, off, &tcp, sizeof(tcp)))
 			return -1;
-		p->flags = byte[1];
-		/* fall through */
+		p->t.sport = tcp.ports[0];
+		p->t.dport = tcp.ports[1];
+		p->flags = tcp.flags;
+		return 0;
 	case UDP:
 		if (load(skb, off, ports, sizeof(ports)))
 			return -1;

@@ -112,9 +112,11 @@ int ingress(struct __sk_buff *skb)
 		}
 	}
 	if (f && (f->flags & FLOW_REPLY || still_right(&p, f, to))) {
-		touch(f, &p);
+		bool fresh = touch(f, &p);
+
 		if (!(f->flags & FLOW_REPLY)) { /* answers are counted when they leave */
-			keep_answer(&p, f, false);
+			if (fresh)
+				keep_answer(&p, f, false);
 			count(f->port, 0, packets_of(skb), skb->len);
 		}
 		return rewrite(skb, &p, &f->addr, f->number);
@@ -148,6 +150,7 @@ int egress(struct __sk_buff *skb)
 {
 	struct packet p = {};
 	struct flow *f;
+	bool fresh;
 
 	if (read_packet(skb, &p, true))
 		return NEXT;
@@ -164,10 +167,10 @@ int egress(struct __sk_buff *skb)
 		return NEXT;
 	if (f->flags & FLOW_PENDING && !settle(skb, &p, f))
 		return drop(DROP_NO_SNAT_PORT);
-	touch(f, &p);
+	fresh = touch(f, &p);
 	if (f->flags & FLOW_REPLY)
 		count(f->port, 0, packets_of(skb), skb->len);
-	else
+	else if (fresh)
 		keep_answer(&p, f, true);
 	return rewrite(skb, &p, &f->addr, f->number);
 }
