@@ -52,13 +52,15 @@ type Backend struct {
 	// attached are the devices that have our programs.
 	attached   map[int]bool
 	devicesErr error
+	// first is told of the first full Apply.
+	first chan struct{}
 }
 
 // New makes the back end. It changes nothing.
 func New(cfg Config) (*Backend, error) {
 	cfg.BPFFS = cmp.Or(cfg.BPFFS, bpffs.Root)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	b := &Backend{cfg: cfg, attached: map[int]bool{}}
+	b := &Backend{cfg: cfg, attached: map[int]bool{}, first: make(chan struct{}, 1)}
 	err := b.inside(func() (err error) {
 		b.cookie, err = cookieOf()
 		return err
@@ -139,6 +141,8 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	write := b.kernel.write
 	if name, _ := e.peak(&found).over(b.kernel.limits()); name != "" {
 		write = func(e *edits) error { return b.kernel.writeTight(e, &found) }
+	} else if b.kernel.fresh && found.sizes() == (sizes{}) {
+		write = func(e *edits) error { return e.writeFirst(b.kernel.tables()) }
 	}
 	if err := write(e); err != nil {
 		return lb.Result{}, err
@@ -147,11 +151,23 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	if err != nil {
 		return lb.Result{}, err
 	}
-	if err := b.forgetEndpoints(c); err != nil {
-		return lb.Result{}, err
+	if !b.kernel.fresh {
+		if err := b.forgetEndpoints(c); err != nil {
+			return lb.Result{}, err
+		}
 	}
+	b.kernel.fresh = false
+	b.begun()
 	b.have, b.applied, b.squeezed = c, want, len(refused) > 0
 	return lb.Result{Full: true, Messages: e.len() + changes, Gone: goneFrontends(e), Refused: refused.list()}, nil
+}
+
+// begun tells Run that Services are balanced.
+func (b *Backend) begun() {
+	select {
+	case b.first <- struct{}{}:
+	default:
+	}
 }
 
 // open makes maps and loads programs, unless that is done.
@@ -182,12 +198,7 @@ func plan(found *elements, want *lb.State, limits sizes) (*content, *edits, refu
 		wanted := c.become(want, refused)
 		return c, diffElements(found, &wanted), refused
 	}
-	// A first start: there is nothing to compare with.
-	e := c.advance(lb.Empty(want.Config()), want)
-	for _, p := range podPrefixes(want.Config()) {
-		e.ranges.add(encodeRange(podRanges, p), 1)
-	}
-	return c, e, nil
+	return c, c.begin(want), nil // a first start: there is nothing to compare with
 }
 
 // attach puts the programs in their places, once the maps say what to do, and

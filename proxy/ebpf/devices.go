@@ -160,6 +160,12 @@ func (b *Backend) Run(ctx context.Context) error {
 		select {
 		case err := <-watch:
 			return err
+		case <-b.first: // nobody waits now, and later a change would
+			b.mu.Lock()
+			if b.kernel != nil {
+				b.kernel.canEnd()
+			}
+			b.mu.Unlock()
 		case <-wake:
 			b.mu.Lock()
 			if b.applied != nil && b.kernel != nil {

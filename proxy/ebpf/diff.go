@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"nodelet/proxy/lb"
 )
 
@@ -34,6 +36,10 @@ type puts[K comparable, V any] struct {
 func (p *puts[K, V]) add(k K, v V) {
 	p.keys = append(p.keys, k)
 	p.values = append(p.values, v)
+}
+
+func (p *puts[K, V]) grow(n int) {
+	p.keys, p.values = slices.Grow(p.keys, n), slices.Grow(p.values, n)
 }
 
 // edits are changes of elements. They are written in the order of the fields:
@@ -94,6 +100,22 @@ func (e *edits) write(t *tables) error {
 	)
 }
 
+// writeFirst writes the elements into maps that no program in place looks at
+// yet: in no order, by as many processors as there are.
+func (e *edits) writeFirst(t *tables) error {
+	var all errgroup.Group
+	for _, put := range []func() error{
+		func() error { return t.slots.put(&e.slots) },
+		func() error { return t.frontends.put(&e.frontends) },
+		func() error { return t.ports.put(&e.ports) },
+		func() error { return t.members.put(&e.members) },
+		func() error { return t.ranges.put(&e.ranges) },
+	} {
+		all.Go(put)
+	}
+	return all.Wait()
+}
+
 // stops tells whether an endpoint may have stopped to serve that sockets are connected to.
 func (e *edits) stops() bool {
 	return len(e.noMembers) > 0 || slices.ContainsFunc(e.members.values, func(in uint32) bool {
@@ -119,6 +141,29 @@ func (c *content) advance(prev, next *lb.State) *edits {
 			c.dropPool(e, ch.Frontend)
 		}
 	}
+	return e
+}
+
+// begin gives what has to be written into empty maps, and makes the content that.
+func (c *content) begin(want *lb.State) *edits {
+	e := &edits{}
+	most := c.most(want)
+	c.pools = make(map[portName]*pool, most.ports)
+	e.slots.grow(most.slots)
+	e.ports.grow(most.ports)
+	e.frontends.grow(most.frontends)
+	for _, t := range want.All() {
+		if t.Kind == lb.ClusterIP {
+			c.setPool(e, t.Port)
+		}
+	}
+	for f, t := range want.All() {
+		e.frontends.add(encodeFrontend(f), renderFrontend(c.cfg, f, t, c.number(t)))
+	}
+	for _, p := range podPrefixes(c.cfg) {
+		e.ranges.add(encodeRange(podRanges, p), 1)
+	}
+	c.size.frontends = want.Len()
 	return e
 }
 

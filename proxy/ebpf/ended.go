@@ -32,10 +32,21 @@ func openEnded(maps *proxyMaps) (*ebpf.Program, error) {
 	return all.DetachProgram("ended"), nil
 }
 
+// canEnd tells whether sockets can be ended. The program is loaded by the first
+// who asks: to find the types of the kernel in it takes 20 ms, which no start
+// has to wait for.
+func (k *kernel) canEnd() bool {
+	if !k.endedTried {
+		k.endedTried = true
+		k.ended, _ = openEnded(&k.maps) // an old kernel, or one without its types: documented, and nothing to be done
+	}
+	return k.ended != nil
+}
+
 // endSockets ends the node's own UDP sockets that are connected to an endpoint
 // that no longer serves. The calling thread must be in the network namespace.
 func (k *kernel) endSockets() error {
-	if k.ended == nil {
+	if !k.canEnd() {
 		return nil
 	}
 	it, err := link.AttachIter(link.IterOptions{Program: k.ended})

@@ -92,14 +92,19 @@ func (c *content) fit(want *lb.State, limits sizes) refusals {
 
 // certain tells that all fits, without rendering anything.
 func (c *content) certain(want *lb.State, limits sizes) bool {
+	name, _ := c.most(want).over(limits)
+	return name == ""
+}
+
+// most bounds the elements of a State without rendering any.
+func (c *content) most(want *lb.State) sizes {
 	most := sizes{ranges: len(c.cfg.PodCIDRs), frontends: want.Len()}
 	for _, t := range want.All() {
 		if t.Kind == lb.ClusterIP {
 			most = most.plus(c.atMost(t.Port))
 		}
 	}
-	name, _ := most.over(limits)
-	return name == ""
+	return most
 }
 
 // rank is 0 for a Port that is in the maps already.

@@ -3,6 +3,7 @@ package ebpf
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,9 +26,11 @@ type kernel struct {
 	progs proxyPrograms
 	// clsact: the kernel has no tcx.
 	clsact bool
-	// ended ends sockets; nil where the kernel cannot, for the reason endedErr.
-	ended    *ebpf.Program
-	endedErr error
+	// ended ends sockets; nil where the kernel cannot, and before it is needed (canEnd).
+	ended      *ebpf.Program
+	endedTried bool
+	// fresh: there were no maps, so nothing is tracked that may have to end.
+	fresh bool
 }
 
 // pinsOf is the directory of everything of one network namespace's. A cookie
@@ -62,20 +65,29 @@ func openKernel(cfg *Config, cookie uint64) (*kernel, error) {
 	if err := os.MkdirAll(filepath.Join(k.dir, "links"), 0o700); err != nil {
 		return nil, fmt.Errorf("make directory for BPF pins: %w", err)
 	}
+	if k.fresh, err = k.isFresh(); err != nil {
+		return nil, err
+	}
 	if err := k.sharePeers(); err != nil {
 		return nil, err
 	}
-	var all proxyObjects
-	err = spec.LoadAndAssign(&all, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: k.dir}})
-	if err != nil {
+	if err := k.open(spec); err != nil {
 		return nil, fmt.Errorf("load eBPF programs: %w", err)
 	}
-	k.maps, k.progs = all.proxyMaps, all.proxyPrograms
-	k.ended, k.endedErr = openEnded(&k.maps)
 	if err := k.takeOver(true, cfg.Log); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
 	return k, nil
+}
+
+// isFresh tells whether there are no maps yet, here and of others.
+func (k *kernel) isFresh() (bool, error) {
+	others, err := k.others()
+	if err != nil || len(others) > 0 {
+		return false, err
+	}
+	_, err = os.Stat(filepath.Join(k.dir, "peers"))
+	return errors.Is(err, fs.ErrNotExist), nil
 }
 
 // specFor sets what the programs have to know from their first packet on, and

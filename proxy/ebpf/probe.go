@@ -41,7 +41,7 @@ func Detect(_ context.Context, cfg Config) (ipv6 bool, err error) {
 		m.MaxEntries = min(m.MaxEntries, 64)
 	}
 	k := &kernel{clsact: cfg.NoTCX}
-	err = spec.LoadAndAssign(&k.progs, nil)
+	err = k.open(spec)
 	var refused *ebpf.VerifierError
 	switch {
 	case errors.As(err, &refused):
@@ -49,7 +49,7 @@ func Detect(_ context.Context, cfg Config) (ipv6 bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("load eBPF programs (needs Linux 5.15 with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF and CONFIG_NET_CLS_ACT, and root or CAP_BPF and CAP_NET_ADMIN): %w", err)
 	}
-	if err := errors.Join(k.trySockets(dir), k.tryDevice(), k.progs.Close()); err != nil {
+	if err := errors.Join(k.trySockets(dir), k.tryDevice(), k.close()); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -73,39 +73,24 @@ func (k *kernel) trySockets(dir string) error {
 // loopback is the index of that link in every network namespace.
 const loopback = 1
 
-// tryDevice puts the programs on a link of a network namespace that ends with
-// the trial: a clsact qdisc on a link of the node would stay.
+// tryDevice tells whether the programs can be put on links. Whether there is
+// tcx, the kernel says. Without it a clsact qdisc is tried, on a link of a
+// network namespace that ends with the trial: on one of the node it would stay.
 func (k *kernel) tryDevice() error {
+	if _, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXIngress}); err == nil && !k.clsact {
+		return nil
+	}
 	ns, err := netns.New()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = ns.Close() }()
-	if err := ns.Do(k.tryLoopback); err != nil {
-		return fmt.Errorf("attach eBPF programs to a link (needs tcx, or before Linux 6.6 CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF): %w", err)
+	err = ns.Do(func() error {
+		_, err := k.attachClsact(loopback)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("attach eBPF programs to a link (before Linux 6.6 it needs CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF): %w", err)
 	}
 	return nil
-}
-
-func (k *kernel) tryLoopback() error {
-	for _, d := range []direction{ingress, egress} {
-		if k.clsact {
-			break
-		}
-		prog, at := k.progFor(d)
-		l, err := link.AttachTCX(link.TCXOptions{Interface: loopback, Program: prog, Attach: at})
-		switch {
-		case errors.Is(err, ebpf.ErrNotSupported): // before 6.6
-			k.clsact = true
-		case err != nil:
-			return err
-		default:
-			defer func() { _ = l.Close() }()
-		}
-	}
-	if !k.clsact {
-		return nil
-	}
-	_, err := k.attachClsact(loopback)
-	return err
 }

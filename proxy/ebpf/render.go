@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"nodelet/internal/model"
 	"nodelet/proxy/lb"
@@ -180,13 +179,14 @@ func hashed(cfg *lb.Config, want []lb.Endpoint) []lb.Endpoint {
 }
 
 // reseat gives want in an order that leaves everybody who stays where he was,
-// except that the last ones fill the holes.
+// except that the last ones fill the holes. It may be want itself, which as part
+// of a State nobody changes.
 func reseat(have, want []lb.Endpoint) []lb.Endpoint {
+	if len(have) == 0 {
+		return want
+	}
 	if len(want) == 0 {
 		return nil
-	}
-	if len(have) == 0 {
-		return slices.Clone(want)
 	}
 	pending := make(map[netip.AddrPort]lb.Endpoint, len(want))
 	for _, e := range want {
