@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.openKept, p.buildExclusive, p.buildCgroups, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildSwap, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.openKept, p.buildExclusive, p.buildCgroups, p.checkReserved, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildSwap, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}

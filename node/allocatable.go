@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,23 +15,35 @@ import (
 )
 
 const (
-	// enforceAgain is how often the limit of all pods is written although nothing failed: whoever
-	// lifted it by hand finds it back.
+	// enforceAgain is how often limits are written although nothing failed: whoever lifted one by
+	// hand finds it back.
 	enforceAgain = 10 * time.Minute
 	// enforceRetry is upstream's: a limit below what pods use now fails until enough are evicted.
 	enforceRetry = time.Minute
 )
 
-// enforceAllocatable keeps all pods together within what the node offers them.
+// podsLimits are those of all pods together: what the node offers them, or only their weight beside the
+// machine's own programs where they are not to be held to it.
+func (p *agentParts) podsLimits() cgroup.Limits {
+	limits := cgroup.ForNode(p.enforceable)
+	if p.n.cfg.Kubelet.Enforce.pods() {
+		return limits
+	}
+	return cgroup.Limits{CPUShares: limits.CPUShares}
+}
+
+// enforceAllocatable keeps all pods together within what the node offers them, and the machine's own
+// programs within what is reserved for them.
 func (p *agentParts) enforceAllocatable(ctx context.Context) error {
-	limits, told := cgroup.ForNode(p.enforceable), ""
-	tell := func(kind, reason, message string) {
-		if told != message {
-			told = message
+	limits, reserved, told := p.podsLimits(), p.n.cfg.Kubelet.reservedCgroups(), map[string]string{}
+	tell := func(what, kind, reason, message string) {
+		if told[what] != message {
+			told[what] = message
 			name := p.n.cfg.NodeName
 			p.events.Event(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name)}, kind, reason, message)
 		}
 	}
+	const failed, done = "FailedNodeAllocatableEnforcement", "NodeAllocatableEnforced"
 	loop := reconcile.Loop{
 		Name: "node allocatable", Store: p.n.store, Log: p.n.deps.Log, Health: p.n.watchHealth("node allocatable"),
 		Relevant: func(_, _ *store.Snapshot) bool { return false },
@@ -37,11 +51,20 @@ func (p *agentParts) enforceAllocatable(ctx context.Context) error {
 		Sync: func(context.Context, *store.Snapshot, *store.Snapshot) error {
 			err := p.cgroups.EnsureRoot(limits)
 			if err != nil {
-				tell(corev1.EventTypeWarning, "FailedNodeAllocatableEnforcement", "Failed to update Node Allocatable Limits: "+err.Error())
-				return err
+				tell("pods", corev1.EventTypeWarning, failed, "Failed to update Node Allocatable Limits: "+err.Error())
+			} else {
+				tell("pods", corev1.EventTypeNormal, done, "Updated Node Allocatable limit across pods")
 			}
-			tell(corev1.EventTypeNormal, "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
-			return nil
+			errs := []error{err}
+			for _, r := range reserved {
+				if err := p.cgroups.LimitForeign(r.name, r.limits); err != nil {
+					errs = append(errs, err)
+					tell(r.what, corev1.EventTypeWarning, failed, fmt.Sprintf("Failed to enforce limits on %s reserved cgroup %q: %v", r.what, r.name, err))
+					continue
+				}
+				tell(r.what, corev1.EventTypeNormal, done, fmt.Sprintf("Updated limits on %s reserved cgroup %s", r.what, r.name))
+			}
+			return errors.Join(errs...)
 		},
 	}
 	return loop.Run(ctx)

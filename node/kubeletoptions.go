@@ -30,6 +30,8 @@ type KubeletOptions struct {
 	PodsPerCore int
 	// KubeReserved and SystemReserved are kept from pods.
 	KubeReserved, SystemReserved corev1.ResourceList
+	// Enforce is whose use of the machine is limited by what is reserved.
+	Enforce Enforcement
 	// StaticPodPath is a directory of static pod manifests, or one manifest; StaticPodURL answers with
 	// manifests, asked with StaticPodURLHeader. Empty for none.
 	StaticPodPath, StaticPodURL string
@@ -84,6 +86,9 @@ func (k *KubeletOptions) check() error {
 	}
 	if d := k.CgroupDriver; d != "" && d != driverFiles && d != driverSystemd {
 		errs = append(errs, fmt.Errorf("--cgroup-driver %q: must be %s or %s", d, driverFiles, driverSystemd))
+	}
+	if err := k.Enforce.check(k.CPUPolicy.Reserved); err != nil {
+		errs = append(errs, err)
 	}
 	if k.SystemLogQuery && k.NoSystemLogs {
 		errs = append(errs, errors.New("enableSystemLogQuery: needs enableSystemLogHandler: true"))

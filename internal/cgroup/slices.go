@@ -15,6 +15,8 @@ type Units interface {
 	// Start makes a slice with limits, by the names of systemd's properties, or gives them to one that is there.
 	Start(slice string, limits map[string]any) error
 	Stop(slice string) error
+	// Limit gives limits to a unit that is there.
+	Limit(unit string, limits map[string]any) error
 }
 
 // at is the path of a cgroup by the names that lead to it from the root of the tree.

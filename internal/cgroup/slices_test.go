@@ -41,6 +41,15 @@ func (s *systemd) Start(slice string, limits map[string]any) error {
 	return os.MkdirAll(s.dir(slice), 0o755)
 }
 
+// Limit notes the limits of a unit that is there.
+func (s *systemd) Limit(unit string, limits map[string]any) error {
+	if _, err := os.Stat(s.dir(unit)); err != nil {
+		return err
+	}
+	s.slices[unit] = limits
+	return nil
+}
+
 // Stop removes it.
 func (s *systemd) Stop(slice string) error {
 	delete(s.slices, slice)

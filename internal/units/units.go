@@ -82,6 +82,14 @@ func (m *Manager) Start(slice string, limits map[string]any) error {
 	return nil
 }
 
+// Limit gives limits to a unit that others made, until the machine's next boot.
+func (m *Manager) Limit(unit string, limits map[string]any) error {
+	if err := m.call("SetUnitProperties", unit, true, properties(limits)); err != nil {
+		return fmt.Errorf("limit systemd unit %s: %w", unit, err)
+	}
+	return nil
+}
+
 // Stop ends a slice; one that is not there has ended.
 func (m *Manager) Stop(slice string) error {
 	if err := m.call("StopUnit", slice, "replace"); err != nil && !is(err, unknown) {

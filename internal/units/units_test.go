@@ -110,6 +110,9 @@ func TestSlices(t *testing.T) {
 	if got := s.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+	if err := m.Limit("a-b.slice", map[string]any{"MemoryMax": uint64(300)}); err != nil || s.units["a-b.slice"]["MemoryMax"] != uint64(300) {
+		t.Errorf("limits of a unit that is there: %v\n%s", err, s)
+	}
 	for range 2 {
 		if err := m.Stop("a-b.slice"); err != nil {
 			t.Fatal(err)

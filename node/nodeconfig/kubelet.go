@@ -154,9 +154,9 @@ func resourceFields() []field {
 		{path: "kubeReserved", set: into(func(c *node.Config) *corev1.ResourceList { return &c.Kubelet.KubeReserved })},
 		{path: "reservedSystemCPUs", set: into(func(c *node.Config) *string { return &c.Kubelet.CPUPolicy.Reserved })},
 		{path: "showHiddenMetricsForVersion", why: "no metrics are hidden"},
-		{path: "systemReservedCgroup", why: "only the pods' cgroup is limited"},
-		{path: "kubeReservedCgroup", why: "only the pods' cgroup is limited"},
-		{path: "enforceNodeAllocatable", is: []string{`["pods"]`}, why: "what pods use together is limited, nothing else"},
+		{path: "systemReservedCgroup", set: into(func(c *node.Config) *string { return &c.Kubelet.Enforce.SystemCgroup })},
+		{path: "kubeReservedCgroup", set: into(func(c *node.Config) *string { return &c.Kubelet.Enforce.KubeCgroup })},
+		{path: "enforceNodeAllocatable", set: into(func(c *node.Config) *[]string { return &c.Kubelet.Enforce.Node }), zero: true},
 		{path: "allowedUnsafeSysctls", set: into(func(c *node.Config) *[]string { return &c.Kubelet.AllowedUnsafeSysctls })},
 		{path: "defaultPodSysctls", why: "not part of this version"},
 	}
