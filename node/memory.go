@@ -2,19 +2,19 @@ package node
 
 import (
 	"context"
-	"runtime/debug"
 	"time"
 
+	"nodelet/internal/footprint"
 	"nodelet/internal/store"
 )
 
 // settled is how long nothing more must be on the way up before the memory of the start is given back.
 const settled = time.Second
 
-// giveBackMemory returns once the garbage of the start is gone: decoding the first lists of a large
-// cluster takes several times what is kept of it, and so does writing all of it into the kernel.
+// keepSmall gives memory back once the start is over, and then at times: decoding the first lists of a
+// large cluster takes several times what is kept of it, and so does writing all of it into the kernel.
 // Without this the heap stays that large for minutes.
-func (n *Node) giveBackMemory(ctx context.Context) error {
+func (n *Node) keepSmall(ctx context.Context) error {
 	for snap := n.store.Snapshot(); !n.isUp(snap); snap = n.store.Snapshot() {
 		select {
 		case <-ctx.Done():
@@ -25,7 +25,7 @@ func (n *Node) giveBackMemory(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-time.After(settled):
-		debug.FreeOSMemory()
+		footprint.Settle(ctx)
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go("cluster DNS", n.dns.Run)
 	}
 	g.Go("metrics", n.serveMetrics)
-	g.Go("memory", n.giveBackMemory)
+	g.Go("memory", n.keepSmall)
 	if n.cfg.Has(Agent) {
 		g.Go("agent", func(ctx context.Context) error { return n.runAgent(ctx, g) })
 	}

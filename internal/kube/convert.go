@@ -11,14 +11,13 @@ import (
 	"nodelet/internal/model"
 )
 
-func serviceOf(o any) (model.Key, *model.Service, bool) {
+func (n *names) service(o any) (model.Key, *model.Service, bool) {
 	s, ok := o.(*corev1.Service)
 	if !ok {
 		return model.Key{}, nil, false
 	}
 	out := &model.Service{
-		Key:                 model.Key{Namespace: s.Namespace, Name: s.Name},
-		UID:                 model.UID(s.UID),
+		Key:                 model.Key{Namespace: n.one(s.Namespace), Name: s.Name},
 		ResourceVersion:     s.ResourceVersion,
 		Type:                serviceType(s.Spec.Type),
 		ExternalName:        s.Spec.ExternalName,
@@ -57,7 +56,7 @@ func serviceOf(o any) (model.Key, *model.Service, bool) {
 			out.LoadBalancer = append(out.LoadBalancer, model.LoadBalancerIngress{IP: a.Unmap(), Proxy: proxy})
 		}
 	}
-	out.Ports = servicePorts(s.Spec.Ports)
+	out.Ports = n.servicePorts(s.Spec.Ports)
 	return out.Key, out, true
 }
 
@@ -79,10 +78,10 @@ func sourceRanges(texts []string) (out []netip.Prefix) {
 	return out
 }
 
-func servicePorts(ports []corev1.ServicePort) []model.ServicePort {
+func (n *names) servicePorts(ports []corev1.ServicePort) []model.ServicePort {
 	out := make([]model.ServicePort, 0, len(ports))
 	for _, p := range ports {
-		sp := model.ServicePort{Name: p.Name, Protocol: protocol(p.Protocol), Port: port(p.Port), NodePort: port(p.NodePort)}
+		sp := model.ServicePort{Name: n.one(p.Name), Protocol: protocol(p.Protocol), Port: port(p.Port), NodePort: port(p.NodePort)}
 		if p.AppProtocol != nil {
 			sp.AppProtocol = *p.AppProtocol
 		}
@@ -93,16 +92,17 @@ func servicePorts(ports []corev1.ServicePort) []model.ServicePort {
 	return out
 }
 
-// sliceOf drops FQDN slices: nothing can be proxied to a name.
-func sliceOf(o any) (model.Key, *model.Slice, bool) {
+// slice drops FQDN slices: nothing can be proxied to a name.
+func (n *names) slice(o any) (model.Key, *model.Slice, bool) {
 	s, ok := o.(*discoveryv1.EndpointSlice)
 	if !ok {
 		return model.Key{}, nil, false
 	}
+	namespace := n.one(s.Namespace)
 	out := &model.Slice{
-		Key:             model.Key{Namespace: s.Namespace, Name: s.Name},
+		Key:             model.Key{Namespace: namespace, Name: s.Name},
 		ResourceVersion: s.ResourceVersion,
-		Service:         model.Key{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]},
+		Service:         model.Key{Namespace: namespace, Name: s.Labels[discoveryv1.LabelServiceName]},
 		IPv6:            s.AddressType == discoveryv1.AddressTypeIPv6,
 	}
 	if t, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
@@ -111,7 +111,7 @@ func sliceOf(o any) (model.Key, *model.Slice, bool) {
 	for _, p := range s.Ports {
 		sp := model.SlicePort{Protocol: model.TCP}
 		if p.Name != nil {
-			sp.Name = *p.Name
+			sp.Name = n.one(*p.Name)
 		}
 		if p.Protocol != nil {
 			sp.Protocol = protocol(*p.Protocol)
@@ -121,22 +121,22 @@ func sliceOf(o any) (model.Key, *model.Slice, bool) {
 		}
 		out.Ports = append(out.Ports, sp)
 	}
-	if n := len(s.Endpoints); n > 0 {
-		out.Endpoints = make([]model.Endpoint, 0, n) // most of what a large cluster costs: no spare room
+	if many := len(s.Endpoints); many > 0 {
+		out.Endpoints = make([]model.Endpoint, 0, many) // most of what a large cluster costs: no spare room
 	}
 	for i := range s.Endpoints {
-		if e, ok := endpointOf(&s.Endpoints[i], out.IPv6); ok {
+		if e, ok := n.endpoint(&s.Endpoints[i], out.IPv6); ok {
 			out.Endpoints = append(out.Endpoints, e)
 		}
 	}
 	return out.Key, out, s.AddressType != discoveryv1.AddressTypeFQDN
 }
 
-// endpointOf refuses addresses that no endpoint can have: of the other family,
+// endpoint refuses addresses that no endpoint can have: of the other family,
 // loopback, link-local, multicast or unspecified. The API server refuses them
 // too, but an endpoint is where packets are sent, so it is not taken on trust
 // (CVE-2021-25737).
-func endpointOf(e *discoveryv1.Endpoint, ipv6 bool) (model.Endpoint, bool) {
+func (n *names) endpoint(e *discoveryv1.Endpoint, ipv6 bool) (model.Endpoint, bool) {
 	if len(e.Addresses) == 0 {
 		return model.Endpoint{}, false
 	}
@@ -154,17 +154,19 @@ func endpointOf(e *discoveryv1.Endpoint, ipv6 bool) (model.Endpoint, bool) {
 	if c.Serving != nil {
 		out.Serving = *c.Serving
 	}
-	out.Hostname, out.NodeName, out.Zone = deref(e.Hostname), deref(e.NodeName), deref(e.Zone)
+	out.Hostname, out.NodeName, out.Zone = deref(e.Hostname), n.one(deref(e.NodeName)), n.one(deref(e.Zone))
 	if t := e.TargetRef; t != nil && t.Kind == "Pod" {
-		out.Pod, out.PodUID = model.Key{Namespace: t.Namespace, Name: t.Name}, model.UID(t.UID)
+		out.Pod = model.Key{Namespace: n.one(t.Namespace), Name: t.Name}
 	}
 	if e.Hints != nil {
+		var zones, nodes []string
 		for _, z := range e.Hints.ForZones {
-			out.HintZones = append(out.HintZones, z.Name)
+			zones = append(zones, n.one(z.Name))
 		}
-		for _, n := range e.Hints.ForNodes {
-			out.HintNodes = append(out.HintNodes, n.Name)
+		for _, node := range e.Hints.ForNodes {
+			nodes = append(nodes, n.one(node.Name))
 		}
+		out.Hints = model.NewHints(zones, nodes)
 	}
 	return out, true
 }

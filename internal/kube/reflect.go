@@ -52,12 +52,13 @@ type Reflector struct {
 // Run reflects until ctx ends.
 func (r *Reflector) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	shared := newNames()
 	core, discovery := r.Client.core(), r.Client.groups[discoveryv1.SchemeGroupVersion]
 	wg.Go(func() {
-		reflect(ctx, r, source{core, "services", "", nil}, &corev1.Service{}, sink(r.Writers.Services, serviceOf))
+		reflect(ctx, r, source{core, "services", "", nil}, &corev1.Service{}, sink(r.Writers.Services, shared.service))
 	})
 	wg.Go(func() {
-		reflect(ctx, r, source{discovery, "endpointslices", "", nil}, &discoveryv1.EndpointSlice{}, sink(r.Writers.Slices, sliceOf))
+		reflect(ctx, r, source{discovery, "endpointslices", "", nil}, &discoveryv1.EndpointSlice{}, sink(r.Writers.Slices, shared.slice))
 	})
 	wg.Go(func() {
 		reflect(ctx, r, source{core, "nodes", "", nil}, &corev1.Node{}, sink(r.Writers.Nodes, nodeOf))
@@ -134,6 +135,13 @@ type tableSink[K store.Key, V any] struct {
 	convert func(any) (K, V, bool)
 }
 
+// row is an object of the API as the table keeps it; when keep is false it does not.
+type row[K store.Key, V any] struct {
+	key   K
+	value V
+	keep  bool
+}
+
 // sink makes the receiving end of a reflector for one table. convert gives
 // false for objects that are of no interest: they are not kept.
 func sink[K store.Key, V any](w *store.Writer[K, V], convert func(any) (K, V, bool)) cache.ReflectorStore {
@@ -161,12 +169,26 @@ func (s tableSink[K, V]) Delete(o any) error {
 func (s tableSink[K, V]) Replace(list []any, _ string) error {
 	values := make(map[K]V, len(list))
 	for _, o := range list {
-		if k, v, keep := s.convert(o); keep {
-			values[k] = v
+		if r := s.rowOf(o); r.keep {
+			values[r.key] = r.value
 		}
 	}
 	s.writer.Replace(values)
 	return nil
+}
+
+// Transformer converts the objects of a first list as they come, so that a
+// large cluster is never held in the API's form (cache.TransformingStore).
+func (s tableSink[K, V]) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) { return s.rowOf(o), nil }
+}
+
+func (s tableSink[K, V]) rowOf(o any) row[K, V] {
+	if r, ok := o.(row[K, V]); ok {
+		return r
+	}
+	k, v, keep := s.convert(o)
+	return row[K, V]{k, v, keep}
 }
 
 func (s tableSink[K, V]) Resync() error { return nil }

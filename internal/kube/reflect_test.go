@@ -292,13 +292,13 @@ func TestEndpointAddressesAreNotTakenOnTrust(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1", "::ffff:10.0.0.1", "x", ""} {
 		t.Run(addr, func(t *testing.T) {
 			e := discoveryEndpoint(addr)
-			if got, ok := endpointOf(&e, strings.Contains(addr, ":")); ok {
+			if got, ok := newNames().endpoint(&e, strings.Contains(addr, ":")); ok {
 				t.Errorf("accepted %v", got)
 			}
 		})
 	}
 	e := discoveryEndpoint("10.0.0.1")
-	if got, ok := endpointOf(&e, false); !ok || !got.Ready || !got.Serving || got.Terminating {
+	if got, ok := newNames().endpoint(&e, false); !ok || !got.Ready || !got.Serving || got.Terminating {
 		t.Errorf("10.0.0.1: %v %t, want ready by default", got, ok)
 	}
 	if s := fmt.Sprint(model.Endpoint{Addr: e2addr("10.0.0.1"), Terminating: true}); s != "10.0.0.1=terminating" {

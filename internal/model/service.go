@@ -49,7 +49,6 @@ func (t ServiceType) String() string {
 // Service is what proxy and DNS need of a v1.Service.
 type Service struct {
 	Key             Key
-	UID             UID
 	ResourceVersion string
 	Type            ServiceType
 	// ClusterIPs holds at most one address per family, the primary first; empty when Headless or ExternalName.

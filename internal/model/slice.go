@@ -42,11 +42,36 @@ type Endpoint struct {
 	NodeName    string
 	Zone        string
 	// Pod is the target when it is a pod.
-	Pod    Key
-	PodUID UID
-	// HintZones and HintNodes come from hints.forZones and hints.forNodes.
-	HintZones []string
-	HintNodes []string
+	Pod Key
+	// Hints is nil for most endpoints.
+	Hints *Hints
+}
+
+// Hints say for whom an endpoint is meant. Both methods may be called on nil.
+type Hints struct{ zones, nodes []string }
+
+// NewHints are those of the API's hints.forZones and hints.forNodes, nil when there are none.
+func NewHints(zones, nodes []string) *Hints {
+	if len(zones)+len(nodes) == 0 {
+		return nil
+	}
+	return &Hints{zones, nodes}
+}
+
+// Zones are the zones it is meant for.
+func (h *Hints) Zones() []string {
+	if h == nil {
+		return nil
+	}
+	return h.zones
+}
+
+// Nodes are the nodes it is meant for.
+func (h *Hints) Nodes() []string {
+	if h == nil {
+		return nil
+	}
+	return h.nodes
 }
 
 // String is one line: key, owner, ports, endpoints with their state.

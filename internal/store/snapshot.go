@@ -91,7 +91,7 @@ func empty() *Snapshot {
 		Pods:     newTable[model.UID](samePod),
 		Mirrors:  newTable[model.UID](samePod),
 		Services: newTable[model.Key](func(a, b *model.Service) bool {
-			return a.UID == b.UID && a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
+			return a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""
 		}),
 		Slices: newTable[model.Key](func(a, b *model.Slice) bool {
 			return a.ResourceVersion == b.ResourceVersion && a.ResourceVersion != ""

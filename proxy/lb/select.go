@@ -104,10 +104,10 @@ func hinted(all []candidate, here place) (byNode, byZone bool) {
 		if !c.Ready {
 			continue
 		}
-		allNodes = allNodes && len(c.HintNodes) > 0
-		allZones = allZones && len(c.HintZones) > 0
-		byNode = byNode || slices.Contains(c.HintNodes, here.node)
-		byZone = byZone || slices.Contains(c.HintZones, here.zone)
+		allNodes = allNodes && len(c.Hints.Nodes()) > 0
+		allZones = allZones && len(c.Hints.Zones()) > 0
+		byNode = byNode || slices.Contains(c.Hints.Nodes(), here.node)
+		byZone = byZone || slices.Contains(c.Hints.Zones(), here.zone)
 	}
 	byNode = byNode && allNodes
 	return byNode, !byNode && byZone && allZones
@@ -125,9 +125,9 @@ func (s *selection) takesCluster(c *candidate, here place) (bool, string) {
 		return false, "not ready and not serving"
 	case !c.Ready:
 		return false, whyNot(c)
-	case s.byNode && !slices.Contains(c.HintNodes, here.node):
+	case s.byNode && !slices.Contains(c.Hints.Nodes(), here.node):
 		return false, "hinted for other nodes"
-	case s.byZone && !slices.Contains(c.HintZones, here.zone):
+	case s.byZone && !slices.Contains(c.Hints.Zones(), here.zone):
 		return false, "hinted for other zones"
 	}
 	return true, ""

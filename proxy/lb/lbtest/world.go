@@ -146,7 +146,7 @@ func parseNode(f []string) (*model.Node, error) {
 }
 
 func parseService(f []string) (*model.Service, error) {
-	s := &model.Service{Key: model.ParseKey(f[0]), UID: model.UID(f[0])}
+	s := &model.Service{Key: model.ParseKey(f[0])}
 	types := map[string]model.ServiceType{
 		"ClusterIP": model.ClusterIP, "NodePort": model.NodePort, "LoadBalancer": model.LoadBalancer, "ExternalName": model.ExternalName,
 	}
@@ -290,9 +290,9 @@ func parseEndpoint(x string) (e model.Endpoint, err error) {
 		key, value, _ := strings.Cut(h, "=")
 		switch key {
 		case "zones":
-			e.HintZones = strings.Split(value, ",")
+			e.Hints = model.NewHints(strings.Split(value, ","), e.Hints.Nodes())
 		case "nodes":
-			e.HintNodes = strings.Split(value, ",")
+			e.Hints = model.NewHints(e.Hints.Zones(), strings.Split(value, ","))
 		default:
 			return e, fmt.Errorf("unknown hint %q", key)
 		}
