@@ -50,7 +50,7 @@ func (s SubPath) String() string {
 // The error says nothing about the host's files, because its text goes to the
 // owner of the pod; the log has the rest.
 func (v *Volumes) BindSubPath(ctx context.Context, s SubPath) (string, error) {
-	release, err := v.pods.acquire(ctx, s.PodUID)
+	release, err := v.pods.Acquire(ctx, s.PodUID)
 	if err != nil {
 		return "", err
 	}

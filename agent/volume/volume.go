@@ -66,7 +66,7 @@ type Volumes struct {
 	cfg  Config
 	deps Deps
 	// pods lets one at a time change what is on disk for a pod.
-	pods  locks
+	pods  reconcile.Locks[model.UID]
 	hosts hostChecks
 	// refused is what the API server does not give yet.
 	refused refusals
@@ -167,7 +167,7 @@ func podUID(name string) bool {
 
 // sync brings the volumes of one pod up to the snapshot.
 func (v *Volumes) sync(ctx context.Context, uid model.UID, snap *store.Snapshot) (time.Duration, error) {
-	release, err := v.pods.acquire(ctx, uid)
+	release, err := v.pods.Acquire(ctx, uid)
 	if err != nil {
 		return 0, nil // the daemon ends
 	}

@@ -8,8 +8,9 @@
 //
 // Invariants:
 //   - A change is one line appended by one write(2): SIGKILL loses nothing that
-//     Put has returned from, and at most the last line is torn. Nothing is synced
-//     to the disk, because what a power cut loses is void anyway.
+//     Put has returned from, and at most the last line is torn. What is of one
+//     boot is not synced to the disk, because a power cut makes it void anyway;
+//     what is of AnyBoot is.
 //   - A file that is of another boot, damaged or unreadable is an empty one.
 //   - The file never grows beyond a few times its values: it is written anew.
 package keep

@@ -152,7 +152,10 @@ func (f *File[V]) change(l line) error {
 	if err != nil {
 		return fmt.Errorf("encode what is to be kept of %s: %w", l.Key, err)
 	}
-	if _, err := f.w.Write(append(raw, '\n')); err != nil {
+	if _, err = f.w.Write(append(raw, '\n')); err == nil {
+		err = f.sync()
+	}
+	if err != nil {
 		_ = f.w.Close() // half a line may be there: the next change writes all anew
 		f.w = nil
 		return fmt.Errorf("keep state: %w", err)
@@ -177,16 +180,46 @@ func (f *File[V]) rewrite() error {
 	if err != nil {
 		return fmt.Errorf("keep state: %w", err)
 	}
+	old := f.w
+	f.w = w
 	if _, err = w.Write(text.Bytes()); err == nil {
+		err = f.sync()
+	}
+	if err == nil {
 		err = os.Rename(f.path+".tmp", f.path)
+	}
+	if err == nil {
+		err = f.syncDir()
+	}
+	if old != nil {
+		_ = old.Close() // of a file that is replaced, or will be
 	}
 	if err != nil {
 		_ = w.Close() // its content is worth nothing
+		f.w = nil
 		return fmt.Errorf("keep state: %w", err)
 	}
-	if f.w != nil {
-		_ = f.w.Close() // of a file that has just been replaced
-	}
-	f.w, f.lines = w, len(f.values)
+	f.lines = len(f.values)
 	return nil
+}
+
+// sync sees to it that what is true for longer than this boot outlives a power cut.
+func (f *File[V]) sync() error {
+	if f.boot != AnyBoot {
+		return nil
+	}
+	return f.w.Sync()
+}
+
+// syncDir does the same for the name of the file.
+func (f *File[V]) syncDir() error {
+	if f.boot != AnyBoot {
+		return nil
+	}
+	dir, err := os.Open(filepath.Dir(f.path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
