@@ -134,6 +134,8 @@ type Deps struct {
 	BindSubPath func(context.Context, SubPath) (string, error)
 	// PreStart tells who has to prepare a container that it is about to start.
 	PreStart func(ctx context.Context, uid model.UID, container string) error
+	// ReleaseClaims has drivers take back what they prepared for a pod; what comes of it appears in the store.
+	ReleaseClaims func(context.Context, model.UID)
 	// EnsureCgroup and RemoveCgroup keep the cgroup of a pod; GrowCgroup raises
 	// its limits and lowers none; CgroupPods are the pods that have one.
 	EnsureCgroup, GrowCgroup func(*corev1.Pod) error
@@ -236,6 +238,9 @@ func (d *Deps) fill() {
 	}
 	if d.PreStart == nil {
 		d.PreStart = func(context.Context, model.UID, string) error { return nil }
+	}
+	if d.ReleaseClaims == nil {
+		d.ReleaseClaims = func(context.Context, model.UID) {}
 	}
 	if d.EnsureCgroup == nil {
 		d.EnsureCgroup = func(*corev1.Pod) error { return nil }

@@ -106,6 +106,9 @@ func (a *Agent) act(ctx context.Context, j job, action podplan.Action) error {
 			a.files.removeLog(x.LogPath, x.ID)
 		}
 		return err
+	case podplan.ReleaseClaims:
+		a.deps.ReleaseClaims(ctx, x.UID)
+		return nil
 	case podplan.DeletePodObject:
 		return a.deletePod(ctx, x)
 	case podplan.ForgetPod:

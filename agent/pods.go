@@ -106,6 +106,11 @@ func touched(prev, next *store.Snapshot) iter.Seq[model.UID] {
 				return
 			}
 		}
+		for d := range next.Prepared.Since(prev.Prepared) {
+			if !emit(d.Key) {
+				return
+			}
+		}
 		for d := range next.Probes.Since(prev.Probes) {
 			if !emit(d.Key.PodUID) {
 				return
@@ -143,7 +148,7 @@ func following(prev, next *store.Snapshot) iter.Seq[model.UID] {
 }
 
 // dependents yields the pods that use an image, ConfigMap or Secret that
-// changed, and all pods once the Services are known.
+// changed, and all pods once the Services are known, or what is prepared for them.
 func dependents(prev, next *store.Snapshot) iter.Seq[model.UID] {
 	return func(yield func(model.UID) bool) {
 		images := map[string]bool{}
@@ -154,7 +159,7 @@ func dependents(prev, next *store.Snapshot) iter.Seq[model.UID] {
 		for d := range next.Configs.Since(prev.Configs) {
 			configs[d.Key] = true
 		}
-		all := next.Services.Synced() && !prev.Services.Synced()
+		all := next.Services.Synced() && !prev.Services.Synced() || next.Prepared.Synced() && !prev.Prepared.Synced()
 		classes := next.Classes.Last() != prev.Classes.Last()
 		if len(images) == 0 && len(configs) == 0 && !all && !classes {
 			return

@@ -8,6 +8,7 @@ import (
 
 	"nodelet/agent"
 	"nodelet/agent/admission"
+	"nodelet/agent/dra"
 	"nodelet/agent/exclusive"
 	"nodelet/agent/handler"
 	"nodelet/agent/image"
@@ -62,6 +63,7 @@ type agentParts struct {
 	shutdown *shutdown.Shutdown
 
 	exclusive    *exclusive.Manager
+	dra          *dra.Manager
 	podResources *podresources.Server
 }
 
@@ -86,7 +88,7 @@ func (n *Node) runAgent(ctx context.Context, all *parts.Group) error {
 		"container runtime": rt.run, "node status": p.status.Run, "volumes": p.volumes.Run, "plugins": p.runPlugins, "images": p.images.Run,
 		"probes": p.probes.Run, "static pods": p.static.Run, "pods": p.agent.Run, "kubelet API": p.server.Run,
 		"node allocatable": p.enforceAllocatable, "container logs": p.logs.Run, "stats": p.stats.Run,
-		"eviction": p.evictor.Run, "shutdown": p.shutdown.Run, "exclusive resources": p.exclusive.Run, "PodResources": p.podResources.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
+		"eviction": p.evictor.Run, "shutdown": p.shutdown.Run, "exclusive resources": p.exclusive.Run, "PodResources": p.podResources.Run, "dynamic resources": p.dra.Run, "collect images": p.collector.Run, "preload images": p.preload.run,
 	} {
 		g.Go(name, run)
 	}

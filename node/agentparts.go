@@ -25,7 +25,7 @@ import (
 
 // build makes every part of the agent, in the order in which they need one another.
 func (p *agentParts) build() error {
-	for _, f := range []func() error{p.openKept, p.buildExclusive, p.buildCgroups, p.checkReserved, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildSwap, p.buildAgent, p.buildServer} {
+	for _, f := range []func() error{p.openKept, p.buildExclusive, p.buildDRA, p.buildCgroups, p.checkReserved, p.buildStats, p.buildThresholds, p.buildStatus, p.buildVolumes, p.buildImages, p.buildCollector, p.buildEvictor, p.buildShutdown, p.buildLogs, p.buildProbes, p.buildStatic, p.findUsers, p.buildSwap, p.buildAgent, p.buildServer} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func (p *agentParts) buildAgent() (err error) {
 		Node: func() podplan.Node {
 			return podplan.Node{IPs: c.NodeIPs, Allocatable: p.allocatable, MemoryBytes: p.memory, Swap: p.swap, OOMGroup: p.cgroups.V2() && !c.Kubelet.SingleProcessOOMKill, MaskedPaths: thermal, IDsPerPod: p.users.PerPod, SharedCPUs: p.exclusive.Shared()}
 		},
-		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath, PreStart: p.exclusive.PreStart,
+		EnsureImage: p.ensureImage, RunHook: p.runHook, BindSubPath: p.bindSubPath, PreStart: p.exclusive.PreStart, ReleaseClaims: p.dra.Release,
 		EnsureCgroup: func(pod *corev1.Pod) error { _, err := p.cgroups.Ensure(p.podCgroup(pod)); return err },
 		GrowCgroup:   func(pod *corev1.Pod) error { return p.cgroups.Grow(p.podCgroup(pod)) },
 		MemoryUsage:  p.memoryUsage, Admission: p.admission, Allocations: p.n.writers.Allocations, AdmitHealth: p.n.watchHealth("admission"),

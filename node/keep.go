@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 
 	"nodelet/agent"
+	"nodelet/agent/dra"
+	"nodelet/agent/dra/draplan"
 	"nodelet/agent/evict"
 	"nodelet/agent/exclusive"
 	"nodelet/agent/probe"
@@ -25,6 +27,12 @@ type keptParts struct {
 	grantsBefore  map[string]model.Grant
 	plugins       *keep.File[exclusive.KeptPlugin]
 	pluginsBefore map[string]exclusive.KeptPlugin
+
+	claims           *keep.File[draplan.Record]
+	claimsBefore     map[string]draplan.Record
+	draDrivers       *keep.File[dra.KeptDriver]
+	draDriversBefore map[string]dra.KeptDriver
+	boot             string
 }
 
 // openKept reads what the last process kept.
@@ -46,6 +54,13 @@ func (p *agentParts) openKept() error {
 	if p.kept.grants, p.kept.grantsBefore, err = keep.Open[model.Grant](filepath.Join(dir, "grants"), boot); err != nil {
 		return err
 	}
+	if p.kept.claims, p.kept.claimsBefore, err = keep.Open[draplan.Record](filepath.Join(dir, "claims"), keep.AnyBoot); err != nil {
+		return err
+	}
+	if p.kept.draDrivers, p.kept.draDriversBefore, err = keep.Open[dra.KeptDriver](filepath.Join(dir, "dradrivers"), boot); err != nil {
+		return err
+	}
+	p.kept.boot = boot
 	p.kept.plugins, p.kept.pluginsBefore, err = keep.Open[exclusive.KeptPlugin](filepath.Join(dir, "deviceplugins"), keep.AnyBoot)
 	return err
 }

@@ -24,7 +24,7 @@ func (p *agentParts) buildVolumes() (err error) {
 	})
 	p.drivers = drivers
 	p.plugins = pluginreg.New(pluginreg.Config{Dir: filepath.Join(root, "plugins_registry")}, pluginreg.Deps{
-		Store: p.n.store, Handlers: map[string]pluginreg.Handler{pluginreg.CSIPlugin: drivers, pluginreg.DevicePlugin: p.exclusive.Handler()},
+		Store: p.n.store, Handlers: map[string]pluginreg.Handler{pluginreg.CSIPlugin: drivers, pluginreg.DevicePlugin: p.exclusive.Handler(), pluginreg.DRAPlugin: p.dra},
 		Log: p.n.deps.Log, Health: p.n.watchHealth("plugins"),
 	})
 	p.volumes, err = volume.New(volume.Config{Root: root, NodeName: p.n.cfg.NodeName}, volume.Deps{

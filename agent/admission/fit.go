@@ -86,8 +86,9 @@ func (d *decider) shortages(pod *corev1.Pod, others []*corev1.Pod) (short []shor
 	for _, name := range inOrder(requests) {
 		capacity, ok := d.node.Allocatable[name]
 		s := shortage{name, amount(name, requests[name]), amount(name, used[name]), amount(name, capacity)}
-		// An extended resource that the node does not have belongs to the cluster, not to the node.
-		if ok && s.requested > 0 && s.missing() > 0 {
+		// An extended resource that the node does not have belongs to the cluster, not to the node; and
+		// what is allocated through a ResourceClaim has been counted by the scheduler.
+		if ok && !podref.ByClaim(pod, "", name) && s.requested > 0 && s.missing() > 0 {
 			short = append(short, s)
 		}
 	}

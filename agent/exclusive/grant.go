@@ -34,7 +34,7 @@ func (m *Manager) asks(pod *corev1.Pod) bool {
 // Asks tells whether a pod asks for something that it would have to itself; static: CPUs count.
 func Asks(pod *corev1.Pod, static bool) bool {
 	return slices.ContainsFunc(deviceplan.Containers(pod), func(c deviceplan.Container) bool {
-		return len(deviceplan.Asks(c.Container)) > 0 || static && cpuplan.Wants(pod, c.Container) > 0
+		return len(deviceplan.Asks(pod, c.Container)) > 0 || static && cpuplan.Wants(pod, c.Container) > 0
 	})
 }
 
@@ -163,7 +163,7 @@ func (m *Manager) grant(ctx context.Context, pod *corev1.Pod) (*model.Grant, err
 				lentCPUs = lentCPUs.With(got)
 			}
 		}
-		asks := deviceplan.Asks(c.Container)
+		asks := deviceplan.Asks(pod, c.Container)
 		for _, resource := range slices.Sorted(maps.Keys(asks)) {
 			ids, err := m.device(ctx, g, &one, deviceplan.Request{Resource: resource, Need: asks[resource], Reusable: lent[resource]})
 			if err != nil {

@@ -1,6 +1,6 @@
 // Package pluginreg finds the plugins that register with this node by putting
-// a socket into the registry directory, as with upstream's kubelet: CSI drivers
-// and device plugins. It does not know what a plugin is for: handlers by type
+// a socket into the registry directory, as with upstream's kubelet: CSI drivers,
+// device plugins and DRA drivers. It does not know what a plugin is for: handlers by type
 // do. Part of the flow socket -> Registry.Run -> Handler.Register.
 //
 // Touches: the directory plugins_registry below the kubelet root, plugins over

@@ -36,6 +36,7 @@ const (
 const (
 	CSIPlugin    = registerapi.CSIPlugin
 	DevicePlugin = registerapi.DevicePlugin
+	DRAPlugin    = registerapi.DRAPlugin
 )
 
 // Handler takes plugins of one type into use and out of it.

@@ -122,6 +122,9 @@ type DeletePodObject struct {
 // ForgetPod removes the cgroup and the logs of a pod of which nothing else is left anywhere.
 type ForgetPod struct{ UID model.UID }
 
+// ReleaseClaims has drivers take back what they prepared for a pod of which nothing runs any more.
+type ReleaseClaims struct{ UID model.UID }
+
 // Resize brings the limits of a running pod to what it was granted: first what
 // grows in the pod's cgroup, then the containers, then what shrinks in the pod's cgroup.
 type Resize struct {
@@ -187,6 +190,7 @@ func (KillContainer) action()   {}
 func (RemoveContainer) action() {}
 func (DeletePodObject) action() {}
 func (ForgetPod) action()       {}
+func (ReleaseClaims) action()   {}
 
 func (a CreateSandbox) String() string {
 	s := fmt.Sprintf("create-sandbox #%d", a.Config.GetMetadata().GetAttempt())
@@ -243,4 +247,5 @@ func (a KillContainer) String() string {
 
 func (a RemoveContainer) String() string { return fmt.Sprintf("remove-container %s %s", a.Name, a.ID) }
 func (a DeletePodObject) String() string { return fmt.Sprintf("delete-pod-object %s %s", a.Key, a.UID) }
+func (a ReleaseClaims) String() string   { return "release-claims " + a.UID.String() }
 func (a ForgetPod) String() string       { return "forget-pod " + a.UID.String() }

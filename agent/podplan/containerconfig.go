@@ -40,6 +40,7 @@ func (m *maker) createContainer(sb *model.Sandbox, c ctr, attempt uint32, images
 		return CreateContainer{}, err
 	}
 	m.addGrant(c, config)
+	m.addClaims(c, config)
 	m.addHosts(c, sb, &a)
 	m.addTerminationLog(c, attempt, &a)
 	mapUsers(config)

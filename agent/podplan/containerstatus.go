@@ -37,6 +37,7 @@ func (m *maker) containerStatus(c ctr) corev1.ContainerStatus {
 	m.addResources(c, last, &s)
 	addUser(c, last, &s)
 	m.addHealth(c, &s)
+	m.addClaimHealth(c, &s)
 	m.overlayWait(c, last, &s)
 	m.setReady(c, last, old, &s)
 	return s

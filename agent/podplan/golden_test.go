@@ -98,6 +98,9 @@ type world struct {
 	}
 	// Grant is what the pod has to itself.
 	Grant *model.Grant
+	// Prepared is what drivers have prepared for the pod's claims; Looking: nobody has looked yet.
+	Prepared *model.PodDevices
+	Looking  bool
 	// Volumes is "ready" unless said otherwise: absent, failed.
 	Volumes string
 	Configs []struct {
@@ -238,6 +241,13 @@ func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
 	if w.Grant != nil {
 		w.Grant.UID = uid
 		tables.Grants.Set(uid, w.Grant)
+	}
+	if w.Prepared != nil {
+		w.Prepared.UID = uid
+		tables.Prepared.Set(uid, w.Prepared)
+	}
+	if !w.Looking {
+		tables.Prepared.Commit(func(tx *store.Tx[model.UID, *model.PodDevices]) { tx.Synced() })
 	}
 	if rt := w.runtime(pod); len(rt.Sandboxes)+len(rt.Containers) > 0 {
 		tables.Runtime.Set(uid, rt)

@@ -16,7 +16,7 @@ func (m *maker) granted() bool {
 		return true
 	}
 	for _, c := range deviceplan.Containers(m.obj) {
-		if len(deviceplan.Asks(c.Container)) > 0 || m.Settings.StaticCPUs && cpuplan.Wants(m.obj, c.Container) > 0 {
+		if len(deviceplan.Asks(m.obj, c.Container)) > 0 || m.Settings.StaticCPUs && cpuplan.Wants(m.obj, c.Container) > 0 {
 			return false
 		}
 	}

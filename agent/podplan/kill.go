@@ -152,10 +152,14 @@ func (m *maker) dismantle() {
 			m.add(StopSandbox{ID: m.rt.Sandboxes[i].ID})
 		}
 	}
+	held := m.claimsHeld()
+	if held && !up {
+		m.add(ReleaseClaims{UID: m.UID})
+	}
 	switch {
 	case m.obj != nil && m.obj.DeletionTimestamp == nil:
 		m.prune()
-	case up, m.obj != nil && !terminal(m.obj.Status.Phase):
+	case up, held, m.obj != nil && !terminal(m.obj.Status.Phase):
 	default:
 		m.remove()
 	}

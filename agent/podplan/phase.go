@@ -5,7 +5,8 @@ import (
 )
 
 // setPhase fills in phase, reason and message. It never leaves a terminal
-// phase, and does not enter one while a container runs.
+// phase, and does not enter one while a container runs or
+// its claims are not given back: with it the API frees the devices for others.
 func (m *maker) setPhase(s *corev1.PodStatus, finished bool) {
 	old := m.obj.Status.Phase
 	if terminal(old) {
@@ -19,7 +20,7 @@ func (m *maker) setPhase(s *corev1.PodStatus, finished bool) {
 	case finished && !terminal(phase):
 		phase = corev1.PodFailed // it ends here, and has not succeeded
 	}
-	if terminal(phase) && m.anyAlive() {
+	if terminal(phase) && (m.anyAlive() || m.claimsHeld()) {
 		phase = old
 	}
 	if old == corev1.PodRunning && phase == corev1.PodPending {

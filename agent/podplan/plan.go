@@ -285,6 +285,9 @@ func (m *maker) superseded(sb *model.Sandbox) (all []stopping) {
 
 // createSandbox plans the next sandbox, unless the last attempt failed a moment ago.
 func (m *maker) createSandbox() {
+	if !m.claimsReady() {
+		return // a driver may have to prepare the network of the pod
+	}
 	attempt := uint32(0)
 	if len(m.rt.Sandboxes) > 0 {
 		attempt = m.rt.Sandboxes[0].Attempt + 1

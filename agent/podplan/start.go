@@ -27,7 +27,7 @@ func (m *maker) start(sb *model.Sandbox, c ctr) bool {
 	}
 	attempt := m.attempt(c, last)
 	images, ready := m.images(c, attempt)
-	if !ready || sb == nil || !m.volumesReady() || !m.granted() {
+	if !ready || sb == nil || !m.volumesReady() || !m.granted() || !m.claimsReady() {
 		return false
 	}
 	action, err := m.createContainer(sb, c, attempt, images)

@@ -22,7 +22,7 @@ func (m *maker) status() corev1.PodStatus {
 		s.StartTime = stamp(m.now)
 	}
 	m.containerStatuses(&s)
-	finished := m.stopping && !m.anyAlive()
+	finished := m.stopping && !m.anyAlive() && !m.claimsHeld()
 	if finished && m.obj.DeletionTimestamp != nil {
 		m.settle(&s)
 	}

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	api "k8s.io/kubelet/pkg/apis/podresources/v1"
 
+	"nodelet/agent/dra/draplan"
 	"nodelet/agent/exclusive/cpuplan"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
@@ -75,10 +76,9 @@ func (s *Server) List(context.Context, *api.ListPodResourcesRequest) (*api.ListP
 	s.deps.Asked("List")
 	snap := s.deps.Store.Snapshot()
 	out := &api.ListPodResourcesResponse{}
-	for uid, pod := range snap.Pods.All() {
+	for _, pod := range snap.Pods.All() {
 		if pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
-			grant, _ := snap.Grants.Get(uid)
-			out.PodResources = append(out.PodResources, resources(pod, grant))
+			out.PodResources = append(out.PodResources, resources(snap, pod))
 		}
 	}
 	slices.SortFunc(out.PodResources, func(a, b *api.PodResources) int {
@@ -91,10 +91,9 @@ func (s *Server) List(context.Context, *api.ListPodResourcesRequest) (*api.ListP
 func (s *Server) Get(_ context.Context, q *api.GetPodResourcesRequest) (*api.GetPodResourcesResponse, error) {
 	s.deps.Asked("Get")
 	snap := s.deps.Store.Snapshot()
-	for uid, pod := range snap.Pods.All() {
+	for _, pod := range snap.Pods.All() {
 		if pod.Name == q.GetPodName() && pod.Namespace == q.GetPodNamespace() && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
-			grant, _ := snap.Grants.Get(uid)
-			return &api.GetPodResourcesResponse{PodResources: resources(pod, grant)}, nil
+			return &api.GetPodResourcesResponse{PodResources: resources(snap, pod)}, nil
 		}
 	}
 	return nil, status.Errorf(codes.NotFound, "pod %s in namespace %s not found", q.GetPodName(), q.GetPodNamespace())
@@ -106,12 +105,14 @@ func (s *Server) GetAllocatableResources(context.Context, *api.AllocatableResour
 	return &api.AllocatableResourcesResponse{Devices: devices(s.deps.Devices()), CpuIds: ids(s.deps.CPUs())}, nil
 }
 
-func resources(pod *corev1.Pod, grant *model.Grant) *api.PodResources {
+func resources(snap *store.Snapshot, pod *corev1.Pod) *api.PodResources {
 	out := &api.PodResources{Name: pod.Name, Namespace: pod.Namespace}
-	add := func(name string) {
-		one := &api.ContainerResources{Name: name}
+	grant, _ := snap.Grants.Get(model.UID(pod.UID))
+	prepared, _ := snap.Prepared.Get(model.UID(pod.UID))
+	add := func(c *corev1.Container) {
+		one := &api.ContainerResources{Name: c.Name, DynamicResources: dynamic(pod.Namespace, draplan.Claims(pod, c, prepared))}
 		if grant != nil {
-			g := grant.Containers[name]
+			g := grant.Containers[c.Name]
 			one.Devices = devices(g.Devices)
 			if set, err := cpuplan.Parse(g.CPUs); err == nil {
 				one.CpuIds = ids(set)
@@ -122,11 +123,30 @@ func resources(pod *corev1.Pod, grant *model.Grant) *api.PodResources {
 	for i := range pod.Spec.InitContainers {
 		// What runs to its end holds nothing any more while the pod runs.
 		if p := pod.Spec.InitContainers[i].RestartPolicy; p != nil && *p == corev1.ContainerRestartPolicyAlways {
-			add(pod.Spec.InitContainers[i].Name)
+			add(&pod.Spec.InitContainers[i])
 		}
 	}
 	for i := range pod.Spec.Containers {
-		add(pod.Spec.Containers[i].Name)
+		add(&pod.Spec.Containers[i])
+	}
+	return out
+}
+
+// dynamic are the claims of a container, with their devices (KEP-3695).
+func dynamic(namespace string, claims []model.PreparedClaim) (out []*api.DynamicResource) {
+	for _, c := range claims {
+		one := &api.DynamicResource{ClaimName: c.Name, ClaimNamespace: namespace}
+		for _, d := range c.Devices {
+			device := &api.ClaimResource{DriverName: d.Driver, PoolName: d.Pool, DeviceName: d.Device}
+			if d.Share != "" {
+				device.ShareId = &d.Share
+			}
+			for _, name := range d.CDI {
+				device.CdiDevices = append(device.CdiDevices, &api.CDIDevice{Name: name})
+			}
+			one.ClaimResources = append(one.ClaimResources, device)
+		}
+		out = append(out, one)
 	}
 	return out
 }

@@ -97,6 +97,15 @@ func line(p *api.PodResources) string {
 	for _, c := range p.GetContainers() {
 		fmt.Fprintf(&b, " %s cpus=%v", c.GetName(), c.GetCpuIds())
 		b.WriteString(near(c.GetDevices()))
+		for _, d := range c.GetDynamicResources() {
+			fmt.Fprintf(&b, " claim %s/%s", d.GetClaimNamespace(), d.GetClaimName())
+			for _, r := range d.GetClaimResources() {
+				fmt.Fprintf(&b, " %s/%s/%s share=%s", r.GetDriverName(), r.GetPoolName(), r.GetDeviceName(), r.GetShareId())
+				for _, x := range r.GetCdiDevices() {
+					fmt.Fprintf(&b, " %s", x.GetName())
+				}
+			}
+		}
 	}
 	return b.String()
 }
@@ -150,6 +159,26 @@ func TestListAndGet(t *testing.T) {
 	}
 	if got := asked(); !slices.Equal(got, []string{"List", "Get", "Get", "Get"}) {
 		t.Errorf("counted %v", got)
+	}
+}
+
+// A container has the claims that it names, with all their devices (KEP-3695).
+func TestClaims(t *testing.T) {
+	writers, client, _ := served(t)
+	p, name := pod("p", corev1.PodRunning), "c"
+	p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "mine", ResourceClaimName: &name}}
+	p.Spec.Containers[0].Resources.Claims = []corev1.ResourceClaim{{Name: "mine", Request: "big"}}
+	writers.Pods.Replace(map[model.UID]*corev1.Pod{"p": p})
+	writers.Prepared.Set("p", &model.PodDevices{UID: "p", Ready: true, Claims: []model.PreparedClaim{{Name: "c", Devices: []model.PreparedDevice{
+		{Driver: "d.com", Pool: "pool", Device: "a", Share: "s", Requests: []string{"big"}, CDI: []string{"d.com/x=a", "d.com/x=b"}},
+		{Driver: "d.com", Pool: "pool", Device: "b", Requests: []string{"small"}},
+	}}}})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	one, err := client.Get(ctx, &api.GetPodResourcesRequest{PodNamespace: "ns", PodName: "p"}, grpc.WaitForReady(true))
+	want := "ns/p sidecar cpus=[] main cpus=[] claim ns/c d.com/pool/a share=s d.com/x=a d.com/x=b d.com/pool/b share="
+	if got := line(one.GetPodResources()); err != nil || got != want {
+		t.Errorf("got %s, %v\nwant %s", got, err, want)
 	}
 }
 

@@ -8,13 +8,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"nodelet/agent/dra/draplan"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
 
 // Step is one thing that happened to a pod.
 type Step struct {
-	// Name is one of seen, admitted, rejected, volumes, sandbox, network, image,
+	// Name is one of seen, admitted, rejected, claims, volumes, sandbox, network, image,
 	// created, started, probe, ready, status, exited, deletion, gone.
 	Name string `json:"step"`
 	// Container is empty for steps of the pod as a whole.
@@ -45,6 +46,7 @@ func Steps(snap *store.Snapshot, uid model.UID) []Step {
 			all = append(all, Step{Name: "admitted"})
 		}
 	}
+	all = claimSteps(all, snap, pod)
 	all = volumeSteps(all, snap, uid)
 	all = imageSteps(all, snap, pod)
 	if rt, ok := snap.Runtime.Get(uid); ok {
@@ -62,6 +64,20 @@ func grace(pod *corev1.Pod) string {
 		return fmt.Sprintf("%d s", *g)
 	}
 	return "unknown"
+}
+
+// claimSteps are those of ResourceClaims.
+func claimSteps(all []Step, snap *store.Snapshot, pod *corev1.Pod) []Step {
+	row, ok := snap.Prepared.Get(model.UID(pod.UID))
+	switch {
+	case !ok:
+		return all
+	case draplan.Ready(pod, row):
+		return append(all, Step{Name: "claims", Detail: "prepared"})
+	case row.Message != "":
+		return append(all, Step{Name: "claims", Detail: row.Message})
+	}
+	return append(all, Step{Name: "claims", Detail: "a driver was asked"})
 }
 
 func volumeSteps(all []Step, snap *store.Snapshot, uid model.UID) []Step {

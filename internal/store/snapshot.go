@@ -33,6 +33,8 @@ type Snapshot struct {
 	Images  Table[model.ImageRef, *model.Image] // those that somebody asked for
 	Volumes Table[model.UID, *model.PodVolumes]
 	Probes  Table[model.ProbeKey, *model.Probe]
+	// Prepared is what drivers of dynamic resources have prepared for pods with ResourceClaims.
+	Prepared Table[model.UID, *model.PodDevices]
 
 	// Decided on this node.
 	Allocations Table[model.UID, *model.Allocation] // which pods are taken, with which resources
@@ -79,6 +81,7 @@ type Writers struct {
 	Images     *Writer[model.ImageRef, *model.Image]
 	Volumes    *Writer[model.UID, *model.PodVolumes]
 	Probes     *Writer[model.ProbeKey, *model.Probe]
+	Prepared   *Writer[model.UID, *model.PodDevices]
 
 	Allocations *Writer[model.UID, *model.Allocation]
 	Evictions   *Writer[model.UID, *model.Eviction]
@@ -109,6 +112,7 @@ func empty() *Snapshot {
 		Images:      newTable[model.ImageRef](func(a, b *model.Image) bool { return reflect.DeepEqual(a, b) }),
 		Volumes:     newTable[model.UID](sameVolumes),
 		Probes:      newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
+		Prepared:    newTable[model.UID](func(a, b *model.PodDevices) bool { return reflect.DeepEqual(a, b) }),
 		Allocations: newTable[model.UID](func(a, b *model.Allocation) bool { return reflect.DeepEqual(a, b) }),
 		Evictions:   newTable[model.UID](func(a, b *model.Eviction) bool { return *a == *b }),
 		Grants:      newTable[model.UID](func(a, b *model.Grant) bool { return reflect.DeepEqual(a, b) }),
@@ -134,6 +138,7 @@ func writers(s *Store) *Writers {
 		Images:      newWriter(s, func(n *Snapshot) *Table[model.ImageRef, *model.Image] { return &n.Images }),
 		Volumes:     newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
 		Probes:      newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
+		Prepared:    newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodDevices] { return &n.Prepared }),
 		Allocations: newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Allocation] { return &n.Allocations }),
 		Evictions:   newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Eviction] { return &n.Evictions }),
 		Grants:      newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Grant] { return &n.Grants }),

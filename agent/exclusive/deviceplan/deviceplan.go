@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/internal/podref"
 )
 
 // Request is one container's, for one resource.
@@ -85,12 +87,13 @@ func Containers(pod *corev1.Pod) (all []Container) {
 	return all
 }
 
-// Asks gives what a container asks of resources that plugins may have: those with a domain that is not
-// Kubernetes' own. Limits equal requests there.
-func Asks(c *corev1.Container) map[string]int {
+// Asks gives what a container of a pod asks of resources that plugins may have: those with a domain that is
+// not Kubernetes' own, but for what the scheduler has allocated through a ResourceClaim (KEP-5004). Limits
+// equal requests there.
+func Asks(pod *corev1.Pod, c *corev1.Container) map[string]int {
 	out := map[string]int{}
 	for name, q := range c.Resources.Limits {
-		if Extended(string(name)) && q.Value() > 0 {
+		if Extended(string(name)) && q.Value() > 0 && !podref.ByClaim(pod, c.Name, name) {
 			out[string(name)] = int(q.Value())
 		}
 	}

@@ -77,7 +77,7 @@ func TestAsks(t *testing.T) {
 		c.Resources.Limits[corev1.ResourceName(name)] = resource.MustParse("2")
 	}
 	c.Resources.Limits["v.com/none"] = resource.MustParse("0")
-	if got := Asks(c); len(got) != 1 || got["v.com/x"] != 2 {
+	if got := Asks(&corev1.Pod{}, c); len(got) != 1 || got["v.com/x"] != 2 {
 		t.Errorf("%v", got)
 	}
 }
