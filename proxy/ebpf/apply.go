@@ -93,10 +93,6 @@ func (b *Backend) Forget() {
 
 func (b *Backend) forget() { b.have, b.applied = nil, nil; clear(b.attached) }
 
-// Untouched tells whether nobody has changed anything: nobody tells, so it has
-// to be looked at, which takes about a microsecond for each element.
-func (b *Backend) Untouched(context.Context) bool { return false }
-
 // Apply makes the maps say what want says.
 func (b *Backend) Apply(_ context.Context, want *lb.State) (lb.Result, error) {
 	if err := CanDetect(want.Config().Local); err != nil {

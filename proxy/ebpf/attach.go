@@ -82,8 +82,7 @@ func (k *kernel) attachCgroup(dir string) (changes int, err error) {
 		if err := k.inherit(pin); err != nil {
 			return changes, err
 		}
-		fits := func(i *link.Info) bool { return i.Cgroup() != nil && i.Cgroup().CgroupId == st.Ino }
-		replaced, err := replaceIn(pin, h.prog, fits)
+		replaced, err := replaceIn(pin, h.prog, atCgroup(st.Ino))
 		if err != nil {
 			return changes, err
 		}
@@ -100,6 +99,16 @@ func (k *kernel) attachCgroup(dir string) (changes int, err error) {
 		}
 	}
 	return changes, nil
+}
+
+// atCgroup tells links at a cgroup, by its inode, from others.
+func atCgroup(inode uint64) func(*link.Info) bool {
+	return func(i *link.Info) bool { return i.Cgroup() != nil && i.Cgroup().CgroupId == inode }
+}
+
+// atDevice tells tcx links at a device from others.
+func atDevice(index int) func(*link.Info) bool {
+	return func(i *link.Info) bool { return i.TCX() != nil && i.TCX().Ifindex == uint32(index) }
 }
 
 // replaceIn puts a program into a pinned link. It is false when there is none
@@ -159,9 +168,8 @@ func (k *kernel) attachDevice(index int) (changes int, err error) {
 		if err := k.inherit(pin); err != nil {
 			return changes, err
 		}
-		fits := func(i *link.Info) bool { return i.TCX() != nil && i.TCX().Ifindex == uint32(index) }
 		prog, at := k.progFor(d)
-		replaced, err := replaceIn(pin, prog, fits)
+		replaced, err := replaceIn(pin, prog, atDevice(index))
 		if err != nil {
 			return changes, err
 		}

@@ -75,3 +75,22 @@ func BenchmarkColdSyncOpened(b *testing.B) {
 func BenchmarkRestart(b *testing.B) {
 	lbbench.Restart(b, open, lbbench.Size{Services: 1000, Endpoints: 2}, lbbench.Size{Services: 10_000, Endpoints: 2})
 }
+
+// BenchmarkUntouched is the look at the kernel that every resync takes.
+func BenchmarkUntouched(b *testing.B) {
+	for _, services := range []int{1000, 10_000} {
+		s := lb.Compile(config, lbtest.Many(services, 2).Snapshot())
+		b.Run(strconv.Itoa(services)+"x2", func(b *testing.B) {
+			back := alone(b)
+			if _, err := back.Apply(b.Context(), s); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if !back.Untouched(b.Context()) {
+					b.Fatal("touched")
+				}
+			}
+		})
+	}
+}

@@ -83,18 +83,27 @@ func (b *Backend) syncDevices(want *lb.State) (changes int, err error) {
 			return err
 		}
 		defer c.Close()
-		links, err := c.Links()
+		p, err := readPlace(c, want)
 		if err != nil {
 			return err
 		}
-		addrs, err := c.Addrs(0)
-		if err != nil {
-			return err
-		}
-		changes, err = b.writePlace(placeOf(want.Config(), want, links, addrs))
+		changes, err = b.writePlace(p)
 		return err
 	})
 	return changes, err
+}
+
+// readPlace reads the node's links and addresses.
+func readPlace(c *nl.Conn, want *lb.State) (place, error) {
+	links, err := c.Links()
+	if err != nil {
+		return place{}, err
+	}
+	addrs, err := c.Addrs(0)
+	if err != nil {
+		return place{}, err
+	}
+	return placeOf(want.Config(), want, links, addrs), nil
 }
 
 func (b *Backend) writePlace(p place) (changes int, err error) {

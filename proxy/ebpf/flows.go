@@ -15,33 +15,34 @@ func (k *kernel) forgetFlows(c *content) error {
 		p := serving[port]
 		return p == nil || p.members[decodeEndpoint(e).AddrPort]&uint32(proxyMemberFlagsMEMBER_SERVING) == 0
 	}
-	flows, err := readMap[proxyTuple, proxyFlow](k.maps.Flows)
-	if err != nil {
-		return err
-	}
 	var lost []proxyTuple
-	for t, f := range flows {
+	_, err := scan(k.maps.Flows, func(key *proxyTuple, f *proxyFlow) bool {
+		t := *key
 		if t.AtEgress != 0 || t.Proto != uint8(model.UDP) || proxyFlowFlags(f.Flags)&proxyFlowFlagsFLOW_REPLY != 0 {
-			continue
+			return true
 		}
 		if stopped(f.Port, proxyEndpoint{Addr: f.Addr, Port: f.Number}) {
 			back := proxyTuple{Src: f.Addr, Sport: f.Number, Dst: t.Src, Dport: t.Sport, Proto: t.Proto, AtEgress: 1}
 			onward := proxyTuple{Src: t.Src, Sport: t.Sport, Dst: f.Addr, Dport: f.Number, Proto: t.Proto, AtEgress: 1}
 			lost = append(lost, t, back, onward)
 		}
+		return true
+	})
+	if err != nil {
+		return err
 	}
 	if err := (bpfTable[proxyTuple, proxyFlow]{k.maps.Flows}).remove(lost); err != nil {
 		return err
 	}
-	datagrams, err := readMap[proxyDatagramKey, proxyDatagram](k.maps.Datagrams)
+	var gone []proxyDatagramKey
+	_, err = scan(k.maps.Datagrams, func(d *proxyDatagramKey, v *proxyDatagram) bool {
+		if d.Reply == 0 && stopped(v.Port, proxyEndpoint{Addr: v.Addr, Port: v.Number}) {
+			gone = append(gone, *d)
+		}
+		return true
+	})
 	if err != nil {
 		return err
-	}
-	var gone []proxyDatagramKey
-	for d, v := range datagrams {
-		if d.Reply == 0 && stopped(v.Port, proxyEndpoint{Addr: v.Addr, Port: v.Number}) {
-			gone = append(gone, d)
-		}
 	}
 	return bpfTable[proxyDatagramKey, proxyDatagram]{k.maps.Datagrams}.remove(gone)
 }

@@ -3,6 +3,8 @@ package ebpf_test
 import (
 	"context"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"nodelet/internal/model"
@@ -173,5 +175,45 @@ func TestOtherSizes(t *testing.T) {
 	all, err := n.back.Counts()
 	if err != nil || all[lb.Frontend{Addr: netip.MustParseAddr("10.96.0.1"), Proto: model.UDP, Port: 53}].Connections == 0 {
 		t.Errorf("counts after all: %v, %v", all, err)
+	}
+}
+
+// TestUntouchedDevices: programs that somebody takes off a link are missed, with
+// tcx and with clsact.
+func TestUntouchedDevices(t *testing.T) {
+	box := sandbox(t)
+	for _, noTCX := range []bool{false, true} {
+		n := newNodeIn(t, box, nodePortWorld)
+		if err := n.back.Cleanup(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.cfg.NoTCX = noTCX
+		n.open()
+		n.apply("")
+		if !n.back.Untouched(t.Context()) {
+			t.Errorf("clsact %t: touched by nobody", noTCX)
+		}
+		if noTCX {
+			n.Command("tc", "filter", "del", "dev", "eth0", "ingress")
+		} else {
+			pins, err := filepath.Glob(filepath.Join(ebpf.Layout(n.back), "links", "egress-*"))
+			if err != nil || len(pins) == 0 {
+				t.Fatal(pins, err)
+			}
+			if err := os.Remove(pins[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n.back.Untouched(t.Context()) {
+			t.Errorf("clsact %t: a program less was not noticed", noTCX)
+		}
+		n.back.Forget()
+		n.apply("")
+		if !n.back.Untouched(t.Context()) {
+			t.Errorf("clsact %t: not mended", noTCX)
+		}
+		if err := n.back.Cleanup(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -28,18 +28,35 @@ const chunk = 4096
 // readMap reads a whole map; in one pass where the kernel can.
 func readMap[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 	out := map[K]V{}
-	keys, values := make([]K, chunk), make([]V, chunk)
+	_, err := scan(m, func(k *K, v *V) bool {
+		out[*k] = *v
+		return true
+	})
+	if err != nil {
+		return readSlowly[K, V](m)
+	}
+	return out, nil
+}
+
+// scan visits the elements of a map that can be read in batches. It gives how
+// many there are, or -1 when visit was false, which ends it.
+func scan[K, V any](m *ebpf.Map, visit func(*K, *V) bool) (n int, err error) {
+	size := min(chunk, int(m.MaxEntries()))
+	keys, values := make([]K, size), make([]V, size)
 	var cursor ebpf.MapBatchCursor
 	for {
-		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		for i := range n {
-			out[keys[i]] = values[i]
+		got, err := m.BatchLookup(&cursor, keys, values, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return n, fmt.Errorf("read map %s: %w", m, err)
 		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return out, nil
+		for i := range got {
+			if !visit(&keys[i], &values[i]) {
+				return -1, nil
+			}
+			n++
 		}
 		if err != nil {
-			return readSlowly[K, V](m)
+			return n, nil
 		}
 	}
 }
