@@ -15,6 +15,7 @@ import (
 	"nodelet/agent/admission"
 	"nodelet/agent/podplan"
 	"nodelet/agent/timeline"
+	"nodelet/cri"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -150,6 +151,8 @@ type Deps struct {
 	// what the last one did, by pod UID; both may be nil.
 	Keep   Keeper
 	Before map[string]KeptStop
+	// Exits tells of containers' ends before the runtime itself says so, until ctx ends; nil: nobody does.
+	Exits func(ctx context.Context, fn func(cri.Exit)) error
 	// Timeline takes the steps of pods; may be nil.
 	Timeline *timeline.Recorder
 	// Relisted is told of each full look at the runtime.

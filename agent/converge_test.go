@@ -46,7 +46,7 @@ type chaos struct {
 
 func converge(t *testing.T, seed uint64) {
 	c := &chaos{rand: rand.New(rand.NewPCG(seed, 7)), want: map[model.UID]string{}}
-	c.world = newWorld(t, critest.Config{Seed: seed, Program: c.program})
+	c.world = newWorld(t, critest.Config{Seed: seed, Program: c.program, ExitLag: time.Duration(seed%4) * 200 * time.Millisecond})
 	c.refuse = func(n int) error {
 		if n%7 == 3 {
 			return errors.New("the API server is not there")

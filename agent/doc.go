@@ -14,6 +14,8 @@
 //   - Every decision is made from one snapshot. After a call to the runtime the
 //     pod is observed before anything else is decided about it.
 //   - Doers do not report: the Runtime table is written by the observer only.
+//   - What the runtime says counts in the end; what is known of a container's end before
+//     (exits.go) only fills the time until then.
 //   - What this process remembers (notes.go) may be lost at any time without harm.
 //   - A call that hangs holds up its own pod only; stopping a container never
 //     holds up anything, so that a grace period can be shortened.

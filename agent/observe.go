@@ -50,6 +50,8 @@ type observer struct {
 	seen  map[model.UID]uint64
 	// doubts are pods whose row in the table may not be decided upon.
 	doubts map[model.UID]bool
+	// exits are the ends of containers, by id, that the runtime still says run.
+	exits map[string]earlyExit
 	// altered are containers, by id, that were changed in their state: what is known of them is out of date.
 	altered map[string]bool
 }
@@ -66,7 +68,7 @@ func newObserver(cfg Config, deps Deps) *observer {
 		cfg: cfg, deps: deps, runtime: deps.Runtime, log: deps.Log,
 		files: termination{podLogs: cfg.Settings.PodLogDir},
 		hints: make(chan model.UID, hintLimit), all: make(chan struct{}, 1),
-		seen: map[model.UID]uint64{}, doubts: map[model.UID]bool{}, altered: map[string]bool{},
+		seen: map[model.UID]uint64{}, doubts: map[model.UID]bool{}, altered: map[string]bool{}, exits: map[string]earlyExit{},
 	}
 }
 
@@ -120,6 +122,9 @@ func (o *observer) run(ctx context.Context) error {
 	group.Go(func() error { return targeted.Run(ctx) })
 	group.Go(func() error { o.relists(ctx, interval); return nil })
 	group.Go(func() error { o.listen(ctx, interval); return nil })
+	if o.deps.Exits != nil {
+		group.Go(func() error { o.listenExits(ctx); return nil })
+	}
 	return group.Wait()
 }
 
@@ -304,6 +309,7 @@ func (o *observer) pod(ctx context.Context, uid model.UID) error {
 		return err
 	}
 	pod := listed[uid]
+	o.settleExits(uid, pod)
 	if pod != nil {
 		old, _ := o.deps.Store.Snapshot().Runtime.Get(uid)
 		if err := o.complete(ctx, pod, old); err != nil {
@@ -334,7 +340,8 @@ func (o *observer) complete(ctx context.Context, pod, old *model.PodRuntime) err
 	pod.Sandboxes = sandboxes
 	containers := pod.Containers[:0]
 	for _, c := range pod.Containers {
-		if known := knownContainer(old, &c); known != nil && !o.isAltered(c.ID) {
+		early, ended := o.exited(c.ID)
+		if known := knownContainer(old, &c); known != nil && !o.isAltered(c.ID) && !ended {
 			containers = append(containers, *known)
 			continue
 		}
@@ -347,6 +354,9 @@ func (o *observer) complete(ctx context.Context, pod, old *model.PodRuntime) err
 		}
 		o.alter(c.ID, false)
 		full := containerOf(resp.GetStatus(), c.SandboxID)
+		if ended {
+			early.apply(&full)
+		}
 		o.files.addMessage(&full, resp.GetStatus(), pod)
 		containers = append(containers, full)
 	}

@@ -107,7 +107,8 @@ func (w *world) start() {
 			defer w.mu.Unlock()
 			return w.room
 		},
-		Keep: w.kept, Before: w.kept.all(),
+		Exits: w.runtime.Exits,
+		Keep:  w.kept, Before: w.kept.all(),
 		Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {

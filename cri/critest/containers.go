@@ -34,7 +34,16 @@ type container struct {
 	reason        string
 	message       string
 	timer         *time.Timer // the program's own end
+	ending        *ending     // it has ended, but is still said to run
 	gone          chan struct{}
+}
+
+// ending is how a container ended that is still said to run.
+type ending struct {
+	at     time.Time
+	code   int32
+	reason string
+	lag    *time.Timer
 }
 
 func (c *container) key() string { return podKey(c.pod) + "/" + c.config.GetMetadata().GetName() }
@@ -117,7 +126,7 @@ func (s *Server) start(c *container) error {
 		return s.failStart(c, unknown("failed to create containerd task: %s", c.program.StartError))
 	}
 	for _, other := range s.containersOf(c.sandboxID) {
-		if other.state == running && other.key() == c.key() {
+		if other.state == running && other.ending == nil && other.key() == c.key() {
 			s.incident("a second running instance of %s", c.key())
 		}
 	}
@@ -137,7 +146,7 @@ func (s *Server) failStart(c *container, err error) error {
 	return err
 }
 
-// exit ends a running container.
+// exit ends a running container. One that has ended and is still said to run is not any more.
 func (s *Server) exit(c *container, code int32, reason string) {
 	if c.state != running {
 		return
@@ -146,10 +155,28 @@ func (s *Server) exit(c *container, code int32, reason string) {
 		c.timer.Stop()
 		delete(s.timers, c.timer)
 	}
-	c.state, c.finishedAt, c.exitCode, c.reason = exited, time.Now(), code, reason
 	switch {
-	case reason != "":
-	case code == 0:
+	case c.ending != nil:
+		c.ending.lag.Stop()
+		delete(s.timers, c.ending.lag)
+	case s.config.ExitLag > 0:
+		c.ending = &ending{at: time.Now(), code: code, reason: reason}
+		c.ending.lag = s.afterLocked(s.config.ExitLag, func() { s.finish(c) })
+		s.tellExit(c)
+		return
+	default:
+		c.ending = &ending{at: time.Now(), code: code, reason: reason}
+		s.tellExit(c)
+	}
+	s.finish(c)
+}
+
+// finish says that a container has ended.
+func (s *Server) finish(c *container) {
+	c.state, c.finishedAt, c.exitCode, c.reason = exited, c.ending.at, c.ending.code, c.ending.reason
+	switch {
+	case c.reason != "":
+	case c.exitCode == 0:
 		c.reason = "Completed"
 	default:
 		c.reason = "Error"
@@ -201,7 +228,9 @@ func (s *Server) RemoveContainer(ctx context.Context, r *runtimev1.RemoveContain
 			return nil
 		}
 		if c.state == running {
-			s.incident("%s killed without grace by removing it", c.key())
+			if c.ending == nil {
+				s.incident("%s killed without grace by removing it", c.key())
+			}
 			s.exit(c, sigkilled, "Error")
 		}
 		s.removeContainer(c)

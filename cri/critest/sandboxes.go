@@ -81,7 +81,9 @@ func (s *Server) StopPodSandbox(ctx context.Context, r *runtimev1.StopPodSandbox
 func (s *Server) stopSandbox(sb *sandbox) {
 	for _, c := range s.containersOf(sb.id) {
 		if c.state == running {
-			s.incident("%s killed without grace by stopping its sandbox", c.key())
+			if c.ending == nil {
+				s.incident("%s killed without grace by stopping its sandbox", c.key())
+			}
 			s.exit(c, sigkilled, "Error")
 		}
 	}

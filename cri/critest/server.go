@@ -40,6 +40,9 @@ type Config struct {
 	Unimplemented []string
 	// SystemdCgroups: the runtime says that it makes cgroups through systemd.
 	SystemdCgroups bool
+	// ExitLag is how long after its end a container is still said to run: containerd cleans up first.
+	// Server.Exits tells of the end at once.
+	ExitLag time.Duration
 	// PodCIDR is where sandboxes get their addresses from; zero: 10.88.0.0/16.
 	PodCIDR netip.Prefix
 	// OnCall is told of every call before it is worked on, outside of all locks: a place to crash
@@ -79,6 +82,7 @@ type Server struct {
 	issued     map[string]int    // name -> ids issued for it
 	images     map[string]*runtimev1.Image
 	events     events
+	exits      []*exitStream
 	nextIP     netip.Addr
 	calls      []Call
 	incidents  []string

@@ -76,7 +76,8 @@ func inProcessScenario(ctx context.Context, server *Server, dir string) error {
 		return err
 	}
 	defer func() { _ = archive.Close() }()
-	if names, err := server.ImportImages(ctx, archive); err != nil || len(names) != 1 {
+	names, err := server.ImportImages(ctx, archive)
+	if err != nil || len(names) != 1 {
 		return fmt.Errorf("imported %q: %w", names, err)
 	}
 	if _, err := client.PodSandboxStatus(ctx, &runtimev1.PodSandboxStatusRequest{PodSandboxId: "none"}); !errors.Is(err, cri.ErrNotFound) {
@@ -112,12 +113,60 @@ func inProcessScenario(ctx context.Context, server *Server, dir string) error {
 	if err := <-ended; err != nil {
 		return fmt.Errorf("events ended: %w", err)
 	}
+	if err := exitsScenario(ctx, server, sandbox.GetPodSandboxId(), request.GetConfig(), names[0]); err != nil {
+		return err
+	}
 	config, err := client.RuntimeConfig(ctx, &runtimev1.RuntimeConfigRequest{})
 	if err != nil || config.GetLinux().GetCgroupDriver() != runtimev1.CgroupDriver_CGROUPFS {
 		return fmt.Errorf("runtime config %v: %w", config, err)
 	}
 	_, err = client.RemovePodSandbox(ctx, &runtimev1.RemovePodSandboxRequest{PodSandboxId: sandbox.GetPodSandboxId()})
 	return err
+}
+
+// exitsScenario: the end of a container is told, with what CRI says of it in the end, and that of a command in it is not.
+func exitsScenario(ctx context.Context, server *Server, sandbox string, config *runtimev1.PodSandboxConfig, image string) error {
+	client := server.Runtime()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	exits, ended := make(chan cri.Exit, 10), make(chan error, 1)
+	go func() { ended <- server.Exits(ctx, func(e cri.Exit) { exits <- e }) }()
+	made, err := client.CreateContainer(ctx, &runtimev1.CreateContainerRequest{
+		PodSandboxId: sandbox, SandboxConfig: config, Config: &runtimev1.ContainerConfig{
+			Metadata: &runtimev1.ContainerMetadata{Name: "c"}, Image: &runtimev1.ImageSpec{Image: image}, Command: []string{"sleep", "1000"},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	id := made.GetContainerId()
+	if _, err := client.StartContainer(ctx, &runtimev1.StartContainerRequest{ContainerId: id}); err != nil {
+		return err
+	}
+	if _, err := client.ExecSync(ctx, &runtimev1.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}}); err != nil {
+		return err
+	}
+	if _, err := client.StopContainer(ctx, &runtimev1.StopContainerRequest{ContainerId: id}); err != nil {
+		return err
+	}
+	status, err := client.ContainerStatus(ctx, &runtimev1.ContainerStatusRequest{ContainerId: id})
+	if err != nil {
+		return err
+	}
+	want := cri.Exit{ContainerID: id, Code: 137, At: time.Unix(0, status.GetStatus().GetFinishedAt())}
+	select {
+	case got := <-exits:
+		if got.ContainerID != want.ContainerID || got.Code != want.Code || !got.At.Equal(want.At) {
+			return fmt.Errorf("told of the exit %+v, want %+v", got, want)
+		}
+	case <-ctx.Done():
+		return errors.New("the exit is not told")
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("exits ended: %w", err)
+	}
+	return nil
 }
 
 func TestInProcess(t *testing.T) {

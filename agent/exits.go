@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/cri"
+	"nodelet/internal/model"
+	"nodelet/internal/reconcile"
+)
+
+// A runtime says that a container has exited when it has cleaned up after it: containerd runs runc once
+// more, which takes longer than all else between an exit and its restart. What it knows before is used
+// where nothing is lost by it.
+
+// earlyExit is the end of a container that the runtime still says runs.
+type earlyExit struct {
+	cri.Exit
+	pod model.UID
+}
+
+// listenExits notes the ends of containers until ctx ends.
+func (o *observer) listenExits(ctx context.Context) {
+	for n := 1; ; n++ {
+		err := o.deps.Exits(ctx, o.noteExit)
+		if ctx.Err() != nil {
+			return
+		}
+		o.log.Warn("listen to the runtime's exits, hearing of them later until it works again", "err", err)
+		if !pause(ctx, reconcile.Backoff{Max: 5 * time.Second}.After(n)) {
+			return
+		}
+	}
+}
+
+// noteExit has the pod of a container looked at that ended, if it is to be told early.
+func (o *observer) noteExit(e cri.Exit) {
+	snap := o.deps.Store.Snapshot()
+	for uid, rt := range snap.Runtime.All() {
+		c := rt.ByID(e.ContainerID)
+		if c == nil {
+			continue
+		}
+		pod, _ := snap.Pods.Get(uid)
+		if c.State == model.ContainerRunning && toldEarly(pod, c.Name) {
+			o.mu.Lock()
+			o.exits[e.ContainerID] = earlyExit{e, uid}
+			o.mu.Unlock()
+			o.retry(uid)
+		}
+		return
+	}
+}
+
+// toldEarly: of this container nobody misses what the runtime has not done yet when it ends. It is
+// started again whatever its exit code, so that nobody waits for its end to read its whole output, and
+// neither its last words are taken from there.
+func toldEarly(pod *corev1.Pod, container string) bool {
+	if pod == nil || pod.DeletionTimestamp != nil || pod.Spec.RestartPolicy != corev1.RestartPolicyAlways {
+		return false
+	}
+	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == container })
+	return i >= 0 && pod.Spec.Containers[i].RestartPolicy == nil &&
+		pod.Spec.Containers[i].TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError
+}
+
+// exited is how a container ended that the runtime still says runs.
+func (o *observer) exited(id string) (earlyExit, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e, ok := o.exits[id]
+	return e, ok
+}
+
+// settleExits drops what was noted of containers of a pod that the runtime does not say any more that
+// they run: what it says now counts, and may be more than was known. listed is nil for a pod that is gone.
+func (o *observer) settleExits(uid model.UID, listed *model.PodRuntime) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, e := range o.exits {
+		if e.pod != uid {
+			continue
+		}
+		var c *model.Container
+		if listed != nil {
+			c = listed.ByID(id)
+		}
+		if c == nil || c.State != model.ContainerRunning {
+			delete(o.exits, id)
+		}
+		if c != nil && c.State != model.ContainerRunning {
+			o.altered[id] = true
+		}
+	}
+}
+
+// apply makes a container that the runtime says runs one that has exited.
+func (e earlyExit) apply(c *model.Container) {
+	if c.State != model.ContainerRunning {
+		return
+	}
+	c.State, c.ExitCode, c.Finished = model.ContainerExited, e.Code, e.At
+	if c.Reason = "Error"; e.Code == 0 { // the words of CRI's runtimes
+		c.Reason = "Completed"
+	}
+}
