@@ -8,7 +8,7 @@ import (
 	"nodelet/bench/area"
 	"nodelet/bench/lab"
 	"nodelet/bench/result"
-	"nodelet/bench/stubapi"
+	"nodelet/internal/stubapi"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 
 	"nodelet/bench/lab"
 	"nodelet/bench/peer"
-	"nodelet/bench/stubapi"
+	"nodelet/internal/stubapi"
 )
 
 // TestBesideCoreDNS: as a node-local cache beside a CoreDNS, cluster names are

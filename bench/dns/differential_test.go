@@ -14,7 +14,7 @@ import (
 
 	"nodelet/bench/lab"
 	"nodelet/bench/peer"
-	"nodelet/bench/stubapi"
+	"nodelet/internal/stubapi"
 )
 
 var (

@@ -16,7 +16,7 @@ import (
 	"github.com/miekg/dns"
 
 	"nodelet/bench/lab"
-	"nodelet/bench/stubapi"
+	"nodelet/internal/stubapi"
 )
 
 // options are how much is measured.

@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"nodelet/bench/lab"
-	"nodelet/bench/stubapi"
+	"nodelet/internal/stubapi"
 )
 
 // The addresses of the servers under comparison.

@@ -10,7 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"nodelet/bench/stubapi"
+	"nodelet/internal/stubapi"
 )
 
 // world makes objects, the same ones for the same seed.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -47,21 +48,25 @@ func proofs() []proof {
 func proveBackendsCommand() *cobra.Command {
 	var seed uint64
 	var cases int
-	var backends, how []string
+	var backends, how, against []string
 	c := &cobra.Command{
 		Use:   "backends",
 		Short: "Compare the proxy's back ends with what Services mean, on random worlds and packets",
 		Long: "backends makes random Services, endpoints and packets, asks the executable meaning what must happen, and looks what\n" +
 			"does: in the rules as rendered (simulated), in the rules as the kernel holds them (held), and with real packets\n" +
 			"(packets). The last two need root and work in network namespaces of their own. The first disagreement is made as\n" +
-			"small as it can be and printed; the exit code is then 3. One seed gives the same cases everywhere.",
-		Example: "  nodelet prove backends --cases 5000\n  nodelet prove backends --seed 42 --cases 100 --how packets",
-		Args:    cobra.NoArgs,
+			"small as it can be and printed; the exit code is then 3. One seed gives the same cases everywhere.\n" +
+			"With --against, the same is done with the rules of an upstream kube-proxy, which is started for it; what it is\n" +
+			"known to do otherwise (docs/proxy.md) is counted.",
+		Example: "  nodelet prove backends --cases 5000\n  nodelet prove backends --seed 42 --cases 100 --how packets\n" +
+			"  nodelet prove backends --against kube-proxy=/usr/local/bin/kube-proxy,mode=nftables",
+		Args: cobra.NoArgs,
 	}
 	c.Flags().Uint64Var(&seed, "seed", 0, "what the cases come from (0: a random one, which is printed)")
 	c.Flags().IntVar(&cases, "cases", 200, "how many cases are run")
 	c.Flags().StringSliceVar(&backends, "backend", nil, "back ends to compare (default: each that this machine can run)")
 	c.Flags().StringSliceVar(&how, "how", []string{"simulated", "held", "packets"}, "how they are compared")
+	c.Flags().StringArrayVar(&against, "against", nil, "compare an upstream kube-proxy instead of the back ends: kube-proxy=BINARY[,mode=iptables|nftables] (default: both modes)")
 	c.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if cases < 1 {
 			return fmt.Errorf("--cases %d: at least 1", cases)
@@ -69,7 +74,16 @@ func proveBackendsCommand() *cobra.Command {
 		if seed == 0 {
 			seed = rand.Uint64()
 		}
-		subjects, err := openProofs(cmd.OutOrStdout(), backends, how)
+		known := proofs()
+		if len(against) > 0 {
+			if known, err = upstreamProofs(against); err != nil {
+				return err
+			}
+			if !cmd.Flags().Changed("how") {
+				how = []string{"held", "packets"}
+			}
+		}
+		subjects, err := openProofs(cmd.OutOrStdout(), known, asked{backends, how})
 		defer func() {
 			for _, s := range subjects {
 				err = errors.Join(err, s.Close())
@@ -78,29 +92,56 @@ func proveBackendsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		out := cmd.OutOrStdout()
-		fmt.Fprintf(out, "seed %d, %d cases\n", seed, cases)
-		rep, err := prove.Run(cmd.Context(), prove.Options{Seed: seed, Cases: cases, Tell: func(done int) {
-			fmt.Fprintf(out, "%d cases agree\n", done)
-		}}, subjects...)
-		switch {
-		case err != nil:
-			return err
-		case rep.Failed != nil:
-			fmt.Fprint(out, rep.Failed)
-			return exitBroken
-		}
-		fmt.Fprintf(out, "all %d cases agree, %d packets\n", rep.Cases, rep.Packets)
-		return nil
+		return proveCases(cmd, prove.Options{Seed: seed, Cases: cases}, subjects)
 	}
 	return c
 }
 
+// proveCases runs the cases and says what came of them.
+func proveCases(cmd *cobra.Command, o prove.Options, subjects []prove.Subject) error {
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "seed %d, %d cases\n", o.Seed, o.Cases)
+	o.Tell = func(done int) { fmt.Fprintf(out, "%d cases agree\n", done) }
+	rep, err := prove.Run(cmd.Context(), o, subjects...)
+	for _, name := range slices.Sorted(maps.Keys(rep.Known)) {
+		fmt.Fprintf(out, "known difference %s: %d packets\n", name, rep.Known[name])
+	}
+	switch {
+	case err != nil:
+		return err
+	case rep.Failed != nil:
+		fmt.Fprint(out, rep.Failed)
+		return exitBroken
+	}
+	fmt.Fprintf(out, "all %d cases agree, %d packets\n", rep.Cases, rep.Packets)
+	return nil
+}
+
+// upstreamProofs are those of kube-proxies.
+func upstreamProofs(against []string) (out []proof, err error) {
+	for _, text := range against {
+		all, err := prove.ParseKubeProxy(text)
+		if err != nil {
+			return nil, fmt.Errorf("--against %w", err)
+		}
+		for _, k := range all {
+			out = append(out,
+				proof{"kube-proxy-" + k.Mode, "held", func() (prove.Subject, error) { return prove.HeldKubeProxy(k) }},
+				proof{"kube-proxy-" + k.Mode, "packets", func() (prove.Subject, error) { return prove.PacketsKubeProxy(k) }})
+		}
+	}
+	return out, nil
+}
+
+// asked are the values of --backend and --how.
+type asked struct{ backends, how []string }
+
 // openProofs gives those that were opened even when one could not be. Without
 // back ends by name, those that this machine cannot run are named and left out.
-func openProofs(w io.Writer, backends, how []string) (out []prove.Subject, err error) {
+func openProofs(w io.Writer, proofs []proof, a asked) (out []prove.Subject, err error) {
+	backends, how := a.backends, a.how
 	known := func(of func(proof) string) (names []string) {
-		for _, p := range proofs() {
+		for _, p := range proofs {
 			if !slices.Contains(names, of(p)) {
 				names = append(names, of(p))
 			}
@@ -124,7 +165,7 @@ func openProofs(w io.Writer, backends, how []string) (out []prove.Subject, err e
 	if whatever {
 		backends = all
 	}
-	for _, p := range proofs() {
+	for _, p := range proofs {
 		if !slices.Contains(backends, p.backend) || !slices.Contains(how, p.how) {
 			continue
 		}

@@ -3,6 +3,7 @@ package nft
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,8 +13,25 @@ import (
 )
 
 // Everything reads all tables of the families a packet can meet, anybody's,
-// with their rules decoded: what package sim runs packets through.
-func (c *Conn) Everything(ctx context.Context) (*sim.Ruleset, error) {
+// with their rules decoded: what package sim runs packets through. It reads
+// again when somebody changed them meanwhile, a few times: a set that goes
+// between its name and its elements is no error.
+func (c *Conn) Everything(ctx context.Context) (rs *sim.Ruleset, err error) {
+	for range attempts {
+		before, failed := c.Generation(ctx)
+		if failed != nil {
+			return nil, failed
+		}
+		rs, err = c.everything(ctx)
+		after, failed := c.Generation(ctx)
+		if failed != nil || before.ID == after.ID {
+			return rs, errors.Join(err, failed)
+		}
+	}
+	return rs, err
+}
+
+func (c *Conn) everything(ctx context.Context) (*sim.Ruleset, error) {
 	tables, err := c.tables(ctx)
 	if err != nil {
 		return nil, err

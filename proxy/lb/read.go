@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"nodelet/internal/store"
 )
 
 // Config gives what the State was compiled with, and what the node's object
@@ -132,3 +134,6 @@ func (s *State) String() string {
 	b.WriteString(strings.Join(disputes, ""))
 	return b.String()
 }
+
+// Source is the snapshot that the State was compiled from.
+func (s *State) Source() *store.Snapshot { return s.snapshot }

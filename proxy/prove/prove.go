@@ -33,6 +33,8 @@ type Options struct {
 // Report is the outcome.
 type Report struct {
 	Cases, Packets int
+	// Known counts packets that fared otherwise as it is known of the subject, by the name of the Difference.
+	Known map[string]int
 	// Failed is the smallest case found for the first disagreement; nil for none.
 	Failed *Failure
 }
@@ -53,7 +55,16 @@ func (f *Failure) String() string {
 
 // Run compares until the first disagreement, which it makes small.
 func Run(ctx context.Context, o Options, subjects ...Subject) (Report, error) {
-	var rep Report
+	rep := Report{Known: map[string]int{}}
+	defer func() {
+		for _, s := range subjects {
+			if k, ok := s.(interface{ Known() map[string]int }); ok {
+				for name, n := range k.Known() {
+					rep.Known[name] += n
+				}
+			}
+		}
+	}()
 	for i := range o.Cases {
 		c := Random(rand.New(rand.NewPCG(o.Seed, uint64(i))))
 		for _, s := range subjects {

@@ -102,20 +102,29 @@ func (h *Held) Disagree(ctx context.Context, s *lb.State, packets []string) (str
 	if err := h.write(ctx, s); err != nil {
 		return "", err
 	}
-	rules, err := h.conn.Everything(ctx)
+	rules, err := readRules(ctx, h.conn, h.ns.Fd())
 	if err != nil {
 		return "", err
-	}
-	for _, ipv6 := range []bool{false, true} {
-		legacy, err := xtables.LegacyTables(ctx, h.ns.Fd(), ipv6)
-		if err != nil {
-			return "", err
-		}
-		rules.Tables = append(rules.Tables, legacy...)
 	}
 	virtual, err := ipvs.Chosen(h.ns.Fd())
 	if err != nil {
 		return "", err
 	}
 	return follow(place{rules, virtual.In(world())}, s, packets)
+}
+
+// readRules reads what a namespace holds: nf_tables, and legacy iptables.
+func readRules(ctx context.Context, conn *nft.Conn, netns int) (*sim.Ruleset, error) {
+	rules, err := conn.Everything(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, ipv6 := range []bool{false, true} {
+		legacy, err := xtables.LegacyTables(ctx, netns, ipv6)
+		if err != nil {
+			return nil, err
+		}
+		rules.Tables = append(rules.Tables, legacy...)
+	}
+	return rules, nil
 }

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodelet/bench/area"
-	"nodelet/bench/stubapi"
+	"nodelet/internal/stubapi"
 )
 
 // What is watched of all the Services: one whose back end changes, and the last one.

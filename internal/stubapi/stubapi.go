@@ -1,9 +1,3 @@
-// Package stubapi is an API server that holds objects in memory and serves
-// lists and watches of them over plain HTTP: enough for the programs that are
-// measured, and so small that it does not disturb what is measured. It does not
-// check anything, and nobody writes to it but the measuring program itself.
-//
-// Touches: one TCP port on loopback.
 package stubapi
 
 import (
@@ -63,13 +57,18 @@ func Start() (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the stub API: %w", err)
 	}
+	return Serve(l), nil
+}
+
+// Serve serves at a listener, which Close closes.
+func Serve(l net.Listener) *Server {
 	s := &Server{listener: l, version: 1, kinds: map[string]*kind{}}
 	for path, k := range paths {
 		s.kinds[path] = &kind{list: k[0], item: k[1], group: k[2], objects: map[string]json.RawMessage{}, changed: make(chan struct{})}
 	}
 	s.http.Handler = http.HandlerFunc(s.serve)
 	go func() { _ = s.http.Serve(l) }() // ends with Close
-	return s, nil
+	return s
 }
 
 // URL is where the server is.
@@ -79,11 +78,50 @@ func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 func (s *Server) Close() { _ = s.http.Close() }
 
 // Put adds an object or replaces the one of the same name. It sets its resource version.
-func (s *Server) Put(o metav1.Object) error {
+func (s *Server) Put(o metav1.Object) error { return s.note(o, "") }
+
+// Delete removes an object; it need not be there.
+func (s *Server) Delete(o metav1.Object) error { return s.note(o, "DELETED") }
+
+// note keeps what was done to an object; an empty verb is to put it there.
+func (s *Server) note(o metav1.Object, verb string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	k, err := s.kindOf(o)
+	if err != nil {
+		return err
+	}
+	key := o.GetNamespace() + "/" + o.GetName()
+	_, is := k.objects[key]
+	if !is && verb != "" {
+		return nil
+	}
 	s.version++
 	o.SetResourceVersion(strconv.Itoa(s.version))
+	data, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", o.GetName(), err)
+	}
+	switch {
+	case verb != "":
+		delete(k.objects, key)
+	case is:
+		verb, k.objects[key] = "MODIFIED", data
+	default:
+		verb, k.objects[key] = "ADDED", data
+	}
+	k.events = append(k.events, event{s.version, watchLine(verb, data)})
+	if len(k.events) > kept {
+		k.gone += kept / 2
+		k.events = append([]event(nil), k.events[kept/2:]...)
+	}
+	close(k.changed)
+	k.changed = make(chan struct{})
+	return nil
+}
+
+// kindOf finds the kind of an object, and writes it into the object.
+func (s *Server) kindOf(o metav1.Object) (*kind, error) {
 	var path string
 	switch o := o.(type) {
 	case *corev1.Namespace:
@@ -97,26 +135,9 @@ func (s *Server) Put(o metav1.Object) error {
 	case *discoveryv1.EndpointSlice:
 		path, o.TypeMeta = "/apis/discovery.k8s.io/v1/endpointslices", metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}
 	default:
-		return fmt.Errorf("put %T: kind is not served", o)
+		return nil, fmt.Errorf("serve %T: the stub API does not know the kind", o)
 	}
-	k := s.kinds[path]
-	data, err := json.Marshal(o)
-	if err != nil {
-		return fmt.Errorf("put %s: %w", o.GetName(), err)
-	}
-	key, verb := o.GetNamespace()+"/"+o.GetName(), "ADDED"
-	if _, is := k.objects[key]; is {
-		verb = "MODIFIED"
-	}
-	k.objects[key] = data
-	k.events = append(k.events, event{s.version, watchLine(verb, data)})
-	if len(k.events) > kept {
-		k.gone += kept / 2
-		k.events = append([]event(nil), k.events[kept/2:]...)
-	}
-	close(k.changed)
-	k.changed = make(chan struct{})
-	return nil
+	return s.kinds[path], nil
 }
 
 func watchLine(verb string, data []byte) []byte {
