@@ -30,7 +30,7 @@ const usage = `usage: bench run [-only AREAS] [-runs N] [-who PART] [-quick] [-j
 
 // areas are all that can be measured, in the order in which they are.
 func areas() []*area.Area {
-	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area(), whole.Boot(), whole.Idle(), whole.API(), proxy.Scale()}
+	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area(), whole.Boot(), whole.Idle(), whole.API(), proxy.Scale(), agent.Full()}
 }
 
 func main() {
@@ -100,7 +100,7 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&o.Runs, "runs", 2, "rounds: everybody's turn, then everybody's again")
 	fs.BoolVar(&o.Quick, "quick", false, "small sizes and few samples: shows that it works, not how well")
 	fs.DurationVar(&o.Long, "long", 2*time.Minute, "for how long the area scale changes things")
-	only := fs.String("only", "", "measure only these areas, separated by commas (scale is measured only when it is named)")
+	only := fs.String("only", "", "measure only these areas, separated by commas (scale and pods are measured only when they are named)")
 	lab := fs.String("lab", usualLab, "name of the lab; another one for a run beside a run")
 	who := fs.String("who", "", "only contestants with this in their names")
 	file := fs.String("json", "", "where every single measurement goes (default: bench.json beside the programs)")

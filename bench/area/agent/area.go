@@ -18,8 +18,7 @@ const (
 const (
 	oneP50      = "pod, API write → Ready seen, one at a time, p50"
 	oneP99      = "pod, API write → Ready seen, one at a time, p99"
-	rate30      = "30 pods at once"
-	rate100     = "100 pods at once"
+	atOnce      = "%d pods at once"
 	noticed     = "container killed → seen in the API"
 	restarted   = "container killed → running again"
 	goneHeeded  = "pod deleted with grace 1 s, SIGTERM heeded → gone"
@@ -30,7 +29,7 @@ const (
 	memBoth     = "memory (PSS) with %d idle pods, runtime included (no shims)"
 )
 
-// Area is this package's.
+// Area is a node with the pods most nodes have.
 func Area() *area.Area {
 	goal := func(g result.Goal) map[string]result.Goal { return map[string]result.Goal{"": g} }
 	f := func(name, unit string, g result.Goal) *result.Figure {
@@ -38,7 +37,7 @@ func Area() *area.Area {
 	}
 	slow := f(oneP99, "ms", result.Goal{Times: 1})
 	slow.Quantile = .99
-	many, hundred := f(rate30, "pods/s", result.Goal{Floor: .9, Times: 1}), f(rate100, "pods/s", result.Goal{Times: 1})
+	many, hundred := f(sized(atOnce, 30), "pods/s", result.Goal{Floor: .9, Times: 1}), f(sized(atOnce, 100), "pods/s", result.Goal{Times: 1})
 	many.More, hundred.More = true, true
 	return &area.Area{
 		Name: "agent",
@@ -69,7 +68,44 @@ func Area() *area.Area {
 			if t.Who == raw {
 				return floor(ctx, n, t)
 			}
-			return measure(ctx, n, t)
+			return measure(ctx, n, t, func(ctx context.Context, m *turn) error {
+				return m.each(ctx, m.singles, m.stubborn, m.crowds(30, 100))
+			})
 		},
 	}
+}
+
+// Full is the area of a node with as many pods as a node has by default, and
+// with as many as its range of addresses allows.
+func Full() *area.Area {
+	a := &area.Area{
+		Name: "pods", Extra: true,
+		Contestants: []result.Contestant{
+			{Name: external, Role: result.Ours}, {Name: embedded, Role: result.Ours}, {Name: upstream, Role: result.Peer},
+		},
+		Peers: []string{"kubelet"},
+		Tools: []string{"containerd", "ctr", "runc"},
+		Turns: func(o area.Options) []area.Turn {
+			var out []area.Turn
+			for round := range o.Runs {
+				for _, who := range []string{external, upstream, embedded} {
+					out = append(out, area.Turn{Who: who, Round: round, Quick: o.Quick})
+				}
+			}
+			return out
+		},
+		Measure: func(ctx context.Context, n *area.Node, t area.Turn) error {
+			return measure(ctx, n, t, func(ctx context.Context, m *turn) error { return m.each(ctx, m.crowds(110, 250)) })
+		},
+	}
+	for _, size := range []int{110, 250} {
+		for _, f := range []struct{ name, unit string }{
+			{atOnce, "pods/s"}, {cpuIdle, "% of a core"}, {memIdle, "MB"}, {cpuBoth, "% of a core"}, {memBoth, "MB"},
+		} {
+			a.Figures = append(a.Figures, &result.Figure{
+				Name: sized(f.name, size), Unit: f.unit, Quantile: .5, More: f.name == atOnce, Goals: map[string]result.Goal{"": {Times: 1}},
+			})
+		}
+	}
+	return a
 }

@@ -54,7 +54,7 @@ func floor(ctx context.Context, n *area.Node, t area.Turn) error {
 	}); err != nil {
 		return err
 	}
-	n.Add(rate30, raw, float64(batch)/time.Since(begin).Seconds())
+	n.Add(sized(atOnce, 30), raw, float64(batch)/time.Since(begin).Seconds())
 	return nil
 }
 

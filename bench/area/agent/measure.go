@@ -28,7 +28,8 @@ type turn struct {
 	agent, runtime int // process ids; the runtime's is 0 where it is embedded
 }
 
-func measure(ctx context.Context, n *area.Node, t area.Turn) error {
+// measure starts a node and takes what parts measures on it.
+func measure(ctx context.Context, n *area.Node, t area.Turn, parts func(context.Context, *turn) error) error {
 	m := &turn{Turn: t, node: n, stack: stack.New(n)}
 	defer m.stack.Stop()
 	if err := m.start(ctx); err != nil {
@@ -40,9 +41,17 @@ func measure(ctx context.Context, n *area.Node, t area.Turn) error {
 	}
 	defer w.Stop()
 	m.watch = w
-	for _, part := range []func(context.Context) error{m.singles, m.stubborn, m.crowds} {
+	if err := parts(ctx, m); err != nil {
+		return fmt.Errorf("%w\n%s", err, m.stack.Logs())
+	}
+	return nil
+}
+
+// each does one part after the other.
+func (m *turn) each(ctx context.Context, parts ...func(context.Context) error) error {
+	for _, part := range parts {
 		if err := part(ctx); err != nil {
-			return fmt.Errorf("%w\n%s", err, m.stack.Logs())
+			return err
 		}
 	}
 	return nil
@@ -193,41 +202,42 @@ func (m *turn) stubborn(ctx context.Context) error {
 	return nil
 }
 
-// crowds starts many pods at once and looks what they cost while nothing happens.
-func (m *turn) crowds(ctx context.Context) error {
-	sizes := []int{30, 100}
-	settle, over := 8*time.Second, 15*time.Second
+// crowds is the part that starts so many pods at once, one size after the other,
+// and looks what they cost while nothing happens.
+func (m *turn) crowds(sizes ...int) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for i, size := range sizes {
+			last := m.Quick || i+1 == len(sizes)
+			if err := m.oneCrowd(ctx, size, last); err != nil || last {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// oneCrowd leaves the pods where they are when it is the last: they go with the node.
+func (m *turn) oneCrowd(ctx context.Context, size int, last bool) error {
+	real, settle, over := size, 8*time.Second, 15*time.Second
 	if m.Quick {
-		sizes, settle, over = []int{30}, time.Second, 2*time.Second
+		real, settle, over = 5, time.Second, 2*time.Second
 	}
-	for i, size := range sizes {
-		real := size
-		if m.Quick {
-			real = 5
-		}
-		m.node.Note("%d pods at once", real)
-		took, err := m.crowd(ctx, size, real)
-		if err != nil {
-			return err
-		}
-		m.node.Add(map[int]string{30: rate30, 100: rate100}[size], m.Who, float64(real)/took.Seconds())
-		if err := stack.Sleep(ctx, settle); err != nil {
-			return err
-		}
-		if err := m.idle(ctx, size, over); err != nil {
-			return err
-		}
-		if i+1 == len(sizes) {
-			break // they go with the node
-		}
-		if err := parallel(real, func(i int) error {
-			_, err := m.remove(ctx, fmt.Sprintf("crowd-%d-%d", size, i))
-			return err
-		}); err != nil {
-			return err
-		}
+	m.node.Note("%d pods at once", real)
+	took, err := m.crowd(ctx, size, real)
+	if err != nil {
+		return err
 	}
-	return nil
+	m.node.Add(sized(atOnce, size), m.Who, float64(real)/took.Seconds())
+	if err := stack.Sleep(ctx, settle); err != nil {
+		return err
+	}
+	if err := m.idle(ctx, size, over); err != nil || last {
+		return err
+	}
+	return parallel(real, func(i int) error {
+		_, err := m.remove(ctx, fmt.Sprintf("crowd-%d-%d", size, i))
+		return err
+	})
 }
 
 // crowd gives the time from the first write until all are Ready.
