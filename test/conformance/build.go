@@ -34,12 +34,18 @@ func buildPrograms(ctx context.Context, o options) (programs, error) {
 		return nil, fmt.Errorf("make cache: %w", err)
 	}
 	p := programs{"e2e.test": filepath.Join(dir, "e2e.test")}
-	if err := goBuild(ctx, p["e2e.test"], "test", "-c", "-vet=off", "k8s.io/kubernetes/test/e2e"); err != nil {
+	if err := goBuild(ctx, "controlplane", p["e2e.test"], "test", "-c", "-vet=off", "k8s.io/kubernetes/test/e2e"); err != nil {
 		return nil, err
 	}
 	for name, source := range sources {
 		p[name] = filepath.Join(dir, name)
-		if err := goBuild(ctx, p[name], "build", source); err != nil {
+		if err := goBuild(ctx, "controlplane", p[name], "build", source); err != nil {
+			return nil, err
+		}
+	}
+	if o.coredns {
+		p["coredns"] = filepath.Join(dir, "coredns")
+		if err := goBuild(ctx, "bench/peer/coredns", p["coredns"], "build", "."); err != nil {
 			return nil, err
 		}
 	}
@@ -49,22 +55,21 @@ func buildPrograms(ctx context.Context, o options) (programs, error) {
 	return p, os.Symlink(filepath.Join(o.bin, "nodelet-controlplane"), p["kubectl"])
 }
 
-// goBuild runs a go command whose last argument is a package and that takes -o.
-func goBuild(ctx context.Context, out string, args ...string) error {
+// goBuild runs a go command whose last argument is a package of a module and that takes -o.
+func goBuild(ctx context.Context, module, out string, args ...string) error {
 	if _, err := os.Stat(out); err == nil {
 		return nil
 	}
-	source := args[len(args)-1]
 	fmt.Printf("build %s (minutes on the first run)\n", filepath.Base(out))
 	begin, v := time.Now(), "k8s.io/component-base/version."
 	flags := []string{"-trimpath", "-o", out + ".tmp", "-ldflags",
 		"-s -w -X " + v + "gitVersion=" + kubeVersion + " -X " + v + "gitMajor=1 -X " + v + "gitMinor=36"}
-	args = append(args[:len(args)-1:len(args)-1], append(flags, source)...)
+	args = append(args[:len(args)-1:len(args)-1], append(flags, args[len(args)-1])...)
 	c := exec.CommandContext(ctx, "go", args...)
-	c.Dir = "controlplane"
+	c.Dir = module
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if text, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", source, err, text)
+		return fmt.Errorf("build %s: %w\n%s", filepath.Base(out), err, text)
 	}
 	fmt.Printf("built %s in %s\n", filepath.Base(out), time.Since(begin).Round(time.Second))
 	return os.Rename(out+".tmp", out) // whole or not there

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,9 +28,23 @@ type cluster struct {
 // startPatience is how long the lab may take to be Ready with all images.
 const startPatience = 10 * time.Minute
 
+// alone keeps a second run from ending the lab of this one, until it is closed. It ends with the process and
+// leaves nothing behind.
+func alone(lab string) (io.Closer, error) {
+	hold, err := net.Listen("unix", "@nodelet-conformance-"+lab)
+	if err != nil {
+		return nil, fmt.Errorf("use lab %s: another run has it (%w): wait for it, or give this one another -lab and -reports", lab, err)
+	}
+	return hold, nil
+}
+
 func openCluster(ctx context.Context, o options, archive string) (*cluster, error) {
 	if o.kubeconfig != "" {
 		return foreignCluster(ctx, o, archive)
+	}
+	hold, err := alone(o.lab)
+	if err != nil {
+		return nil, err
 	}
 	if err := lab.Down(o.lab); err != nil { // what a killed run left
 		return nil, err
@@ -38,6 +54,7 @@ func openCluster(ctx context.Context, o options, archive string) (*cluster, erro
 		return nil, err
 	}
 	down := sync.OnceFunc(func() {
+		defer hold.Close()
 		if o.keep {
 			fmt.Printf("the lab stays: make lab-shell LAB=%s; make lab-down LAB=%s\n", o.lab, o.lab)
 			return

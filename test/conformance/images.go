@@ -41,6 +41,9 @@ func catalog(p programs, source string) map[string]image {
 		},
 		entrypoint: []string{"/agnhost"}, command: []string{"pause"},
 	}
+	if at, ok := p["coredns"]; ok {
+		agnhost.files["coredns*"] = at
+	}
 	nginx := image{command: []string{"nginx", "-g", "daemon off;"}}
 	return map[string]image{
 		"agnhost":           agnhost,
@@ -102,6 +105,9 @@ func applets() map[string]string {
 func buildImages(ctx context.Context, o options, p programs) (archive string, err error) {
 	dir := filepath.Join(o.cache, "images")
 	archive = filepath.Join(dir, "conformance.tar")
+	if o.coredns {
+		archive = filepath.Join(dir, "conformance-coredns.tar")
+	}
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
 	}

@@ -27,6 +27,7 @@ type options struct {
 	kubeconfig          string // of a cluster that is there; empty: a lab
 	importCommand       string // run for it with the archive as last argument
 	keep, prepareOnly   bool
+	coredns             bool // into agnhost's image
 }
 
 func main() {
@@ -62,6 +63,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.importCommand, "import", "", "command that takes the image archive to that cluster's nodes; the path is added")
 	f.StringVar(&o.lab, "lab", "conformance", "name of the lab; runs at the same time need different ones, and different reports")
 	f.BoolVar(&o.keep, "keep", false, "leave the lab up for a look")
+	f.BoolVar(&o.coredns, "coredns", os.Getenv("COREDNS") != "", "put CoreDNS into agnhost's image, where upstream's has it: a few specs of pods' DNS settings start it (COREDNS)")
 	f.BoolVar(&o.prepareOnly, "prepare", false, "only build programs and images")
 	if err := f.Parse(args); err != nil {
 		return o, err
