@@ -104,10 +104,10 @@ func applets() map[string]string {
 // buildImages makes one archive with all images, whose layers it holds once.
 func buildImages(ctx context.Context, o options, p programs) (archive string, err error) {
 	dir := filepath.Join(o.cache, "images")
-	archive = filepath.Join(dir, "conformance.tar")
 	if o.coredns {
-		archive = filepath.Join(dir, "conformance-coredns.tar")
+		dir += "-coredns" // nodes import all archives of a folder
 	}
+	archive = filepath.Join(dir, "conformance.tar")
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
 	}

@@ -1,5 +1,6 @@
 // Command coredns is upstream's CoreDNS with the plugins of the Corefile that
-// kubeadm writes, for the benchmark and the differential test to compare with.
+// kubeadm writes, for the benchmark and the differential test to compare with,
+// and for specs of upstream's suite that start it.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
+	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/loop"
 	_ "github.com/coredns/coredns/plugin/metrics"
 	_ "github.com/coredns/coredns/plugin/ready"
