@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nodelet/dns/zone/zonetest"
+	"nodelet/internal/netns/nstest"
 )
 
 // TestKernelXDPCost prints what an answer costs by XDP and by a socket, over a
@@ -29,7 +30,7 @@ func TestKernelXDPCost(t *testing.T) {
 	if os.Getenv("DNS_TEST_COST") == "" {
 		t.Skip("measures: DNS_TEST_COST=1")
 	}
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"nodelet/internal/netns/nstest"
 	"nodelet/internal/nft"
 	"nodelet/internal/nl"
 	"nodelet/internal/store"
@@ -83,7 +84,7 @@ func TestHostIsLookedAtAgain(t *testing.T) {
 // TestKernelFlushed: addresses and rules that are gone, all or some, are put
 // back, and what is there is left as it is.
 func TestKernelFlushed(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)

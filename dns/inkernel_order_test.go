@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"nodelet/internal/netns/nstest"
 	"nodelet/internal/nl"
 	"nodelet/internal/store"
 )
@@ -22,7 +23,7 @@ const rounds = 1500
 // answer out of the kernel, what it names is routed. The address tells which
 // change it is of, the SOA record of a negative answer its revision.
 func TestKernelXDPNeverAheadOfRoutes(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)

@@ -25,6 +25,7 @@ import (
 	"nodelet/internal/golden"
 	"nodelet/internal/model"
 	"nodelet/internal/netns"
+	"nodelet/internal/netns/nstest"
 	"nodelet/internal/nl"
 )
 
@@ -76,7 +77,7 @@ func zoneReplies(z *zone.Zone, packet []byte) (out [][]byte) {
 // TestKernelXDP asks every question of the zone's archives from a pod, over a
 // veth with the program on it: each reply has the bytes that the zone gives.
 func TestKernelXDP(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)
@@ -138,7 +139,7 @@ func hasProgram(t *testing.T, device string) bool {
 // TestKernelXDPLife: devices come and go, the Corefile may take the answers
 // away, counters and `why` tell, and nothing stays.
 func TestKernelXDPLife(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)
@@ -217,7 +218,7 @@ func (n *node) checkNewDevice(t *testing.T) {
 
 // TestKernelXDPForeign: a device that another XDP program has is left to it.
 func TestKernelXDPForeign(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)
@@ -251,7 +252,7 @@ func TestKernelXDPForeign(t *testing.T) {
 // TestKernelXDPKilled: after kill -9 nothing answers in the kernel with what
 // nobody keeps current; a new daemon answers there again.
 func TestKernelXDPKilled(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	const mark = "DNS_TEST_SERVE"

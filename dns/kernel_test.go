@@ -19,38 +19,14 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 
 	"nodelet/internal/model"
 	"nodelet/internal/netns"
+	"nodelet/internal/netns/nstest"
 	"nodelet/internal/nft"
 	"nodelet/internal/nl"
 	"nodelet/internal/store"
 )
-
-// inNamespace runs the calling test again in a process of its own in an empty
-// network namespace, and says whether this is that process.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	const mark = "DNS_TEST_NAMESPACE"
-	if os.Getenv(mark) != "" {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes network namespaces")
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), mark+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("in the namespace: %v\n%s", err, out)
-	}
-	if testing.Verbose() || strings.Contains(string(out), "--- SKIP") {
-		t.Logf("in the namespace:\n%s", out)
-	}
-	return false
-}
 
 // node is a host with one pod, each with its own network namespace.
 type node struct {
@@ -189,7 +165,7 @@ func kernelConfig() Config {
 }
 
 func TestKernelServiceAddress(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)
@@ -277,7 +253,7 @@ func digFromPod(t *testing.T, n *node) {
 // TestKernelClients asks as the programs in pods do: by the C library, by Go's
 // own resolver, with a pod's search path and ndots.
 func TestKernelClients(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)
@@ -367,7 +343,7 @@ func kernelDrops(t *testing.T) (sum uint64) {
 // its socket's buffer full: what the kernel says it dropped may be missing, one in
 // a hundred at most.
 func TestKernelFloodDoesNotStarve(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	n := newNode(t)
@@ -434,7 +410,7 @@ func TestKernelFloodDoesNotStarve(t *testing.T) {
 }
 
 func TestKernelPortTaken(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	newNode(t)
@@ -469,7 +445,7 @@ func TestKernelPortTaken(t *testing.T) {
 // TestKernelKill9 kills a serving process at different moments: the next one
 // serves at once, without anything being cleaned up in between.
 func TestKernelKill9(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.Again(t) {
 		return
 	}
 	const mark = "DNS_TEST_SERVE"

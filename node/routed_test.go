@@ -7,19 +7,16 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	mdns "github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 
 	"nodelet/dns"
 	"nodelet/internal/model"
 	"nodelet/internal/netns"
+	"nodelet/internal/netns/nstest"
 	"nodelet/internal/nl"
 	"nodelet/internal/store"
 	"nodelet/proxy"
@@ -35,19 +32,7 @@ const (
 // try: every connection reaches the endpoint, whether the kernel or a socket
 // answered. Services come and go and change their endpoint meanwhile.
 func TestAnswersAreRouted(t *testing.T) {
-	const mark = "NODELET_TEST_ROUTED"
-	if os.Getenv(mark) == "" {
-		if os.Geteuid() != 0 {
-			t.Skip("needs root: makes network namespaces")
-		}
-		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		cmd.Env = append(os.Environ(), mark+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("in the namespace: %v\n%s", err, out)
-		}
-		t.Logf("in the namespace:\n%s", out)
+	if !nstest.Again(t) {
 		return
 	}
 	client, servers := routedNode(t)

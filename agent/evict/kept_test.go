@@ -2,7 +2,6 @@ package evict
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -11,42 +10,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/evict/evictplan"
+	"nodelet/internal/keep/keeptest"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
-
-// memory keeps what is put as a file would: as JSON.
-type memory map[string][]byte
-
-func (m memory) Put(key string, k Kept) error {
-	raw, err := json.Marshal(k)
-	m[key] = raw
-	return err
-}
-
-func (m memory) Delete(key string) error {
-	delete(m, key)
-	return nil
-}
-
-func (m memory) all(t *testing.T) map[string]Kept {
-	all := map[string]Kept{}
-	for key, raw := range m {
-		var k Kept
-		if err := json.Unmarshal(raw, &k); err != nil {
-			t.Fatal(err)
-		}
-		all[key] = k
-	}
-	return all
-}
 
 // TestDecisionsSurviveTheDaemon: the next process shows the pressure from its first moment on, and has the
 // pods go that were on their way, until the API knows of their end.
 func TestDecisionsSurviveTheDaemon(t *testing.T) {
 	evicting(t, func(w *world) {
 		t := w.T
-		kept := memory{}
+		kept := keeptest.Memory[Kept]{}
 		w.e.deps.Keep = kept
 		w.pod("a", 300*mi)
 		w.set(func() { w.memory = 90 * mi })
@@ -61,7 +35,7 @@ func TestDecisionsSurviveTheDaemon(t *testing.T) {
 		snapshots, writers := store.New()
 		next := New(Config{NodeName: "n1", Thresholds: thresholds, Pressure: "-", Kmsg: "-"}, Deps{
 			Store: snapshots, Evictions: writers.Evictions, Stats: w, Events: w, Log: slog.New(slog.DiscardHandler),
-			Reclaim: func(context.Context) error { return nil }, Keep: kept, Before: kept.all(t),
+			Reclaim: func(context.Context) error { return nil }, Keep: kept, Before: kept.All(),
 		})
 		if !next.Has(corev1.NodeMemoryPressure) {
 			t.Error("the next process shows no pressure at its start")

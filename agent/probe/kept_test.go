@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"encoding/json"
 	"maps"
 	"testing"
 	"testing/synctest"
@@ -10,34 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/handler"
+	"nodelet/internal/keep/keeptest"
 	"nodelet/internal/model"
 )
-
-// memory keeps what is put as a file would: as JSON.
-type memory map[string][]byte
-
-func (m memory) Put(key string, k Kept) error {
-	raw, err := json.Marshal(k)
-	m[key] = raw
-	return err
-}
-
-func (m memory) Delete(key string) error {
-	delete(m, key)
-	return nil
-}
-
-func (m memory) all(t *testing.T) map[string]Kept {
-	all := map[string]Kept{}
-	for key, raw := range m {
-		var k Kept
-		if err := json.Unmarshal(raw, &k); err != nil {
-			t.Fatal(err)
-		}
-		all[key] = k
-	}
-	return all
-}
 
 // killed ends the process and starts another one, which has nothing but what was kept.
 func (w *world) killed(pause time.Duration) {
@@ -49,7 +23,7 @@ func (w *world) killed(pause time.Duration) {
 
 func TestCountsSurviveAKill(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.kept = memory{}
+		w.kept = keeptest.Memory[Kept]{}
 		w.killed(0)
 		w.pod(func(_ *corev1.Pod, c *corev1.Container) {
 			c.ReadinessProbe = probe("r", func(p *corev1.Probe) { p.SuccessThreshold = 2 })
@@ -83,7 +57,7 @@ func TestCountsSurviveAKill(t *testing.T) {
 // TestKilledOftenerThanThePeriod: a daemon that never lives as long as a period still probes.
 func TestKilledOftenerThanThePeriod(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.kept = memory{}
+		w.kept = keeptest.Memory[Kept]{}
 		w.killed(0)
 		w.pod(func(_ *corev1.Pod, c *corev1.Container) { c.LivenessProbe = probe("l", nil) })
 		w.container("1", model.ContainerRunning)
@@ -98,7 +72,7 @@ func TestKilledOftenerThanThePeriod(t *testing.T) {
 
 func TestSteadyProbesWriteNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.kept = memory{}
+		w.kept = keeptest.Memory[Kept]{}
 		w.killed(0)
 		w.pod(func(_ *corev1.Pod, c *corev1.Container) { c.ReadinessProbe = probe("r", nil) })
 		w.container("1", model.ContainerRunning)
@@ -114,7 +88,7 @@ func TestSteadyProbesWriteNothing(t *testing.T) {
 
 func TestProbesOfPodsThatWentMeanwhileAreForgotten(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.kept = memory{}
+		w.kept = keeptest.Memory[Kept]{}
 		w.killed(0)
 		w.pod(func(_ *corev1.Pod, c *corev1.Container) { c.ReadinessProbe = probe("r", nil) })
 		w.container("1", model.ContainerRunning)

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodelet/agent/handler"
+	"nodelet/internal/keep/keeptest"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
@@ -43,7 +44,7 @@ type world struct {
 	events  []string
 	counts  counts
 	// kept is what outlives the process; nil: nothing.
-	kept memory
+	kept keeptest.Memory[Kept]
 }
 
 func (w *world) Probe(ctx context.Context, t handler.Target, p *corev1.Probe) handler.Result {
@@ -106,7 +107,7 @@ func (w *world) boot() {
 	deps := Deps{Store: w.store, Probes: w.w.Probes, Handlers: w, Events: w, Metrics: &w.counts, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		NodeIP: func() netip.Addr { return netip.MustParseAddr("192.0.2.1") }}
 	if w.kept != nil {
-		deps.Keep, deps.Before = w.kept, w.kept.all(w.t)
+		deps.Keep, deps.Before = w.kept, w.kept.All()
 	}
 	p, err := New(deps)
 	if err != nil {
