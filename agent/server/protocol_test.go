@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/net/websocket"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
-	"k8s.io/client-go/transport/spdy"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/streaming/pkg/httpstream"
 )
@@ -300,22 +297,8 @@ func TestClientGoes(t *testing.T) {
 		feed.Close()
 		ended(t)
 	})
-	u, err := url.Parse(w.url + "/portForward/ns/web-0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr, upgrader, err := spdy.RoundTripperFor(w.config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	tunnel, err := portforward.NewSPDYOverWebsocketDialerForStreaming(u, w.config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, dialer := range map[string]httpstream.Dialer{
-		"port by SPDY": spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: tr}, "POST", u), "port by SPDY in WebSocket": tunnel,
-	} {
-		t.Run(name, func(t *testing.T) {
+	for name, dialer := range w.forwarders(t) {
+		t.Run("port by "+name, func(t *testing.T) {
 			conn, _, err := dialer.Dial(forwardProtocol)
 			if err != nil {
 				t.Fatal(err)

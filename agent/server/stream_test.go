@@ -246,8 +246,9 @@ func waitFor(t *testing.T, what string, is func() bool) {
 	t.Fatalf("waited in vain for %s", what)
 }
 
-func TestPortForward(t *testing.T) {
-	w := newWorld(t, nil)
+// forwarders are the two ways of kubectl port-forward to a pod's ports.
+func (w *world) forwarders(t *testing.T) map[string]httpstream.Dialer {
+	t.Helper()
 	u, err := url.Parse(w.url + "/portForward/ns/web-0")
 	if err != nil {
 		t.Fatal(err)
@@ -260,9 +261,14 @@ func TestPortForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, dialer := range map[string]httpstream.Dialer{
+	return map[string]httpstream.Dialer{
 		"SPDY": spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: tr}, "POST", u), "SPDY in WebSocket": tunnel,
-	} {
+	}
+}
+
+func TestPortForward(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, dialer := range w.forwarders(t) {
 		t.Run(name, func(t *testing.T) { forwardOne(t, dialer) })
 	}
 	// Streams are given up when their clients go.
