@@ -24,7 +24,8 @@ import (
 
 // ProxyOptions are settings of the service proxy, with kube-proxy's meaning.
 type ProxyOptions struct {
-	// NodePortAddresses are ranges, or NodePortsPrimary; empty is all addresses but loopback.
+	// NodePortAddresses are ranges and the keywords NodePortsPrimary, NodePortsLocalhost and NodePortsAll;
+	// empty is all addresses but loopback.
 	NodePortAddresses  []string
 	MasqueradeAll      bool
 	MasqueradeBit      int
@@ -48,8 +49,14 @@ type ProxyOptions struct {
 	Profiling bool
 }
 
-// NodePortsPrimary stands for the node's own addresses (--node-ip).
-const NodePortsPrimary = "primary"
+// Keywords of NodePortAddresses, as kube-proxy v1.37 has them.
+const (
+	// NodePortsPrimary stands for the node's own addresses (--node-ip).
+	NodePortsPrimary = "primary"
+	// NodePortsLocalhost stands for the loopback addresses, which serve node ports only with LocalhostNodePorts.
+	NodePortsLocalhost = "localhost"
+	NodePortsAll       = "all"
+)
 
 // DefaultProxyOptions is kube-proxy's, but for node ports on localhost, which
 // are a risk and have to be asked for.
@@ -86,8 +93,8 @@ func (o *ProxyOptions) check() error {
 		return errors.New("--ipvs-tcp-timeout, --ipvs-tcpfin-timeout, --ipvs-udp-timeout: must not be negative")
 	}
 	for _, t := range o.NodePortAddresses {
-		if _, err := netip.ParsePrefix(t); err != nil && (t != NodePortsPrimary || len(o.NodePortAddresses) > 1) {
-			return fmt.Errorf("--nodeport-addresses %q: must be ranges such as 192.168.0.0/16, or %q alone", t, NodePortsPrimary)
+		if _, err := netip.ParsePrefix(t); err != nil && !slices.Contains([]string{NodePortsPrimary, NodePortsLocalhost, NodePortsAll}, t) {
+			return fmt.Errorf("--nodeport-addresses %q: must be a range such as 192.168.0.0/16, or %s, %s or %s", t, NodePortsPrimary, NodePortsLocalhost, NodePortsAll)
 		}
 	}
 	return nil
@@ -96,14 +103,19 @@ func (o *ProxyOptions) check() error {
 // nodePorts gives the ranges that node ports are limited to.
 func (c *Config) nodePorts() (out []netip.Prefix) {
 	for _, t := range c.ProxyOptions.NodePortAddresses {
-		if t == NodePortsPrimary {
+		switch t {
+		case NodePortsPrimary:
 			for _, a := range c.NodeIPs {
 				out = append(out, netip.PrefixFrom(a, a.BitLen()))
 			}
-			continue
-		}
-		if p, err := netip.ParsePrefix(t); err == nil { // checked by Validate
-			out = append(out, p.Masked())
+		case NodePortsLocalhost:
+			out = append(out, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+		case NodePortsAll:
+			out = append(out, netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
+		default:
+			if p, err := netip.ParsePrefix(t); err == nil { // checked by Validate
+				out = append(out, p.Masked())
+			}
 		}
 	}
 	return out

@@ -14,7 +14,7 @@ import (
 func addProxyFlags(fs *pflag.FlagSet, c *node.Config) {
 	o := &c.ProxyOptions
 	fs.StringVar(&c.ProxyMode, "proxy-mode", c.ProxyMode, "how Services are put into the kernel: "+strings.Join(proxy.Modes(), ", "))
-	fs.StringSliceVar(&o.NodePortAddresses, "nodeport-addresses", nil, "ranges of the node's addresses that serve node ports, or primary for --node-ip (default: all but loopback)")
+	fs.StringSliceVar(&o.NodePortAddresses, "nodeport-addresses", nil, "ranges of the node's addresses that serve node ports; primary is --node-ip, all is all but loopback, localhost needs --iptables-localhost-nodeports (default: all)")
 	fs.BoolVar(&o.MasqueradeAll, "masquerade-all", o.MasqueradeAll, "masquerade all traffic to cluster IPs")
 	fs.StringVar(&o.DetectLocalMode, "detect-local-mode", lb.ByClusterCIDR.String(), "how traffic of local pods is told, which is not masqueraded and knows no external traffic policy: "+strings.Join(lb.LocalModes(), ", "))
 	fs.StringVar(&o.PodBridgeInterface, "pod-bridge-interface", "", "the bridge that local pods' traffic comes in by, with --detect-local-mode=BridgeInterface")
