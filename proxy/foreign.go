@@ -56,6 +56,11 @@ func foreign(ctx context.Context, netns int, remove bool) (found []string, err e
 			errs = append(errs, bulk.Close())
 		}
 	}
+	left, err := findIPVS(netns)
+	found = append(found, left.list()...)
+	if errs = append(errs, err); remove {
+		errs = append(errs, left.remove(netns))
+	}
 	return found, errors.Join(errs...)
 }
 

@@ -44,6 +44,7 @@ func catalog() []suite {
 		{pkg: "proxy/nftables", tests: "Conformance|Worlds|Drift|Probe|Restart", data: []string{"proxy/lb/testdata"}},
 		{pkg: "proxy/ebpf", tests: "Load|Conformance"},
 		{pkg: "proxy/ipvs"},
+		{pkg: "proxy", tests: "^TestForeignIPVS"},
 		{pkg: "proxy/prove", tests: "Simulated|Held|Packets|IPVS"},
 		{pkg: "test/vm/systemd", systemd: true},
 	}
