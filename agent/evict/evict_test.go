@@ -148,7 +148,9 @@ func TestMemory(t *testing.T) {
 		if !w.e.Has(corev1.NodeMemoryPressure) || w.e.Has(corev1.NodeDiskPressure) || w.changed != 1 {
 			t.Errorf("conditions %v, told %d times", w.e.conditions, w.changed)
 		}
-		if all := strings.Join(w.events, "\n"); !strings.Contains(all, "n1 Warning EvictionThresholdMet: Attempting to reclaim memory") ||
+		var all string
+		w.set(func() { all = strings.Join(w.events, "\n") })
+		if !strings.Contains(all, "n1 Warning EvictionThresholdMet: Attempting to reclaim memory") ||
 			!strings.Contains(all, "b Warning Evicted: The node was low on resource: memory. Threshold quantity: 100Mi, available: 90Mi. ") {
 			t.Errorf("events\n%s", all)
 		}

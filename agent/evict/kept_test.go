@@ -20,7 +20,7 @@ import (
 func TestDecisionsSurviveTheDaemon(t *testing.T) {
 	evicting(t, func(w *world) {
 		t := w.T
-		kept := keeptest.Memory[Kept]{}
+		kept := &keeptest.Memory[Kept]{}
 		w.e.deps.Keep = kept
 		w.pod("a", 300*mi)
 		w.set(func() { w.memory = 90 * mi })
@@ -54,7 +54,7 @@ func TestDecisionsSurviveTheDaemon(t *testing.T) {
 		writers.Pods.Set("u-a", over)
 		writers.Pods.Commit(func(tx *store.Tx[model.UID, *corev1.Pod]) { tx.Synced() })
 		time.Sleep(2 * time.Second)
-		if _, left := kept["pod/u-a"]; left {
+		if _, left := kept.All()["pod/u-a"]; left {
 			t.Error("an eviction that is over is still kept")
 		}
 		cancel()

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +22,7 @@ func (w *world) killed(pause time.Duration) {
 
 func TestCountsSurviveAKill(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.kept = keeptest.Memory[Kept]{}
+		w.kept = &keeptest.Memory[Kept]{}
 		w.killed(0)
 		w.pod(func(_ *corev1.Pod, c *corev1.Container) {
 			c.ReadinessProbe = probe("r", func(p *corev1.Probe) { p.SuccessThreshold = 2 })
@@ -57,7 +56,7 @@ func TestCountsSurviveAKill(t *testing.T) {
 // TestKilledOftenerThanThePeriod: a daemon that never lives as long as a period still probes.
 func TestKilledOftenerThanThePeriod(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.kept = keeptest.Memory[Kept]{}
+		w.kept = &keeptest.Memory[Kept]{}
 		w.killed(0)
 		w.pod(func(_ *corev1.Pod, c *corev1.Container) { c.LivenessProbe = probe("l", nil) })
 		w.container("1", model.ContainerRunning)
@@ -72,23 +71,22 @@ func TestKilledOftenerThanThePeriod(t *testing.T) {
 
 func TestSteadyProbesWriteNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.kept = keeptest.Memory[Kept]{}
+		w.kept = &keeptest.Memory[Kept]{}
 		w.killed(0)
 		w.pod(func(_ *corev1.Pod, c *corev1.Container) { c.ReadinessProbe = probe("r", nil) })
 		w.container("1", model.ContainerRunning)
 		time.Sleep(time.Minute)
-		before := maps.Clone(w.kept)
-		clear(w.kept)
+		before := w.kept.Take()
 		time.Sleep(time.Hour)
-		if len(w.kept) > 0 || len(before) != 1 {
-			t.Errorf("kept %d at first, %d written later", len(before), len(w.kept))
+		if later := w.kept.All(); len(later) > 0 || len(before) != 1 {
+			t.Errorf("kept %d at first, %d written later", len(before), len(later))
 		}
 	})
 }
 
 func TestProbesOfPodsThatWentMeanwhileAreForgotten(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.kept = keeptest.Memory[Kept]{}
+		w.kept = &keeptest.Memory[Kept]{}
 		w.killed(0)
 		w.pod(func(_ *corev1.Pod, c *corev1.Container) { c.ReadinessProbe = probe("r", nil) })
 		w.container("1", model.ContainerRunning)
@@ -97,8 +95,8 @@ func TestProbesOfPodsThatWentMeanwhileAreForgotten(t *testing.T) {
 		w.boot()
 		synctest.Wait()
 		w.expect("none", w.verdict(model.Readiness))
-		if len(w.kept) > 0 {
-			t.Errorf("still kept: %s", w.kept)
+		if left := w.kept.All(); len(left) > 0 {
+			t.Errorf("still kept: %v", left)
 		}
 	})
 }

@@ -44,7 +44,7 @@ type world struct {
 	events  []string
 	counts  counts
 	// kept is what outlives the process; nil: nothing.
-	kept keeptest.Memory[Kept]
+	kept *keeptest.Memory[Kept]
 }
 
 func (w *world) Probe(ctx context.Context, t handler.Target, p *corev1.Probe) handler.Result {

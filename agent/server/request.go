@@ -132,7 +132,9 @@ func (k kind) subresources() []string {
 	case kindFlagz:
 		return []string{"configz"}
 	case kindStatusz:
-		return []string{"statusz"}
+		// Upstream asks for statusz alone, which its own role system:kubelet-api-admin, that of API
+		// servers, does not have in v1.36: whoever may do anything may see this as well.
+		return []string{"statusz", "proxy"}
 	case kindSummary:
 		return []string{"stats"}
 	case kindMetrics, kindMetricsProbes, kindMetricsResource, kindMetricsCadvisor:

@@ -223,7 +223,7 @@ func TestAuthorization(t *testing.T) {
 		{"GET", "/metrics/nope", "get metrics"},
 		{"GET", "/logs/x", "get log"},
 		{"GET", "/logs/?query=kubelet", "get log"},
-		{"GET", "/statusz", "get statusz"},
+		{"GET", "/statusz", "get statusz,get proxy"},
 		{"GET", "/flagz", "get configz"},
 		{"GET", "/debug/pprof/heap", "get proxy"},
 		{"GET", "/containerLogs/ns/web-0/main", "get proxy"},

@@ -43,6 +43,13 @@ func (m *machine) note(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf(format, args...))
 }
 
+// set changes the machine.
+func (m *machine) set(change func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change()
+}
+
 // told gives what happened since the last call.
 func (m *machine) told() string {
 	synctest.Wait()
@@ -63,10 +70,20 @@ func (m *machine) connect(context.Context) (Session, error) {
 	return m.session, nil
 }
 
-func (s *session) Events() <-chan bool           { return s.events }
-func (s *session) ShuttingDown() (bool, error)   { return s.m.down, nil }
-func (s *session) Delay() (time.Duration, error) { return s.m.delay, nil }
-func (s *session) Close() error                  { return nil }
+func (s *session) Events() <-chan bool { return s.events }
+func (s *session) Close() error        { return nil }
+func (s *session) ShuttingDown() (bool, error) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return s.m.down, nil
+}
+
+func (s *session) Delay() (time.Duration, error) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return s.m.delay, nil
+}
+
 func (s *session) Lock(string) (io.Closer, error) {
 	s.m.note("lock")
 	return unlock{s.m}, nil
@@ -74,7 +91,7 @@ func (s *session) Lock(string) (io.Closer, error) {
 
 func (s *session) Extend(_ context.Context, d time.Duration) error {
 	s.m.note("extend to %s", d)
-	s.m.delay = d
+	s.m.set(func() { s.m.delay = d })
 	return nil
 }
 
@@ -192,11 +209,11 @@ func TestCalledOff(t *testing.T) {
 func TestConnectionIsLost(t *testing.T) {
 	in(t, &machine{delay: time.Hour}, func(t *testing.T, w *world) {
 		expect(t, w, "lock")
-		w.refuse = errors.New("no bus")
+		w.set(func() { w.refuse = errors.New("no bus") })
 		close(w.session.events)
 		time.Sleep(10 * time.Minute)
 		expect(t, w, "") // the lock is held all the time
-		w.refuse, w.down = nil, true
+		w.set(func() { w.refuse, w.down = nil, true })
 		time.Sleep(2 * time.Minute)
 		w.pod("low", 0, corev1.PodFailed)
 		time.Sleep(2 * time.Minute)
