@@ -32,7 +32,7 @@ func conformance(t *testing.T, noTCX bool) {
 	cfg := s.Config(0)
 	cfg.NoTCX = noTCX
 	traits := []proxytest.Trait{
-		proxytest.Sockets(s.Within), proxytest.OwnNAT(), proxytest.Configured(func(c *proxy.Config) { c.EBPF = cfg }),
+		proxytest.Sockets(s.Within), proxytest.OwnNAT(), proxytest.RefusesSCTP(), proxytest.Configured(func(c *proxy.Config) { c.EBPF = cfg }),
 	}
 	if !ebpf.CanRefuse() {
 		traits = append(traits, proxytest.RefusedByEPERM())

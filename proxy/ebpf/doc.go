@@ -2,9 +2,10 @@
 // of the kernel's packet filter. It decides nothing about Services. Part of the
 // flow EndpointSlice -> kernel: render.go (what a State is in map elements),
 // diff.go (what has to change, and in which order), fit.go (what has no room),
-// observe.go (what the maps hold), takeover.go (from another daemon), apply.go
-// (writes them), attach.go and devices.go (where the programs run), bpf/ (the
-// programs).
+// observe.go (what the maps hold), untouched.go (whether that is still so),
+// loading.go and takeover.go (maps and programs, new or from another daemon),
+// apply.go (writes them), attach.go and devices.go (where the programs run), bpf/
+// (the programs). probe.go is the trial of mode auto.
 //
 // Touches: the pins below /sys/fs/bpf/nodelet, BPF links on the root cgroup and
 // on the network devices, on kernels before 6.6 clsact qdiscs there.

@@ -23,6 +23,7 @@ type subject struct {
 	ownNAT bool
 	// refusedByEPERM: see RefusedByEPERM; keepsSockets: see KeepsSockets.
 	refusedByEPERM, keepsSockets bool
+	refusesSCTP                  bool
 	// local is how the traffic of local pods is told.
 	local lb.LocalTraffic
 	// configure completes the configuration that finds what is left.

@@ -128,6 +128,13 @@ type Question struct {
 
 // Dial connects, from the calling thread's network namespace.
 func Dial(q Question) (*Conn, error) {
+	if q.Proto == model.SCTP {
+		c, err := dialSCTP(q)
+		if err != nil {
+			return nil, err
+		}
+		return &Conn{c, bufio.NewReader(c)}, nil
+	}
 	d := net.Dialer{Timeout: q.Wait}
 	d.SetMultipathTCP(false)
 	if q.From.IsValid() && q.Proto == model.UDP {
