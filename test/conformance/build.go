@@ -49,6 +49,10 @@ func buildPrograms(ctx context.Context, o options) (programs, error) {
 			return nil, err
 		}
 	}
+	p["socketproxy"] = filepath.Join(dir, "socketproxy")
+	if err := command(ctx, "env", "CGO_ENABLED=0", "GOWORK=off", "go", "build", "-trimpath", "-o", p["socketproxy"], "./test/conformance/socketproxy"); err != nil {
+		return nil, err
+	}
 	// kubectl is the control plane's program under another name.
 	p["kubectl"] = filepath.Join(dir, "kubectl")
 	_ = os.Remove(p["kubectl"])

@@ -157,6 +157,16 @@ func TestDynamicResources(t *testing.T) {
 	if out, err := p.command("timeline", "pod/default/templated").CombinedOutput(); err != nil || !strings.Contains(string(out), "claims") {
 		t.Errorf("timeline: %v\n%s", err, out)
 	}
+	metrics := kubectl(t, p, "get", "--raw", "/api/v1/nodes/"+p.name+"/proxy/metrics")
+	for _, want := range []string{
+		`dra_resource_claims_in_use{driver_name="<any>"} 1`, `dra_resource_claims_in_use{driver_name="gpu.example.com"} 1`,
+		`dra_operations_duration_seconds_count{is_error="false",operation_name="PrepareResources"} 2`,
+		`dra_grpc_operations_duration_seconds_count{driver_name="gpu.example.com",grpc_status_code="OK",method_name="/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources"} 2`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
 	driver.Calls()
 	p.kill(t, "nodelet.pid")
 	mustRun(t, p.up())
