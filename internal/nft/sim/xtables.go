@@ -21,6 +21,8 @@ func (m *machine) xmatch(x XMatch) bool {
 		return m.ports(b, b[11])
 	case x.Name == "udp" && len(b) >= 9:
 		return m.ports(b, b[8])
+	case x.Name == "sctp" && len(b) >= sctpInfo && u32(sctpFlags)&^3 == 0: // ports and no chunk types
+		return m.xsctp(u32(sctpFlags), u32(sctpInverse), b)
 	case x.Name == "mark" && len(b) >= 9:
 		return (m.mark&u32(4) == u32(0)) != (b[8] != 0)
 	case x.Name == "addrtype" && x.Rev == 1 && len(b) >= 8 && u32(4)&^3 == 0:
@@ -48,11 +50,26 @@ func (m *machine) xmatch(x XMatch) bool {
 
 // ports are those of the matches tcp and udp; inverse bit 0 is for the source, 1 for the destination.
 func (m *machine) ports(b []byte, inverse byte) bool {
-	in := func(at int, p uint16, not bool) bool {
-		from, to := binary.NativeEndian.Uint16(b[at:]), binary.NativeEndian.Uint16(b[at+2:])
-		return (from <= p && p <= to) != not
-	}
-	return in(0, m.p.Src.Port(), inverse&1 != 0) && in(4, m.dst.Port(), inverse&2 != 0)
+	return portIn(b, m.p.Src.Port()) != (inverse&1 != 0) && portIn(b[4:], m.dst.Port()) != (inverse&2 != 0)
+}
+
+// portIn tells whether a port is in the range that b begins with.
+func portIn(b []byte, p uint16) bool {
+	return binary.NativeEndian.Uint16(b) <= p && p <= binary.NativeEndian.Uint16(b[2:])
+}
+
+// Where a struct xt_sctp_info has its flags, and its size.
+const (
+	sctpFlags   = 284
+	sctpInverse = 288
+	sctpInfo    = 292
+)
+
+// xsctp is the match sctp: destination ports come first, and a bit says whether each range counts.
+func (m *machine) xsctp(flags, inverse uint32, b []byte) bool {
+	src := flags&1 == 0 || portIn(b[4:], m.p.Src.Port()) != (inverse&1 != 0)
+	dst := flags&2 == 0 || portIn(b, m.dst.Port()) != (inverse&2 != 0)
+	return src && dst
 }
 
 func (m *machine) xaddrtype(src, dst uint16, inverse uint32) bool {
