@@ -17,8 +17,8 @@ func TestTheEndIsNoFailure(t *testing.T) {
 	g := New(ctx)
 	g.Go("a", untilDone)
 	within := g.Within(ctx, "b")
-	g.Go("b", func(context.Context) error { return within.Wait(time.Minute) })
 	within.Go("c", untilDone)
+	g.Go("b", func(context.Context) error { return within.Wait(time.Minute) })
 	cancel()
 	if err := g.Wait(time.Minute); err != nil {
 		t.Fatal(err)
