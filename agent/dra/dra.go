@@ -184,20 +184,7 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // keys yields the pods that may need claims, or have some to give back.
 func (m *Manager) keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
-	first := prev == nil
-	if first {
-		prev = &store.Snapshot{}
-	}
-	uids := map[model.UID]bool{}
-	for d := range next.Pods.Since(prev.Pods) {
-		uids[d.Key] = true
-	}
-	for d := range next.Runtime.Since(prev.Runtime) {
-		uids[d.Key] = true
-	}
-	for d := range next.Allocations.Since(prev.Allocations) {
-		uids[d.Key] = true
-	}
+	uids := next.PodsTouched(prev)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	holders := map[model.UID]bool{}
@@ -206,7 +193,7 @@ func (m *Manager) keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
 			holders[uid] = true
 		}
 	}
-	if first {
+	if prev == nil {
 		maps.Copy(uids, holders)
 	}
 	for uid := range uids {

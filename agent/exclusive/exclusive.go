@@ -171,21 +171,9 @@ func (m *Manager) known(all bool) iter.Seq[string] {
 
 // keys yields the pods that may need something, or have something to give back.
 func (m *Manager) keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
-	if prev == nil {
-		prev = &store.Snapshot{}
-	}
-	uids := map[model.UID]bool{}
-	for d := range next.Pods.Since(prev.Pods) {
-		uids[d.Key] = true
-	}
-	for d := range next.Runtime.Since(prev.Runtime) {
-		uids[d.Key] = true
-	}
-	for d := range next.Allocations.Since(prev.Allocations) {
-		uids[d.Key] = true
-	}
+	uids := next.PodsTouched(prev)
 	m.mu.Lock()
-	if prev.Revision == 0 {
+	if prev == nil {
 		for uid := range m.grants {
 			uids[uid] = true
 		}
