@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"os"
@@ -102,15 +103,18 @@ func applets() map[string]string {
 	return files
 }
 
-// buildImages makes one archive with all images, whose layers it holds once.
+// buildImages makes one archive with all images, whose layers it holds once. It
+// is made anew when other images are wanted, in a folder of its own, for nodes
+// import all archives of a folder.
 func buildImages(ctx context.Context, o options, p programs) (archive string, err error) {
-	dir := filepath.Join(o.cache, "images")
-	if o.coredns {
-		dir += "-coredns" // nodes import all archives of a folder
-	}
+	all := filepath.Join(o.cache, "images")
+	dir := filepath.Join(all, fmt.Sprintf("%.6x", sha256.Sum256(fmt.Append(nil, catalog(p, "")))))
 	archive = filepath.Join(dir, "conformance.tar")
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
+	}
+	if err := os.RemoveAll(all); err != nil { // what was wanted before
+		return "", fmt.Errorf("remove images: %w", err)
 	}
 	if _, err := exec.LookPath("busybox"); err != nil {
 		return "", fmt.Errorf("find busybox: %w: run make deps", err)
