@@ -113,5 +113,9 @@ func report(w io.Writer, all []ran) bool {
 		fmt.Fprintf(w, "skipped %d: %s\n", reasons[why], why)
 	}
 	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", sum.passed, sum.failed, sum.skipped)
+	if sum.passed+sum.failed+sum.skipped == 0 {
+		fmt.Fprintln(w, "no test ran: does TEST name one? It selects by the names of top-level tests")
+		return false
+	}
 	return good && whole
 }

@@ -48,6 +48,7 @@ func TestReport(t *testing.T) {
 	}{
 		"fine":           {[]ran{fine, missing}, true, "5.15   not run: not to be had\n3 passed, 0 failed, 0 skipped"},
 		"nothing ran":    {[]ran{missing}, false, "0 passed"},
+		"no such test":   {[]ran{{version: "6.1", results: []result{{suite: "a"}}}}, false, "no test ran"},
 		"broken":         {[]ran{fine, {version: "6.12", err: errors.New("died")}}, false, "6.12   broken: died"},
 		"failed":         {[]ran{{version: "6.1", release: "x", results: []result{{suite: "a", failed: 1, output: []string{"why"}}}}}, false, "a on x:\nwhy"},
 		"status alone":   {[]ran{{version: "6.1", results: []result{{suite: "a", passed: 1, status: 2}}}}, false, "1 passed, 0 failed"},
