@@ -83,16 +83,20 @@ func (l *LocalTraffic) Matches(link string) bool {
 	return l.Link != "" && link == l.Link
 }
 
-// LocalRanges gives the sources of a family that are local pods; none when the link decides.
-func (c *Config) LocalRanges(ipv6 bool) (out []netip.Prefix) {
-	all := c.PodCIDRs
+// localCIDRs are the sources that are local pods, of both families; none when the link decides.
+func (c *Config) localCIDRs() []netip.Prefix {
 	switch c.Local.Mode {
 	case ByNodeCIDR:
-		all = c.Local.NodeCIDRs
+		return c.Local.NodeCIDRs
 	case ByBridge, ByLinkPrefix:
 		return nil
 	}
-	for _, p := range all {
+	return c.PodCIDRs
+}
+
+// LocalRanges gives the sources of a family that are local pods; none when the link decides.
+func (c *Config) LocalRanges(ipv6 bool) (out []netip.Prefix) {
+	for _, p := range c.localCIDRs() {
 		if p.Addr().Is6() == ipv6 {
 			out = append(out, p.Masked())
 		}
@@ -101,7 +105,9 @@ func (c *Config) LocalRanges(ipv6 bool) (out []netip.Prefix) {
 }
 
 // KnowsPods tells whether pods of that family can be told from other sources.
-func (c *Config) KnowsPods(ipv6 bool) bool { return c.Local.ByLink() || len(c.LocalRanges(ipv6)) > 0 }
+func (c *Config) KnowsPods(ipv6 bool) bool {
+	return c.Local.ByLink() || slices.ContainsFunc(c.localCIDRs(), func(p netip.Prefix) bool { return p.Addr().Is6() == ipv6 })
+}
 
 // IsLocal tells whether a packet is a local pod's: by its source, or by the
 // link it comes in by, empty for the node's own.
@@ -109,7 +115,7 @@ func (c *Config) IsLocal(src netip.Addr, link string) bool {
 	if c.Local.ByLink() {
 		return c.Local.Matches(link)
 	}
-	return slices.ContainsFunc(c.LocalRanges(src.Is6()), func(p netip.Prefix) bool { return p.Contains(src) })
+	return slices.ContainsFunc(c.localCIDRs(), func(p netip.Prefix) bool { return p.Contains(src) })
 }
 
 // on gives the Config with what only the node's object says.

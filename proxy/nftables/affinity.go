@@ -71,8 +71,11 @@ func (k kept) uses(local bool) bool {
 // membership is one set that a frontend is in; of a verdict map with the chain it leads to.
 type membership struct{ set, chain string }
 
-// keeping lists the verdict maps that a frontend is in.
-func (k kept) keeping(nodePort bool) (in []membership) {
+// keeping lists the verdict maps that a frontend is in: none when nothing remembers its clients.
+func (k *kept) keeping(nodePort bool) (in []membership) {
+	if k == nil {
+		return nil
+	}
 	for _, local := range []bool{false, true} {
 		if k.uses(local) {
 			in = append(in, membership{named(nodePort, localName(mapAgain, local)), k.again(local)})

@@ -136,7 +136,7 @@ func (c *content) set(e *edits, f lb.Frontend, t lb.Target) {
 
 func (c *content) setRow(e *edits, f lb.Frontend, w wanted) {
 	old, was := c.rows[f]
-	before, after := c.memberships(f, old), c.memberships(f, w.row)
+	before, after := c.memberships(nil, f, old), c.memberships(nil, f, w.row)
 	if f.Proto == 0 {
 		before, after = clusterIPs(was), clusterIPs(w.there)
 	}
@@ -164,8 +164,8 @@ func clusterIPs(yes bool) []membership {
 	return nil
 }
 
-// memberships lists the sets that hold the frontend.
-func (c *content) memberships(f lb.Frontend, r row) (in []membership) {
+// memberships adds to in the sets that hold the frontend.
+func (c *content) memberships(in []membership, f lb.Frontend, r row) []membership {
 	if r.plan != "" {
 		in = append(in, membership{set: r.plan})
 	}
@@ -175,10 +175,7 @@ func (c *content) memberships(f lb.Frontend, r row) (in []membership) {
 	if r.handed {
 		in = append(in, membership{set: setHanded})
 	}
-	if r.kept != nil {
-		in = append(in, r.kept.keeping(f.NodePort())...)
-	}
-	return in
+	return append(in, r.kept.keeping(f.NodePort())...)
 }
 
 // member is the frontend as an element of a set.

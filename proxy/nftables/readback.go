@@ -85,7 +85,7 @@ func (c *comparison) meetsChain(name string) bool {
 
 // leadsTo: packets to the frontend meet that chain, or the map that it needs.
 func (c *comparison) leadsTo(name string) bool {
-	return slices.ContainsFunc(c.memberships(c.about, c.rows[c.about]), func(m membership) bool {
+	return slices.ContainsFunc(c.memberships(nil, c.about, c.rows[c.about]), func(m membership) bool {
 		k := c.keepers[m.chain]
 		return k != nil && (m.chain == name || k.clients == name)
 	})

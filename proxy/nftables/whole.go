@@ -29,8 +29,10 @@ func (c *content) become(want *lb.State) (gone []lb.Frontend) {
 		w := c.want(e, t)
 		c.rows[f] = w.row
 		c.members[w.plan]++
-		for _, m := range c.memberships(f, w.row) {
-			c.countKept(m, 1)
+		if w.kept != nil {
+			for _, m := range w.kept.keeping(f.NodePort()) {
+				c.countKept(m, 1)
+			}
 		}
 		if len(w.sources) > 0 {
 			c.guards[f] = w.sources
@@ -95,8 +97,10 @@ func (c *content) elements() map[string][]nft.Element {
 	for name, n := range c.counts() {
 		e.add[name] = make([]nft.Element, 0, n)
 	}
+	var sets []membership
 	for f, row := range c.rows {
-		for _, m := range c.setsOf(f, row) {
+		sets = c.setsOf(sets[:0], f, row)
+		for _, m := range sets {
 			e.in(m.set, c.member(e, f, m))
 		}
 	}
@@ -119,8 +123,10 @@ func (c *content) elements() map[string][]nft.Element {
 // counts is how many elements the sets have that may be large, so that memory is taken once for all.
 func (c *content) counts() map[string]int {
 	n := map[string]int{}
+	var sets []membership
 	for f, row := range c.rows {
-		for _, m := range c.setsOf(f, row) {
+		sets = c.setsOf(sets[:0], f, row)
+		for _, m := range sets {
 			n[m.set]++
 		}
 	}
@@ -130,10 +136,10 @@ func (c *content) counts() map[string]int {
 	return n
 }
 
-// setsOf lists the sets that a frontend is in, or the rest of a ClusterIP.
-func (c *content) setsOf(f lb.Frontend, r row) []membership {
+// setsOf adds to in the sets that a frontend is in, or the rest of a ClusterIP.
+func (c *content) setsOf(in []membership, f lb.Frontend, r row) []membership {
 	if f.Proto == 0 {
-		return clusterIPs(true)
+		return append(in, membership{set: setClusterIPs})
 	}
-	return c.memberships(f, r)
+	return c.memberships(in, f, r)
 }
