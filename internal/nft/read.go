@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -84,7 +85,8 @@ func (s *FoundSet) Is(want *Set) bool {
 
 // dump asks for a listing and hands out its messages. The kernel says EINTR
 // when rules changed meanwhile; the listing is then begun again, and restart
-// is called so that the caller drops what it has.
+// is called so that the caller drops what it has. So it is when whole says that
+// the listing cannot be right.
 func (c *Conn) dump(ctx context.Context, what string, request func(*encoder, uint32), h dumpHandler) error {
 	return c.retry(ctx, func() error {
 		h.restart()
@@ -119,6 +121,9 @@ func (c *Conn) dump(ctx context.Context, what string, request func(*encoder, uin
 					h.each(Family(m.body[0]), m.body[4:])
 				}
 			})
+			if done && fail == nil && h.whole != nil && !h.whole() {
+				fail = &Error{What: what, Errno: unix.EAGAIN}
+			}
 			if done || fail != nil {
 				return fail
 			}
@@ -128,6 +133,7 @@ func (c *Conn) dump(ctx context.Context, what string, request func(*encoder, uin
 
 type dumpHandler struct {
 	restart func()
+	whole   func() bool // may be nil
 	each    func(f Family, attributes []byte)
 }
 
@@ -337,6 +343,7 @@ func (c *Conn) Elements(ctx context.Context, t Table, set string) ([]Element, er
 	var memory Bulk
 	err := c.dump(ctx, fmt.Sprintf("list elements of %s %s", t, set), ask, dumpHandler{
 		restart: func() { found, ends = nil, nil },
+		whole:   func() bool { return slices.Contains(ends, true) || !twice(found) },
 		each: func(_ Family, b []byte) {
 			attrs(b, func(typ uint16, v []byte) {
 				if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
@@ -353,6 +360,25 @@ func (c *Conn) Elements(ctx context.Context, t Table, set string) ([]Element, er
 		return nil, err
 	}
 	return joinIntervals(found, ends), nil
+}
+
+// twice tells whether an element comes twice. The kernel lists a hash table in
+// pieces and finds the beginning of the next one by counting; when the table
+// grew in between, as it does in the background after many were added, some
+// elements come twice and as many others not at all.
+func twice(elements []Element) bool {
+	var h maphash.Hash
+	seen := make(map[uint64]struct{}, len(elements))
+	for i := range elements {
+		h.Reset()
+		_, _ = h.Write(elements[i].Key)
+		_, _ = h.Write(elements[i].KeyEnd)
+		if _, ok := seen[h.Sum64()]; ok {
+			return true
+		}
+		seen[h.Sum64()] = struct{}{}
+	}
+	return false
 }
 
 func parseElement(b []byte, memory *Bulk) (el Element, end bool) {
