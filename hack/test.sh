@@ -51,7 +51,11 @@ skipped=$(grep -c -E '^ *--- SKIP' "$log")
 if [ "$skipped" -gt 0 ]; then
   echo
   echo "Skipped tests, by reason:"
-  awk '/^ +[A-Za-z0-9_]+\.go:[0-9]+: / {sub(/^ +[A-Za-z0-9_]+\.go:[0-9]+: /, ""); why = $0} /^ *--- SKIP/ {print "  " why}' "$log" | sort | uniq -c | sort -rn
+  awk '
+    /^=== (RUN|NAME|CONT) / { current = $3; next }
+    /^ +[A-Za-z0-9_]+\.go:[0-9]+: / { said = $0; sub(/^ +[A-Za-z0-9_]+\.go:[0-9]+: /, "", said); why[current] = said }
+    /^ *--- SKIP: / { print "  " why[$3] }
+    /^(ok|FAIL|\?) *\t/ { split("", why); current = "" }' "$log" | sort | uniq -c | sort -rn
 fi
 [ "$fail" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
 echo
