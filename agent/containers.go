@@ -139,6 +139,7 @@ func (a *Agent) preStop(j job, x podplan.PreStop) {
 // kill stops a container beside the worker.
 func (a *Agent) kill(j job, x podplan.KillContainer) {
 	a.noteStopping(j, x.ID, x.Name, x.Why)
+	a.observer.expectEnd(j.uid, x.ID)
 	deadline := time.Now().Add(x.Grace)
 	a.flights.launch(j.uid, x.ID, flight{kind: "kill", deadline: deadline}, func(ctx context.Context) {
 		a.stop(ctx, j, x.ID, x.Grace)

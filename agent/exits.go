@@ -46,13 +46,31 @@ func (o *observer) noteExit(e cri.Exit) {
 		}
 		pod, _ := snap.Pods.Get(uid)
 		if c.State == model.ContainerRunning && toldEarly(pod, c.Name) {
-			o.mu.Lock()
-			o.exits[e.ContainerID] = earlyExit{e, uid}
-			o.mu.Unlock()
-			o.retry(uid)
+			if o.hasten(e, uid) {
+				o.retry(uid)
+			}
 		}
 		return
 	}
+}
+
+// hasten notes an end, unless the agent has brought it about: whoever changes a pod so that a container is
+// replaced may still look at what was true before, and on a kubelet has a second for it.
+func (o *observer) hasten(e cri.Exit, uid model.UID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, asked := o.asked[e.ContainerID]; asked {
+		return false
+	}
+	o.exits[e.ContainerID] = earlyExit{e, uid}
+	return true
+}
+
+// expectEnd notes that the agent stops a container.
+func (o *observer) expectEnd(uid model.UID, id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked[id] = uid
 }
 
 // toldEarly: of this container nobody misses what the runtime has not done yet when it ends. It is
@@ -80,6 +98,11 @@ func (o *observer) exited(id string) (earlyExit, bool) {
 func (o *observer) settleExits(uid model.UID, listed *model.PodRuntime) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	for id, pod := range o.asked {
+		if pod == uid && (listed == nil || listed.ByID(id) == nil || listed.ByID(id).State != model.ContainerRunning) {
+			delete(o.asked, id)
+		}
+	}
 	for id, e := range o.exits {
 		if e.pod != uid {
 			continue

@@ -76,6 +76,28 @@ func TestExitsAreToldEarly(t *testing.T) {
 	}
 }
 
+// A container that the agent replaces is told to have ended when the runtime says so: whoever changed the
+// pod may still look at what was true before.
+func TestReplacedContainersAreNotToldEarly(t *testing.T) {
+	const lag = 700 * time.Millisecond
+	in(t, critest.Config{FaultRate: -1, ExitLag: lag}, func(w *world) {
+		uid := w.run(pod("a", corev1.Container{Name: "c", Image: "one"}))
+		first := w.container("c").GetId()
+		began := time.Now()
+		w.edit(uid, func(p *corev1.Pod) { p.Spec.Containers[0].Image = "two" })
+		w.await("replaced", time.Minute, func() bool { return w.ready(uid) && w.container("c").GetId() != first })
+		if took := time.Since(began); took < lag {
+			t.Errorf("replaced after %s, told before the runtime had cleaned up", took)
+		}
+		time.Sleep(time.Minute)
+		w.agent.observer.mu.Lock()
+		defer w.agent.observer.mu.Unlock()
+		if left := len(w.agent.observer.asked); left > 0 {
+			t.Errorf("%d stops are remembered for ever", left)
+		}
+	})
+}
+
 // What the runtime says in the end counts: only it knows of a kill for lack of memory.
 func TestEarlyExitIsCorrected(t *testing.T) {
 	in(t, critest.Config{FaultRate: -1, ExitLag: 300 * time.Millisecond}, func(w *world) {

@@ -52,6 +52,8 @@ type observer struct {
 	doubts map[model.UID]bool
 	// exits are the ends of containers, by id, that the runtime still says run.
 	exits map[string]earlyExit
+	// asked are the containers, by id, that the agent itself is stopping, with their pods.
+	asked map[string]model.UID
 	// altered are containers, by id, that were changed in their state: what is known of them is out of date.
 	altered map[string]bool
 }
@@ -68,7 +70,7 @@ func newObserver(cfg Config, deps Deps) *observer {
 		cfg: cfg, deps: deps, runtime: deps.Runtime, log: deps.Log,
 		files: termination{podLogs: cfg.Settings.PodLogDir},
 		hints: make(chan model.UID, hintLimit), all: make(chan struct{}, 1),
-		seen: map[model.UID]uint64{}, doubts: map[model.UID]bool{}, altered: map[string]bool{}, exits: map[string]earlyExit{},
+		seen: map[model.UID]uint64{}, doubts: map[model.UID]bool{}, altered: map[string]bool{}, exits: map[string]earlyExit{}, asked: map[string]model.UID{},
 	}
 }
 
