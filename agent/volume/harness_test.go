@@ -24,8 +24,8 @@ import (
 
 	"nodelet/agent/volume/csi"
 	"nodelet/agent/volume/mount"
-	"nodelet/agent/volume/mounttest"
 	"nodelet/internal/model"
+	"nodelet/internal/mounttest"
 	"nodelet/internal/store"
 )
 

@@ -19,6 +19,7 @@ import (
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/cri"
+	"nodelet/internal/mounttest"
 )
 
 // The tests run containerd in children of the test binary, since a process can start it once. Most
@@ -39,7 +40,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	// libcni keeps results of sandboxes in /var/lib/cni, for which containerd has no option; those of
+	// sandboxes that a test kills would stay.
+	os.Exit(mounttest.Main(m, "/var/lib"))
 }
 
 func testConfig(dir string) Config {

@@ -23,11 +23,9 @@ type machine struct {
 	dir    string
 	config Config
 	cgroup string
-	// network is its name, which no other test has.
-	network string
-	cmd     *exec.Cmd
-	log     *os.File
-	cri     *cri.Client
+	cmd    *exec.Cmd
+	log    *os.File
+	cri    *cri.Client
 }
 
 func newMachine(t testing.TB) *machine {
@@ -43,10 +41,7 @@ func newMachine(t testing.TB) *machine {
 	}
 	t.Setenv(shimEnv, buildShim(t))
 	dir := t.TempDir()
-	m := &machine{
-		t: t, dir: dir, config: testConfig(dir), cgroup: fmt.Sprintf("/nodelet-test-%d", os.Getpid()),
-		network: fmt.Sprintf("nodelet-test-%d", time.Now().UnixNano()),
-	}
+	m := &machine{t: t, dir: dir, config: testConfig(dir), cgroup: fmt.Sprintf("/nodelet-test-%d", os.Getpid())}
 	t.Setenv(childEnv, dir)
 	m.writeCNI()
 	m.mountState()
@@ -87,7 +82,7 @@ func buildShim(t testing.TB) string {
 
 // writeCNI makes a network whose plugin gives every pod the address 192.0.2.7 and no link.
 func (m *machine) writeCNI() {
-	m.write("net.d/10-test.conflist", `{"cniVersion":"1.0.0","name":"`+m.network+`","plugins":[{"type":"nolink"}]}`, 0o644)
+	m.write("net.d/10-test.conflist", `{"cniVersion":"1.0.0","name":"test","plugins":[{"type":"nolink"}]}`, 0o644)
 	m.write("bin/nolink", `#!/bin/sh
 case $CNI_COMMAND in
 VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
@@ -168,23 +163,11 @@ func (m *machine) cleanup() {
 		m.t.Errorf("reset: %v", err)
 	}
 	removeCgroups(m.cgroup)
-	removeResults(m.network)
 	if m.t.Failed() {
 		log, _ := os.ReadFile(m.log.Name())
 		m.t.Logf("containerd's log:\n%s", log)
 	}
 	_ = m.log.Close()
-}
-
-// removeResults removes what libcni keeps of sandboxes that ended without DEL, as all do that a test kills
-// or reboots. containerd has no option for another place; on a node `nodelet reset` removes it.
-func removeResults(network string) {
-	const cache = "/var/lib/cni"
-	left, _ := filepath.Glob(filepath.Join(cache, "results", network+"-*"))
-	for _, path := range left {
-		_ = os.Remove(path)
-	}
-	_, _ = os.Remove(filepath.Join(cache, "results")), os.Remove(cache) // unless somebody else has something there
 }
 
 // removeCgroups removes the test's cgroup from every hierarchy, children first.

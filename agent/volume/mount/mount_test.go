@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"nodelet/agent/volume/mounttest"
+	"nodelet/internal/mounttest"
 )
 
 func TestMain(m *testing.M) { os.Exit(mounttest.Main(m)) }
