@@ -16,6 +16,7 @@ import (
 	"nodelet/agent/podplan"
 	"nodelet/agent/timeline"
 	"nodelet/cri"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -149,7 +150,7 @@ type Deps struct {
 	Metrics   Metrics
 	// Keep holds for the next process what this one knows of stops, Before is
 	// what the last one did, by pod UID; both may be nil.
-	Keep   Keeper
+	Keep   keep.Keeper[KeptStop]
 	Before map[string]KeptStop
 	// Exits tells of containers' ends before the runtime itself says so, until ctx ends; nil: nobody does.
 	Exits func(ctx context.Context, fn func(cri.Exit)) error
@@ -223,7 +224,7 @@ func (d *Deps) fill() {
 		d.Metrics = silent{}
 	}
 	if d.Keep == nil {
-		d.Keep = unkept{}
+		d.Keep = keep.None[KeptStop]{}
 	}
 	if d.Node == nil {
 		d.Node = func() podplan.Node { return podplan.Node{} }

@@ -25,17 +25,6 @@ type KeptContainer struct {
 	PreStopDone bool
 }
 
-// Keeper holds values for the next process; *keep.File does.
-type Keeper interface {
-	Put(key string, k KeptStop) error
-	Delete(key string) error
-}
-
-type unkept struct{}
-
-func (unkept) Put(string, KeptStop) error { return nil }
-func (unkept) Delete(string) error        { return nil }
-
 // restore puts what was kept into the notes of a pod.
 func (k KeptStop) restore(p *podNotes) {
 	p.Stopping, p.grace = k.Stopping, k.Grace

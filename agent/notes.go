@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"nodelet/agent/podplan"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 )
 
 // notes is what this process remembers of pods: see podplan.Notes. All of it
 // may be lost at any time; what a stop has come to is kept for the next process.
 type notes struct {
-	keep Keeper
+	keep keep.Keeper[KeptStop]
 	log  *slog.Logger
 
 	mu   sync.Mutex

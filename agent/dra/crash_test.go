@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"nodelet/agent/dra/draplan"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
@@ -123,7 +124,7 @@ func (l *life) process() {
 	l.store, l.writers = s, w
 	l.m = New(Config{NodeName: "n", Boot: "boot"}, Deps{
 		Store: s, Prepared: w.Prepared, API: l, Events: &events{}, Records: l, RecordsBefore: before,
-		Drivers: &disk[KeptDriver]{}, Log: slog.New(slog.DiscardHandler),
+		Drivers: keep.None[KeptDriver]{}, Log: slog.New(slog.DiscardHandler),
 	})
 	for _, d := range drivers {
 		l.m.registered[d] = []*plugin{{driver: d, client: instance{&l.crashing, d}, answers: true}}

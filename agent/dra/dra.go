@@ -14,6 +14,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 
 	"nodelet/agent/dra/draplan"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -44,12 +45,6 @@ type Events interface {
 	Event(ref corev1.ObjectReference, eventType, reason, message string)
 }
 
-// Keeper holds values for the next process; *keep.File does.
-type Keeper[V any] interface {
-	Put(key string, v V) error
-	Delete(key string) error
-}
-
 // KeptDriver is what outlives the daemon, within one boot, of a driver that publishes here.
 type KeptDriver struct{ Seen bool }
 
@@ -70,9 +65,9 @@ type Deps struct {
 	API      API
 	Events   Events
 	// Records are kept over boots, Drivers within one; Before are the last process's.
-	Records       Keeper[draplan.Record]
+	Records       keep.Keeper[draplan.Record]
 	RecordsBefore map[string]draplan.Record
-	Drivers       Keeper[KeptDriver]
+	Drivers       keep.Keeper[KeptDriver]
 	DriversBefore map[string]KeptDriver
 	Metrics       Metrics
 	Log           *slog.Logger

@@ -71,7 +71,7 @@ func TestClaimsOfOnePodInOneCall(t *testing.T) {
 	if got := d.Calls() + " | " + e.Calls(); got != "unprepare x,y | unprepare y" {
 		t.Errorf("calls: %s", got)
 	}
-	if n := len(w.records.all()); n != 0 {
+	if n := len(w.records.All()); n != 0 {
 		t.Errorf("%d records left", n)
 	}
 	w.pod("p", "x", "y") // news of a pod that is at its end
@@ -101,8 +101,8 @@ func TestWhyAPodWaits(t *testing.T) {
 			w.until("the event", func() bool {
 				return w.events.has("p FailedPrepareDynamicResources Failed to prepare dynamic resources: " + c.want)
 			})
-			if got := d.Calls(); got != "" || len(w.records.all()) > 0 {
-				t.Errorf("calls %q, records %v", got, w.records.all())
+			if got := d.Calls(); got != "" || len(w.records.All()) > 0 {
+				t.Errorf("calls %q, records %v", got, w.records.All())
 			}
 			w.gone("p")
 			w.await("p", "")
@@ -340,7 +340,7 @@ func TestSlicesOfLostDriversAreRemoved(t *testing.T) {
 	if got := <-w.api.wiped; got != "n/" {
 		t.Fatalf("removed at the start: %s", got)
 	}
-	w.until("noted", func() bool { return len(w.drivers.all()) == 1 })
+	w.until("noted", func() bool { return len(w.drivers.All()) == 1 })
 	stays := w.driver(&dratest.Driver{Name: "stays.example.com"}, "a")
 	goes := w.driver(&dratest.Driver{Name: "goes.example.com"}, "b")
 	w.start()
@@ -355,9 +355,9 @@ func TestSlicesOfLostDriversAreRemoved(t *testing.T) {
 	if got := <-w.api.wiped; got != "n/stays.example.com" {
 		t.Fatalf("removed: %s", got)
 	}
-	w.until("forgotten", func() bool { _, ok := w.drivers.all()["stays.example.com"]; return !ok })
+	w.until("forgotten", func() bool { _, ok := w.drivers.All()["stays.example.com"]; return !ok })
 	w.boot = "boot2"
-	w.drivers = disk[KeptDriver]{}
+	w.drivers.Take()
 	w.start()
 	if got := <-w.api.wiped; got != "n/" {
 		t.Fatalf("removed after a boot: %s", got)

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"nodelet/agent/dra/draplan"
+	"nodelet/internal/keep/keeptest"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
@@ -73,39 +74,6 @@ func (a *fakeAPI) remove(name string) {
 	delete(a.claims, model.Key{Namespace: "ns", Name: name})
 }
 
-// disk keeps values as a file would.
-type disk[V any] struct {
-	mu     sync.Mutex
-	values map[string]V
-}
-
-func (d *disk[V]) Put(key string, v V) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.values == nil {
-		d.values = map[string]V{}
-	}
-	d.values[key] = v
-	return nil
-}
-
-func (d *disk[V]) Delete(key string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.values, key)
-	return nil
-}
-
-func (d *disk[V]) all() map[string]V {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out := map[string]V{}
-	for k, v := range d.values {
-		out[k] = v
-	}
-	return out
-}
-
 type events struct {
 	mu  sync.Mutex
 	all []string
@@ -128,8 +96,8 @@ type world struct {
 	t       *testing.T
 	dir     string
 	api     *fakeAPI
-	records disk[draplan.Record]
-	drivers disk[KeptDriver]
+	records keeptest.Memory[draplan.Record]
+	drivers keeptest.Memory[KeptDriver]
 	events  events
 	boot    string
 	grace   time.Duration
@@ -166,7 +134,7 @@ func (w *world) start() {
 	w.store, w.writers = store.New()
 	w.m = New(Config{NodeName: "n", Boot: w.boot, Grace: w.grace}, Deps{
 		Store: w.store, Prepared: w.writers.Prepared, API: w.api, Events: &w.events,
-		Records: &w.records, RecordsBefore: w.records.all(), Drivers: &w.drivers, DriversBefore: w.drivers.all(),
+		Records: &w.records, RecordsBefore: w.records.All(), Drivers: &w.drivers, DriversBefore: w.drivers.All(),
 		Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

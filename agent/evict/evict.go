@@ -14,6 +14,7 @@ import (
 
 	"nodelet/agent/evict/evictplan"
 	"nodelet/agent/stats"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -64,7 +65,7 @@ type Deps struct {
 	Changed func()
 	Evicted func(signal string)
 	// Keep holds for the next process what this one decided, Before is what the last one did; both may be nil.
-	Keep   Keeper
+	Keep   keep.Keeper[Kept]
 	Before map[string]Kept
 	Log    *slog.Logger
 	Health *reconcile.Health
@@ -103,7 +104,7 @@ func New(cfg Config, deps Deps) *Evictor {
 		deps.Evicted = func(string) {}
 	}
 	if deps.Keep == nil {
-		deps.Keep = unkept{}
+		deps.Keep = keep.None[Kept]{}
 	}
 	e := &Evictor{cfg: cfg, deps: deps, wake: make(chan struct{}, 1), told: map[corev1.ResourceName]time.Time{}}
 	before := deps.Before[nodeKey]

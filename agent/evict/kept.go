@@ -16,17 +16,6 @@ type Kept struct {
 	Row        *model.Eviction            `json:",omitempty"`
 }
 
-// Keeper holds values for the next process; *keep.File does.
-type Keeper interface {
-	Put(key string, k Kept) error
-	Delete(key string) error
-}
-
-type unkept struct{}
-
-func (unkept) Put(string, Kept) error { return nil }
-func (unkept) Delete(string) error    { return nil }
-
 const nodeKey = "node"
 
 func podKey(uid model.UID) string { return "pod/" + uid.String() }

@@ -17,6 +17,7 @@ import (
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/agent/exclusive/cpuplan"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -56,12 +57,6 @@ type Runtime interface {
 	UpdateContainerResources(context.Context, *runtimev1.UpdateContainerResourcesRequest) (*runtimev1.UpdateContainerResourcesResponse, error)
 }
 
-// Keeper holds values for the next process; *keep.File does.
-type Keeper[V any] interface {
-	Put(key string, v V) error
-	Delete(key string) error
-}
-
 // Deps are the seams of a Manager.
 type Deps struct {
 	Store   *store.Store
@@ -70,9 +65,9 @@ type Deps struct {
 	Events  Events
 	// KeepGrants and KeepPlugins hold for the next process what this one has given and met; GrantsBefore and
 	// PluginsBefore are the last one's. Plugins outlive the boot.
-	KeepGrants    Keeper[model.Grant]
+	KeepGrants    keep.Keeper[model.Grant]
 	GrantsBefore  map[string]model.Grant
-	KeepPlugins   Keeper[KeptPlugin]
+	KeepPlugins   keep.Keeper[KeptPlugin]
 	PluginsBefore map[string]KeptPlugin
 	// Changed is told that Resources has news.
 	Changed func()

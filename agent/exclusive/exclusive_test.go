@@ -2,7 +2,6 @@ package exclusive
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 
 	"nodelet/agent/exclusive/cpuplan"
 	"nodelet/agent/exclusive/plugintest"
+	"nodelet/internal/keep/keeptest"
 	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
@@ -29,41 +29,6 @@ import (
 const gpu = "vendor.com/gpu"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// memory keeps what is put as a file would: as JSON.
-type memory[V any] struct {
-	mu  sync.Mutex
-	raw map[string][]byte
-}
-
-func (m *memory[V]) Put(key string, v V) error {
-	raw, err := json.Marshal(v)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.raw[key] = raw
-	return err
-}
-
-func (m *memory[V]) Delete(key string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.raw, key)
-	return nil
-}
-
-func (m *memory[V]) all(t *testing.T) map[string]V {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := map[string]V{}
-	for key, raw := range m.raw {
-		var v V
-		if err := json.Unmarshal(raw, &v); err != nil {
-			t.Fatal(err)
-		}
-		all[key] = v
-	}
-	return all
-}
 
 // world is a node with plugins.
 type world struct {
@@ -74,8 +39,8 @@ type world struct {
 	m       *Manager
 	cpus    *CPUs
 	stop    func()
-	grants  memory[model.Grant]
-	plugins memory[KeptPlugin]
+	grants  keeptest.Memory[model.Grant]
+	plugins keeptest.Memory[KeptPlugin]
 
 	mu     sync.Mutex
 	events []string
@@ -88,7 +53,6 @@ func newWorld(t *testing.T, cpus *CPUs) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, dir: dir, cpus: cpus, sets: map[string]string{}}
-	w.grants.raw, w.plugins.raw = map[string][]byte{}, map[string][]byte{}
 	w.boot()
 	t.Cleanup(func() {
 		w.stop()
@@ -115,7 +79,7 @@ func (w *world) boot() {
 	w.store, w.w = s, writers
 	w.m = New(Config{Dir: w.dir, CPUs: w.cpus}, Deps{
 		Store: s, Grants: writers.Grants, Runtime: w, Events: w,
-		KeepGrants: &w.grants, GrantsBefore: w.grants.all(w.t), KeepPlugins: &w.plugins, PluginsBefore: w.plugins.all(w.t),
+		KeepGrants: &w.grants, GrantsBefore: w.grants.All(), KeepPlugins: &w.plugins, PluginsBefore: w.plugins.All(),
 		Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

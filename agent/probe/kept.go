@@ -18,17 +18,6 @@ type Kept struct {
 	Key model.ProbeKey
 }
 
-// Keeper holds values for the next process; *keep.File does.
-type Keeper interface {
-	Put(key string, k Kept) error
-	Delete(key string) error
-}
-
-type unkept struct{}
-
-func (unkept) Put(string, Kept) error { return nil }
-func (unkept) Delete(string) error    { return nil }
-
 // resume goes on where the last process was killed.
 func (p *Probes) resume() {
 	p.mu.Lock()

@@ -13,6 +13,7 @@ import (
 
 	"nodelet/agent/handler"
 	"nodelet/agent/probe/probeplan"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
@@ -50,7 +51,7 @@ type Deps struct {
 	// Metrics may be nil.
 	Metrics Metrics
 	// Keep holds for the next process what this one knows, Before is what the last one did; both may be nil.
-	Keep   Keeper
+	Keep   keep.Keeper[Kept]
 	Before map[string]Kept
 	Log    *slog.Logger
 	Health *reconcile.Health
@@ -74,7 +75,7 @@ func New(deps Deps) (*Probes, error) {
 		deps.Metrics = uncounted{}
 	}
 	if deps.Keep == nil {
-		deps.Keep = unkept{}
+		deps.Keep = keep.None[Kept]{}
 	}
 	return &Probes{deps: deps, states: map[model.ProbeKey]probeplan.State{}}, nil
 }
