@@ -26,7 +26,7 @@ func (p *agentParts) buildExclusive() error {
 		Store: p.n.store, Grants: p.n.writers.Grants, Runtime: p.runtime, Events: p.events,
 		KeepGrants: p.kept.grants, GrantsBefore: p.kept.grantsBefore, KeepPlugins: p.kept.plugins, PluginsBefore: p.kept.pluginsBefore,
 		Changed: func() { p.status.Recheck() }, Metrics: newDeviceMetrics(p.n), Log: p.n.deps.Log,
-		PodsHealth: p.n.watchHealth("exclusive resources"), PluginsHealth: p.n.watchHealth("device plugins"), CPUsHealth: p.n.watchHealth("CPU sets"),
+		PodsHealth: p.n.watchHealth("exclusive resources"), PluginsHealth: p.n.watchHealth("device plugins"), CPUsHealth: p.n.watchHealthIf(cpus != nil, "CPU sets"),
 	})
 	asked := p.n.metrics.Counter("kubelet_pod_resources_endpoint_requests_total", "Calls of the PodResources API.", "server_api_version", "method")
 	p.podResources = podresources.New(filepath.Join(root, "pod-resources", "kubelet.sock"), podresources.Deps{

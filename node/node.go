@@ -180,6 +180,14 @@ func (n *Node) watchHealth(name string) *reconcile.Health {
 	return h
 }
 
+// watchHealthIf is watchHealth for a loop that runs only where something is configured.
+func (n *Node) watchHealthIf(runs bool, name string) *reconcile.Health {
+	if !runs {
+		return nil
+	}
+	return n.watchHealth(name)
+}
+
 func (n *Node) watchStatus(name string, status func() reconcile.Status) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

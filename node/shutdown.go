@@ -26,7 +26,8 @@ func (p *agentParts) buildShutdown() error {
 	if raw, err := os.ReadFile(path); err == nil && json.Unmarshal(raw, &last) == nil {
 		show(last)
 	}
-	p.shutdown = shutdown.New(shutdown.Config{NodeName: p.n.cfg.NodeName, Periods: p.n.cfg.Kubelet.Shutdown.Periods()}, shutdown.Deps{
+	periods := p.n.cfg.Kubelet.Shutdown.Periods()
+	p.shutdown = shutdown.New(shutdown.Config{NodeName: p.n.cfg.NodeName, Periods: periods}, shutdown.Deps{
 		Store: p.n.store, End: p.evictor.End, Events: p.events, Changed: p.status.Recheck,
 		Connect: func(ctx context.Context) (shutdown.Session, error) {
 			s, err := logind.Connect(ctx)
@@ -46,7 +47,7 @@ func (p *agentParts) buildShutdown() error {
 				p.n.deps.Log.Warn("keep the times of the shutdown for metrics", "err", err)
 			}
 		},
-		Log: p.n.deps.Log, Health: p.n.watchHealth("shutdown"),
+		Log: p.n.deps.Log, Health: p.n.watchHealthIf(len(periods) > 0, "shutdown"),
 	})
 	return nil
 }

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"log/slog"
 	"sync"
@@ -40,8 +41,10 @@ type Keyed[K comparable] struct {
 
 	mu   sync.Mutex
 	keys map[K]*worker
-	sem  chan struct{}
-	wg   sync.WaitGroup
+	// failing has what the last Sync of a key said that failed.
+	failing map[K]error
+	sem     chan struct{}
+	wg      sync.WaitGroup
 }
 
 // worker is the state of one key that has work, runs, or waits for a time.
@@ -55,7 +58,7 @@ type worker struct {
 
 // Run blocks until ctx ends and every worker has returned.
 func (k *Keyed[K]) Run(ctx context.Context) error {
-	k.keys = map[K]*worker{}
+	k.keys, k.failing = map[K]*worker{}, map[K]error{}
 	if k.Parallel > 0 {
 		k.sem = make(chan struct{}, k.Parallel)
 	}
@@ -76,6 +79,7 @@ func (k *Keyed[K]) Run(ctx context.Context) error {
 			for key := range k.Keys(prev, next) {
 				k.mark(ctx, key, next)
 			}
+			k.Health.started()
 			prev = next
 		}
 		select {
@@ -159,8 +163,23 @@ func (k *Keyed[K]) work(ctx, run context.Context, key K, w *worker) {
 	default:
 		w.failures = 0
 	}
-	k.Health.note(err)
+	k.note(key, err)
 	k.next(ctx, key, w, again)
+}
+
+// note says to Health how all keys fare, so that one that succeeds hides none that fails; k.mu is held.
+func (k *Keyed[K]) note(key K, err error) {
+	ok := err == nil
+	if !ok {
+		err = fmt.Errorf("%v: %w", key, err)
+		k.failing[key] = err
+	} else {
+		delete(k.failing, key)
+		for _, err = range k.failing { // any of them
+			break
+		}
+	}
+	k.Health.noteOf(ok, err, len(k.failing))
 }
 
 // begin takes the newest snapshot: all that was marked before is in it.

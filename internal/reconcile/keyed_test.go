@@ -137,6 +137,46 @@ func TestKeyedRetriesWithBackoffUntilNewsComes(t *testing.T) {
 	})
 }
 
+func TestKeyedHealthIsThatOfAllKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, w := store.New()
+		k := &Keyed[string]{
+			Name: "test", Store: s, Log: quiet(), Keys: nodeKeys, Health: &Health{},
+			Ready:   func(n *store.Snapshot) bool { return n.Nodes.Synced() },
+			Backoff: Backoff{Min: time.Hour, Max: time.Hour},
+			Sync: func(_ context.Context, key string, snap *store.Snapshot) (time.Duration, error) {
+				if n, _ := snap.Nodes.Get(model.Key{Name: key}); n.Zone() != "good" {
+					return 0, errors.New(n.Zone())
+				}
+				return 0, nil
+			},
+		}
+		since := time.Now().Format(time.RFC3339)
+		check := func(want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := k.Health.Status().String(); got != want {
+				t.Errorf("health %q, want %q", got, want)
+			}
+		}
+		set := func(name, zone, want string) {
+			t.Helper()
+			w.Nodes.Set(model.Key{Name: name}, node(name, zone))
+			check(want)
+		}
+		check("starting")
+		run(t, k.Run)
+		check("waiting for the API")
+		w.Nodes.Replace(map[model.Key]*model.Node{})
+		check("ok") // nothing to do is no reason to wait
+		set("a", "low", "failing since "+since+": a: low")
+		set("b", "good", "failing since "+since+": a: low")
+		set("b", "wet", "2 failing since "+since+", one of them b: wet")
+		set("b", "good", "failing since "+since+": a: low")
+		set("a", "good", "ok")
+	})
+}
+
 func TestKeyedAgainCallsAfterThatTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, w := store.New()
