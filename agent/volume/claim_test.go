@@ -3,6 +3,7 @@ package volume
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"nodelet/internal/mounttest"
 	"nodelet/internal/model"
 )
 
@@ -89,6 +91,53 @@ func TestALocalVolumeIsOfThePodsGroup(t *testing.T) {
 	if err := syscall.Stat(filepath.Join(place, "f"), &st); err != nil || st.Gid != 7 {
 		t.Fatalf("group %d, %v", st.Gid, err)
 	}
+}
+
+// A local volume that is a device is mounted for each of its pods, formatted
+// once, and goes with the pod; what is on it stays.
+func TestALocalVolumeThatIsADeviceIsMounted(t *testing.T) {
+	for _, program := range []string{"blkid", "mkfs.ext4"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not installed", program)
+		}
+	}
+	w := newWorld(t)
+	device := mounttest.Loop(t, 16<<20)
+	link := filepath.Join(t.TempDir(), "disk-by-name")
+	if err := os.Symlink(device, link); err != nil {
+		t.Fatal(err)
+	}
+	group := int64(2000)
+	first, second := claimPod(t, 1, "data"), claimPod(t, 2, "data")
+	first.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: &group}
+	w.claim("data", "mountOptions: [noatime]\nlocal: {path: "+link+"}")
+	w.sync(first, second)
+	a, b := w.ready(uid(1)).HostPaths["data"], w.ready(uid(2)).HostPaths["data"]
+	if want := filepath.Join(w.root, "pods", string(uid(1)), "volumes/kubernetes.io~local-volume/pv-data"); a != want || a == b {
+		t.Fatalf("mounted on %s and %s", a, b)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(a, &st); err != nil || st.Gid != 2000 {
+		t.Errorf("group %d, %v", st.Gid, err)
+	}
+	if err := os.WriteFile(filepath.Join(a, "precious"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.look(uid(2))
+	w.read(filepath.Join(w.ready(uid(2)).HostPaths["data"], "precious"))
+	w.sync(second)
+	w.gone(uid(1))
+	if left := w.mounts(); len(left) != 1 || left[0] != b {
+		t.Errorf("mounts that are left: %v", left)
+	}
+	w.read(filepath.Join(b, "precious"))
+	w.sync()
+	w.gone(uid(2))
+	third := claimPod(t, 3, "data")
+	w.sync(third)
+	w.read(filepath.Join(w.ready(uid(3)).HostPaths["data"], "precious"))
+	w.sync()
+	w.gone(uid(3))
 }
 
 func TestABlockVolumeIsADevice(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"nodelet/agent/volume/disk"
 	"nodelet/agent/volume/volumeplan"
 )
 
@@ -27,6 +28,7 @@ type hostChecks struct {
 
 type hostCheck struct {
 	done chan struct{}
+	disk string // what a local volume's device holds; empty where it is a directory
 	err  error
 }
 
@@ -35,21 +37,41 @@ func (h *hostChecks) check(ctx context.Context, vol *volumeplan.Volume) error {
 	if vol.Type == corev1.HostPathUnset {
 		return nil
 	}
-	c := h.start(vol.Path, vol.Type)
+	c := h.start(string(vol.Type)+" "+vol.Path, func() (string, error) { return "", checkHostPath(vol.Path, vol.Type) })
+	if !c.over(ctx) {
+		return fmt.Errorf("hostPath %s has not answered for %s: is its file system reachable?", vol.Path, hostPatience)
+	}
+	return c.err
+}
+
+// local looks at a local volume: it gives the type of its file system if it is
+// a device, after that was checked or made, and nothing if it is a directory.
+func (h *hostChecks) local(ctx context.Context, vol *volumeplan.Volume) (string, error) {
+	path, wanted := vol.Path, vol.Disk.FSType
+	// Not with the context of this pod: others wait for the same device, and a formatter is not to be broken off.
+	c := h.start("local "+path, func() (string, error) { return checkLocal(path, wanted) })
+	if !c.over(ctx) {
+		return "", fmt.Errorf("local volume %s is not ready after %s: its file system is being checked or made, or does not answer", path, hostPatience)
+	}
+	return c.disk, c.err
+}
+
+// over waits for the end of the check, as long as is worth it.
+func (c *hostCheck) over(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, hostPatience)
 	defer cancel()
 	select {
 	case <-c.done:
-		return c.err
+		return true
 	case <-ctx.Done():
-		return fmt.Errorf("hostPath %s has not answered for %s: is its file system reachable?", vol.Path, hostPatience)
+		return false
 	}
 }
 
-func (h *hostChecks) start(path string, kind corev1.HostPathType) *hostCheck {
+// start runs a check, once at a time for a key.
+func (h *hostChecks) start(key string, check func() (string, error)) *hostCheck {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	key := string(kind) + " " + path
 	if c := h.running[key]; c != nil {
 		return c
 	}
@@ -59,13 +81,26 @@ func (h *hostChecks) start(path string, kind corev1.HostPathType) *hostCheck {
 	c := &hostCheck{done: make(chan struct{})}
 	h.running[key] = c
 	go func() {
-		c.err = checkHostPath(path, kind)
+		c.disk, c.err = check()
 		h.mu.Lock()
 		delete(h.running, key)
 		h.mu.Unlock()
 		close(c.done)
 	}()
 	return c
+}
+
+func checkLocal(path, wanted string) (string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("look at local volume: %w", err)
+	case info.IsDir():
+		return "", nil
+	case info.Mode()&fs.ModeDevice == 0 || info.Mode()&fs.ModeCharDevice != 0:
+		return "", fmt.Errorf("local volume %s is neither a directory nor a block device", path)
+	}
+	return disk.Prepare(context.Background(), path, wanted)
 }
 
 // checkHostPath follows links, as the mount into the container will.

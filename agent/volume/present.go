@@ -17,6 +17,7 @@ import (
 
 	"nodelet/agent/volume/atomic"
 	"nodelet/agent/volume/csi"
+	"nodelet/agent/volume/disk"
 	"nodelet/agent/volume/mount"
 	"nodelet/agent/volume/owner"
 	"nodelet/agent/volume/volumeplan"
@@ -285,7 +286,13 @@ func (m *maker) make(ctx context.Context, vol *volumeplan.Volume) error {
 
 // host checks a place of the host, and gives it to the pod's group where that is asked for.
 func (m *maker) host(ctx context.Context, vol *volumeplan.Volume) error {
-	if err := m.hosts.check(ctx, vol); err != nil || vol.Own == nil {
+	var err error
+	if vol.Disk != nil {
+		err = m.local(ctx, vol)
+	} else {
+		err = m.hosts.check(ctx, vol)
+	}
+	if err != nil || vol.Own == nil {
 		return err
 	}
 	// Once is enough for a pod: containers may change what is theirs afterwards.
@@ -293,6 +300,25 @@ func (m *maker) host(ctx context.Context, vol *volumeplan.Volume) error {
 		return nil
 	}
 	return owner.Apply(ctx, vol.Path, int(vol.Own.GID), vol.Own.OnlyOnMismatch)
+}
+
+// local mounts a local volume that is a device below the pod's directory, from
+// where it goes with the rest of the pod. A device that several pods have is
+// mounted for each of them, which is one file system.
+func (m *maker) local(ctx context.Context, vol *volumeplan.Volume) error {
+	fsType, err := m.hosts.local(ctx, vol)
+	if err != nil || fsType == "" {
+		return err
+	}
+	device := vol.Path
+	vol.Path = vol.Disk.Dir
+	if err := os.MkdirAll(vol.Path, dirMode); err != nil {
+		return err
+	}
+	if mounted, err := mount.IsMount(vol.Path); err != nil || mounted {
+		return err
+	}
+	return disk.Mount(device, vol.Path, fsType, vol.Disk.Options)
 }
 
 // driver has a CSI driver make the volume.

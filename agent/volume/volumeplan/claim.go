@@ -94,7 +94,7 @@ func (f Facts) bound(out *Volume, pv *corev1.PersistentVolume) {
 	case pv.Spec.HostPath != nil && !block:
 		f.hostPath(out, pv.Spec.HostPath)
 	case pv.Spec.Local != nil:
-		f.local(out, pv.Spec.Local.Path, block)
+		f.local(out, pv, block)
 	case pv.Spec.CSI != nil:
 		f.persistentCSI(out, pv, block)
 	default:
@@ -138,13 +138,23 @@ func (f Facts) hostPath(out *Volume, src *corev1.HostPathVolumeSource) {
 	out.checkHostPath("hostPath")
 }
 
-// local plans a directory or a device of this very node.
-func (f Facts) local(out *Volume, place string, block bool) {
-	out.Kind, out.Path, out.Type = HostPath, place, corev1.HostPathDirectory
+// local plans a directory or a device of this very node. A device that pods use
+// as a directory is mounted, with a file system made if it has none.
+func (f Facts) local(out *Volume, pv *corev1.PersistentVolume, block bool) {
+	out.Kind, out.Path, out.Type = HostPath, pv.Spec.Local.Path, corev1.HostPathDirectory
 	out.checkHostPath("local path")
 	if block {
 		out.Kind, out.Type = Device, corev1.HostPathBlockDev
 		return
+	}
+	dir, err := PodDir(f.Root, model.UID(f.Pod.UID))
+	if err != nil || !element(pv.Name) {
+		out.Problem.Text = unsupportedPV(pv, block)
+		return
+	}
+	out.Disk = &Disk{Dir: path.Join(dir, "volumes", "kubernetes.io~local-volume", pv.Name), Options: pv.Spec.MountOptions}
+	if t := pv.Spec.Local.FSType; t != nil {
+		out.Disk.FSType = *t
 	}
 	if gid, ok := fsGroup(f.Pod); ok && !out.ReadOnly {
 		out.Own = &Ownership{GID: gid, OnlyOnMismatch: onlyOnMismatch(f.Pod)}

@@ -84,6 +84,8 @@ type Volume struct {
 	Claim model.Key
 	// ReadOnly: the pod may only read it.
 	ReadOnly bool
+	// Disk, if not nil, says what to do when Path is a block device.
+	Disk *Disk
 	// Own, if not nil, gives all that is in the volume to a group.
 	Own *Ownership
 	// CSI says how the Driver makes it.
@@ -110,6 +112,15 @@ type Ownership struct {
 	GID int64
 	// OnlyOnMismatch: not when the volume's root has the right group and mode already.
 	OnlyOnMismatch bool
+}
+
+// Disk says how pods get the file system of a block device.
+type Disk struct {
+	// Dir is where it is mounted for the pod.
+	Dir string
+	// FSType it must have; empty for what there is, or else the usual one.
+	FSType  string
+	Options []string
 }
 
 // Block reports whether containers get a device and not a directory.

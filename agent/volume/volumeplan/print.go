@@ -52,6 +52,11 @@ func (v *Volume) String() string {
 		}
 	}
 	b.WriteByte('\n')
+	if d := v.Disk; d != nil {
+		fmt.Fprintf(&b, "    a device is mounted on %s", d.Dir)
+		fsAndOptions(&b, d.FSType, d.Options)
+		b.WriteByte('\n')
+	}
 	if v.CSI != nil {
 		b.WriteString(v.CSI.String())
 	}
@@ -65,6 +70,15 @@ func (v *Volume) String() string {
 		fmt.Fprintf(&b, "    problem: %s\n", v.Problem.Text)
 	}
 	return b.String()
+}
+
+func fsAndOptions(b *strings.Builder, fsType string, options []string) {
+	if fsType != "" {
+		b.WriteString(" fs " + fsType)
+	}
+	if len(options) > 0 {
+		fmt.Fprintf(b, " options %q", options)
+	}
 }
 
 // String is one line for each file, token and directory.
@@ -106,12 +120,7 @@ func (c *CSI) String() string {
 			b.WriteString(" " + flag.name)
 		}
 	}
-	if c.FSType != "" {
-		b.WriteString(" fs " + c.FSType)
-	}
-	if len(c.Options) > 0 {
-		fmt.Fprintf(&b, " options %q", c.Options)
-	}
+	fsAndOptions(&b, c.FSType, c.Options)
 	for _, k := range slices.Sorted(maps.Keys(c.Attributes)) {
 		fmt.Fprintf(&b, " %s=%s", k, c.Attributes[k])
 	}
