@@ -25,6 +25,9 @@ var sources = map[string]string{
 	"etcd":             "go.etcd.io/etcd/server/v3",
 }
 
+// own are programs of this repository, by their folders.
+var own = map[string]string{"socketproxy": "socketproxy", "csi-node-driver-registrar": "registrar"}
+
 // buildPrograms builds what is not in the cache yet. Go's own cache makes a
 // second run of go build cheap, but the suite alone takes it half a minute to
 // look at.
@@ -49,9 +52,16 @@ func buildPrograms(ctx context.Context, o options) (programs, error) {
 			return nil, err
 		}
 	}
-	p["socketproxy"] = filepath.Join(dir, "socketproxy")
-	if err := command(ctx, "env", "CGO_ENABLED=0", "GOWORK=off", "go", "build", "-trimpath", "-o", p["socketproxy"], "./test/conformance/socketproxy"); err != nil {
-		return nil, err
+	if o.csi {
+		if err := buildSidecars(ctx, o, p); err != nil {
+			return nil, err
+		}
+	}
+	for name, source := range own {
+		p[name] = filepath.Join(dir, name)
+		if err := command(ctx, "env", "CGO_ENABLED=0", "GOWORK=off", "go", "build", "-trimpath", "-ldflags=-s -w", "-o", p[name], "./test/conformance/"+source); err != nil {
+			return nil, err
+		}
 	}
 	// kubectl is the control plane's program under another name.
 	p["kubectl"] = filepath.Join(dir, "kubectl")

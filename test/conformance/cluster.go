@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,16 +25,6 @@ type cluster struct {
 
 // startPatience is how long the lab may take to be Ready with all images.
 const startPatience = 10 * time.Minute
-
-// alone keeps a second run from ending the lab of this one, until it is closed. It ends with the process and
-// leaves nothing behind.
-func alone(lab string) (io.Closer, error) {
-	hold, err := net.Listen("unix", "@nodelet-conformance-"+lab)
-	if err != nil {
-		return nil, fmt.Errorf("use lab %s: another run has it (%w): wait for it, or give this one another -lab and -reports", lab, err)
-	}
-	return hold, nil
-}
 
 func openCluster(ctx context.Context, o options, archive string) (*cluster, error) {
 	if o.kubeconfig != "" {

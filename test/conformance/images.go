@@ -37,7 +37,7 @@ type image struct {
 func catalog(p programs, source string) map[string]image {
 	agnhost := image{
 		files: map[string]string{
-			"agnhost*": p["agnhost"], "agnhost-2 ->": "agnhost", "uploads/": "755",
+			"agnhost*": p["agnhost"], "agnhost-2 ->": "agnhost", "uploads/": "755", "var/registry/": "755",
 			"localhost.crt*": source + "/agnhost/porter/localhost.crt", "localhost.key*": source + "/agnhost/porter/localhost.key",
 		},
 		entrypoint: []string{"/agnhost"}, command: []string{"pause"},
@@ -46,7 +46,8 @@ func catalog(p programs, source string) map[string]image {
 		agnhost.files["coredns*"] = at
 	}
 	nginx := image{command: []string{"nginx", "-g", "daemon off;"}}
-	return map[string]image{
+	images := sidecarImages(p)
+	maps.Copy(images, map[string]image{
 		"agnhost":           agnhost,
 		"kitten":            agnhost.serving(source+"/kitten/html", "kitten.jpg"),
 		"nautilus":          agnhost.serving(source+"/nautilus/html", "nautilus.jpg"),
@@ -62,7 +63,8 @@ func catalog(p programs, source string) map[string]image {
 		"etcd":              {files: map[string]string{"usr/local/bin/etcd*": p["etcd"]}, command: []string{"etcd"}},
 		"hostpathplugin":    {files: map[string]string{"hostpathplugin*": p["socketproxy"]}, entrypoint: []string{"/hostpathplugin"}},
 		"pause":             {bare: true, files: map[string]string{"pause*": p["pause"]}, entrypoint: []string{"/pause"}, user: "65535:65535"},
-	}
+	})
+	return images
 }
 
 // serving is agnhost's image with files for its web server.
@@ -158,8 +160,18 @@ func assemble(ctx context.Context, p programs, base v1.Layer, work string) (map[
 	if err != nil {
 		return nil, err
 	}
+	all := catalog(p, source)
+	pause, err := all["pause"].make(ctx, base, filepath.Join(work, "pause-to-pull"))
+	if err != nil {
+		return nil, fmt.Errorf("build image pause: %w", err)
+	}
+	registry, err := fakeRegistry(pause, "pause", "testing")
+	if err != nil {
+		return nil, fmt.Errorf("fill the registry of agnhost: %w", err)
+	}
+	maps.Copy(all["agnhost"].files, registry)
 	images := map[name.Reference]v1.Image{}
-	for key, i := range catalog(p, source) {
+	for key, i := range all {
 		made, err := i.make(ctx, base, filepath.Join(work, key))
 		if err != nil {
 			return nil, fmt.Errorf("build image %s: %w", key, err)

@@ -28,6 +28,7 @@ type options struct {
 	importCommand       string // run for it with the archive as last argument
 	keep, prepareOnly   bool
 	coredns             bool // into agnhost's image
+	csi                 bool // the programs beside a CSI driver
 }
 
 func main() {
@@ -64,6 +65,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.lab, "lab", "conformance", "name of the lab; runs at the same time need different ones, and different reports")
 	f.BoolVar(&o.keep, "keep", false, "leave the lab up for a look")
 	f.BoolVar(&o.coredns, "coredns", os.Getenv("COREDNS") != "", "put CoreDNS into agnhost's image, where upstream's has it: a few specs of pods' DNS settings start it (COREDNS)")
+	f.BoolVar(&o.csi, "csi", os.Getenv("CSI") != "", "make the images that stand beside a CSI driver: specs of CSI Mock need them (CSI)")
 	f.BoolVar(&o.prepareOnly, "prepare", false, "only build programs and images")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -80,12 +82,23 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
-func run(ctx context.Context, o options) error {
-	programs, err := buildPrograms(ctx, o)
+// prepare builds programs and images.
+func prepare(ctx context.Context, o options) (programs, string, error) {
+	hold, err := o.lock()
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	archive, err := buildImages(ctx, o, programs)
+	defer hold.Close()
+	p, err := buildPrograms(ctx, o)
+	if err != nil {
+		return nil, "", err
+	}
+	archive, err := buildImages(ctx, o, p)
+	return p, archive, err
+}
+
+func run(ctx context.Context, o options) error {
+	programs, archive, err := prepare(ctx, o)
 	if err != nil || o.prepareOnly {
 		return err
 	}

@@ -1,5 +1,5 @@
 // Socketproxy stands in for the one mode of upstream's hostpathplugin that the
-// suite's DRA driver needs: whoever connects to a unix socket of the pod is
+// suite's drivers of DRA and CSI need: whoever connects to a unix socket of the pod is
 // joined with a connection to a TCP port of the pod, which the suite keeps open
 // by port-forward. The driver itself runs in the suite.
 //
@@ -20,6 +20,7 @@ import (
 func main() {
 	endpoint := flag.String("endpoint", "", "path of the unix socket")
 	port := flag.String("proxy-endpoint", "", "tcp://HOST:PORT")
+	flag.String("nodeid", "", "not used")
 	flag.String("v", "", "not used")
 	flag.Parse()
 	if err := run(*endpoint, *port); err != nil {
