@@ -14,8 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"nodelet/internal/mounttest"
 	"nodelet/internal/model"
+	"nodelet/internal/mounttest"
 )
 
 // claim puts a bound claim into the store; spec is that of its volume.
