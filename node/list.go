@@ -87,6 +87,9 @@ func (n *Node) listEndpoints(filter string) ([]control.Endpoint, error) {
 	views, err := n.views(filter)
 	out := []control.Endpoint{}
 	for _, v := range views {
+		if len(v.Endpoints) == 0 {
+			out = append(out, control.Endpoint{Service: v.Service, Port: v.Port, Endpoint: "none", Reason: whyNone(v)})
+		}
 		for _, e := range v.Endpoints {
 			out = append(out, control.Endpoint{
 				Service: v.Service, Port: v.Port, Endpoint: e.Address.String(), Used: e.Cluster || e.Local,
@@ -95,6 +98,14 @@ func (n *Node) listEndpoints(filter string) ([]control.Endpoint, error) {
 		}
 	}
 	return out, err
+}
+
+// whyNone says why a Service has no endpoints.
+func whyNone(v lb.View) string {
+	if v.Skipped != "" {
+		return v.Skipped
+	}
+	return "no EndpointSlice names one: is there a pod with the labels of the Service's selector, and has it a port like the Service's targetPort?"
 }
 
 // reason says why an endpoint is in use, or why it is not.

@@ -23,7 +23,6 @@ func addDNSFlags(fs *pflag.FlagSet, c *node.DNSConfig) {
 }
 
 func dnsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "dns", Short: "Look into the cluster DNS of this node"}
 	var qtype string
 	why := reader[control.DNSAnswer]{
 		use: "why [NAMESPACE/POD] NAME", short: "Explain what a pod of this node is answered for a name: each name of its search path, and where the answer comes from",
@@ -38,8 +37,7 @@ func dnsCommand() *cobra.Command {
 		print: printWhy,
 	}.command()
 	why.Flags().StringVarP(&qtype, "type", "t", "A", "record type")
-	c.AddCommand(why)
-	return c
+	return group("dns", "Look into the cluster DNS of this node", why)
 }
 
 func printWhy(w io.Writer, a control.DNSAnswer) {

@@ -34,7 +34,11 @@ func kubectlCommand() *cobra.Command {
 			program := filepath.Join(filepath.Dir(exe), "nodelet-controlplane")
 			env := os.Environ()
 			if os.Getenv("KUBECONFIG") == "" && !slices.ContainsFunc(args, isKubeconfigFlag) {
-				env = append(env, "KUBECONFIG="+node.Layout{Data: data}.AdminKubeconfig())
+				admin := node.Layout{Data: data}.AdminKubeconfig()
+				if _, err := os.Stat(admin); err != nil { // kubectl would ask localhost:8080, and say only that
+					fmt.Fprintf(os.Stderr, "nodelet: no credentials for a cluster in %s: start one with nodelet up, or name others with --kubeconfig or KUBECONFIG\n", admin)
+				}
+				env = append(env, "KUBECONFIG="+admin)
 			}
 			err = syscall.Exec(program, append([]string{program, "kubectl"}, args...), env)
 			return fmt.Errorf("run %s: %w (run make build, or use any other kubectl with KUBECONFIG=%s)", program, err, node.Layout{Data: data}.AdminKubeconfig())

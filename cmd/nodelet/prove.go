@@ -16,9 +16,7 @@ import (
 )
 
 func proveCommand() *cobra.Command {
-	c := &cobra.Command{Use: "prove", Short: "Prove by trial what is promised"}
-	c.AddCommand(proveBackendsCommand())
-	return c
+	return group("prove", "Prove by trial what is promised", proveBackendsCommand())
 }
 
 // proof is one way to compare a back end with the meaning.

@@ -17,9 +17,7 @@ import (
 )
 
 func proxyCommand() *cobra.Command {
-	c := &cobra.Command{Use: "proxy", Short: "Work with the service proxy"}
-	c.AddCommand(proxyStatusCommand(), proxyCountersCommand(), proxySwitchCommand(), proxyCleanupCommand())
-	return c
+	return group("proxy", "Work with the service proxy", proxyStatusCommand(), proxyCountersCommand(), proxySwitchCommand(), proxyCleanupCommand())
 }
 
 func proxyStatusCommand() *cobra.Command {

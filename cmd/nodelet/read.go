@@ -20,6 +20,8 @@ type reader[T any] struct {
 	args       cobra.PositionalArgs
 	resource   func(args []string) string
 	print      func(w io.Writer, v T)
+	// check says what is wrong with an answer; may be nil.
+	check func(args []string, v T) error
 }
 
 func (r reader[T]) command() *cobra.Command {
@@ -39,6 +41,11 @@ func (r reader[T]) command() *cobra.Command {
 		var v T
 		if err := control.NewClient(layout.Socket()).Get(cmd.Context(), r.resource(args), &v); err != nil {
 			return err
+		}
+		if r.check != nil {
+			if err := r.check(args, v); err != nil {
+				return err
+			}
 		}
 		if output == "json" {
 			enc := json.NewEncoder(cmd.OutOrStdout())
@@ -98,10 +105,18 @@ func filtered(resource string) func([]string) string {
 	}
 }
 
+// found says so when a filter leaves nothing.
+func found[T any](args []string, list []T) error {
+	if len(list) == 0 && len(args) > 0 {
+		return fmt.Errorf("no Service has %q in its namespace/name: see nodelet services", args[0])
+	}
+	return nil
+}
+
 func servicesCommand() *cobra.Command {
 	return reader[[]control.Service]{
 		use: "services [namespace/name]", short: "List the services as the proxy has them", args: cobra.MaximumNArgs(1),
-		resource: filtered("services"),
+		resource: filtered("services"), check: found[control.Service],
 		print: func(w io.Writer, list []control.Service) {
 			t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 			fmt.Fprintln(t, "SERVICE\tPORT\tKIND\tFRONTEND\tENDPOINTS\tNOTES")
@@ -116,7 +131,7 @@ func servicesCommand() *cobra.Command {
 func endpointsCommand() *cobra.Command {
 	return reader[[]control.Endpoint]{
 		use: "endpoints [namespace/name]", short: "List the endpoints of services, and why each is in use or not", args: cobra.MaximumNArgs(1),
-		resource: filtered("endpoints"),
+		resource: filtered("endpoints"), check: found[control.Endpoint],
 		print: func(w io.Writer, list []control.Endpoint) {
 			t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 			fmt.Fprintln(t, "SERVICE\tPORT\tENDPOINT\tUSED\tREASON\tPOD\tNODE")
@@ -143,7 +158,6 @@ func snapshotCommand() *cobra.Command {
 }
 
 func imagesCommand() *cobra.Command {
-	c := &cobra.Command{Use: "images", Short: "Work with the container runtime's images"}
 	list := reader[[]control.Image]{
 		use: "list", short: "List the images of the runtime", args: cobra.NoArgs,
 		resource: func([]string) string { return "images" },
@@ -158,8 +172,7 @@ func imagesCommand() *cobra.Command {
 			_ = t.Flush()
 		},
 	}.command()
-	c.AddCommand(list, importCommand())
-	return c
+	return group("images", "Work with the container runtime's images", list, importCommand())
 }
 
 func importCommand() *cobra.Command {

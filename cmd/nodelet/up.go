@@ -109,6 +109,7 @@ func (f *upFlags) run(ctx context.Context, progress *allinone.Progress) error {
 // is checked by the control plane, which may be running already.
 func upChecks(c allinone.Config) preflight.Config {
 	p := nodeChecks(c.Node)
+	p.Addresses = c.Node.NodeIPs
 	p.Files[c.ControlPlane] = "run make build, or name its directory with --bin-dir"
 	return p
 }

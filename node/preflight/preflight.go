@@ -3,6 +3,8 @@ package preflight
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +36,8 @@ type Config struct {
 	DataDir     string
 	VersionFile string
 	Ports       []Port
+	// Addresses that this machine must have.
+	Addresses []netip.Addr
 	// Programs that must be on PATH, and the Debian package each is in.
 	Programs map[string]string
 	// Files that must exist, and how they come to be.
@@ -50,6 +54,9 @@ func Check(c Config) error {
 		if _, err := os.Stat(path); err != nil {
 			errs = append(errs, fmt.Errorf("%s is not there: %s", path, how))
 		}
+	}
+	for _, a := range c.Addresses {
+		errs = append(errs, address(a))
 	}
 	for _, p := range c.Ports {
 		errs = append(errs, port(p))
@@ -69,6 +76,25 @@ func program(name, pkg string) error {
 		return fmt.Errorf("program %s is not on PATH: install it (Debian: apt-get install %s), or run make deps", name, pkg)
 	}
 	return nil
+}
+
+func address(want netip.Addr) error {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return fmt.Errorf("list the addresses of this machine: %w", err)
+	}
+	var has []string
+	for _, a := range all {
+		p, err := netip.ParsePrefix(a.String())
+		switch {
+		case err != nil:
+		case p.Addr() == want:
+			return nil
+		case p.Addr().IsGlobalUnicast():
+			has = append(has, p.Addr().String())
+		}
+	}
+	return fmt.Errorf("this machine has not the address %s: choose one of %s with --node-ip, or add it to an interface", want, strings.Join(has, ", "))
 }
 
 func port(p Port) error {

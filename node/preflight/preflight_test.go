@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,20 +22,24 @@ func TestCheckNamesEverythingAtOnce(t *testing.T) {
 	}
 	err = Check(Config{
 		DataDir: dir, VersionFile: version,
-		Ports:    []Port{{uint16(l.Addr().(*net.TCPAddr).Port), "the kubelet API", "--kubelet-port"}},
-		Programs: map[string]string{"no-such-program": "some-package"},
-		Files:    map[string]string{"/no/such/file": "run make build"},
+		Ports:     []Port{{uint16(l.Addr().(*net.TCPAddr).Port), "the kubelet API", "--kubelet-port"}},
+		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.77")},
+		Programs:  map[string]string{"no-such-program": "some-package"},
+		Files:     map[string]string{"/no/such/file": "run make build"},
 	})
 	if err == nil {
 		t.Fatal("nothing found")
 	}
 	for _, want := range []string{
 		"format 99", "--data-dir", "apt-get install some-package", "/no/such/file is not there: run make build",
-		"the kubelet API", "preflight.test (pid", "--kubelet-port",
+		"has not the address 192.0.2.77", "the kubelet API", "preflight.test (pid", "--kubelet-port",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)
 		}
+	}
+	if strings.Contains(err.Error(), "has not the address 127.0.0.1") {
+		t.Errorf("the machine has that address:\n%v", err)
 	}
 }
 
