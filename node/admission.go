@@ -19,7 +19,7 @@ func (p *agentParts) admission() admission.Node {
 	c := &p.n.cfg
 	out := admission.Node{
 		Name: c.NodeName, Allocatable: p.allocatable, StrictGroups: true, Sysctls: c.Kubelet.AllowedUnsafeSysctls, Users: p.users, AppArmor: p.appArmor,
-		ShuttingDown: p.shutdown.Begun(), StaticCPUs: c.Kubelet.CPUPolicy.Static, LimitedSwap: p.swap.Given(),
+		ShuttingDown: p.shutdown.Begun(), Pressure: p.evictor.Conditions(), StaticCPUs: c.Kubelet.CPUPolicy.Static, LimitedSwap: p.swap.Given(),
 		Labels: map[string]string{corev1.LabelHostname: c.NodeName, corev1.LabelOSStable: "linux"},
 	}
 	maps.Copy(out.Labels, c.Labels)

@@ -29,6 +29,8 @@ type Node struct {
 	LimitedSwap bool
 	// ShuttingDown: the machine is about to go down, nothing new is taken.
 	ShuttingDown bool
+	// Pressure is what the node is short of, sorted.
+	Pressure []corev1.NodeConditionType
 	// AppArmor: the kernel enforces profiles.
 	AppArmor bool
 	// Users are the ids for pods with user namespaces.

@@ -34,6 +34,9 @@ func (d *decider) unfit(pod *corev1.Pod) *refusal {
 	if d.node.ShuttingDown {
 		return &refusal{"NodeShutdown", "Pod was rejected as the node is shutting down."}
 	}
+	if r := pressed(pod, d.node.Pressure); r != nil {
+		return r
+	}
 	if r := forbiddenSysctl(pod, d.node.Sysctls); r != nil {
 		return r
 	}

@@ -119,6 +119,13 @@ func (e *Evictor) Has(c corev1.NodeConditionType) bool {
 	return slices.Contains(e.conditions, c)
 }
 
+// Conditions are those that the node shows, sorted.
+func (e *Evictor) Conditions() []corev1.NodeConditionType {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.conditions)
+}
+
 // Run blocks until ctx ends.
 func (e *Evictor) Run(ctx context.Context) error {
 	e.deps.Evictions.Replace(e.rowsBefore())
