@@ -2,5 +2,6 @@
 // module's go.mod, so that `make conformance` builds them from the very sources
 // that the control plane is made of.
 //
-// It contains no code of its own: test/conformance of the root module runs them.
+// test/conformance of the root module runs them. The only code is command csimock,
+// a package of the suite as a program.
 package conformance

@@ -61,7 +61,6 @@ func catalog(p programs, source string) map[string]image {
 		"nonewprivs":        {files: map[string]string{"usr/local/bin/nnp*": p["nnp"]}, setuid: "usr/local/bin/nnp", command: []string{"nnp"}},
 		"sample-apiserver":  {files: map[string]string{"sample-apiserver*": p["sample-apiserver"]}, entrypoint: []string{"/sample-apiserver"}},
 		"etcd":              {files: map[string]string{"usr/local/bin/etcd*": p["etcd"]}, command: []string{"etcd"}},
-		"hostpathplugin":    {files: map[string]string{"hostpathplugin*": p["socketproxy"]}, entrypoint: []string{"/hostpathplugin"}},
 		"pause":             {bare: true, files: map[string]string{"pause*": p["pause"]}, entrypoint: []string{"/pause"}, user: "65535:65535"},
 	})
 	return images

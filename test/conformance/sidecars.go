@@ -34,7 +34,8 @@ func buildSidecars(ctx context.Context, o options, p programs) error {
 			return err
 		}
 	}
-	return nil
+	p["csimock"] = filepath.Join(o.cache, kubeVersion, "csimock")
+	return goBuild(ctx, "controlplane", p["csimock"], "build", "./conformance/csimock")
 }
 
 // moduleSource is the folder of a module in Go's cache.
@@ -52,9 +53,20 @@ func moduleSource(ctx context.Context, module string) (string, error) {
 	return got.Dir, nil
 }
 
-// sidecarImages are their images, the driver's stand-in apart.
+// hostpathplugin is its stand-in: with a port it joins the node with the driver
+// in the suite, else it is the suite's mock driver itself.
+const hostpathplugin = `#!/bin/sh
+case "$*" in *-proxy-endpoint*) exec /socketproxy "$@" ;; esac
+exec /csimock "$@"
+`
+
+// sidecarImages are the images of a driver and what stands beside it.
 func sidecarImages(p programs) map[string]image {
-	images := map[string]image{}
+	driver := map[string]string{"hostpathplugin!": hostpathplugin, "socketproxy*": p["socketproxy"]}
+	if at, ok := p["csimock"]; ok {
+		driver["csimock*"] = at
+	}
+	images := map[string]image{"hostpathplugin": {files: driver, entrypoint: []string{"/hostpathplugin"}}}
 	for _, name := range []string{"csi-attacher", "csi-provisioner", "csi-resizer", "csi-node-driver-registrar"} {
 		if program, ok := p[name]; ok {
 			images[name] = image{files: map[string]string{name + "*": program}, entrypoint: []string{"/" + name}}
