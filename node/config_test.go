@@ -26,7 +26,7 @@ func TestValidateNamesTheFlagThatMends(t *testing.T) {
 		"dns":          {func(c *Config) { c.ClusterDNS = []netip.Addr{netip.MustParseAddr("192.168.0.1")} }, "--cluster-dns"},
 		"label":        {func(c *Config) { c.Labels = map[string]string{"node-role.kubernetes.io/worker": ""} }, "--node-labels"},
 		"log query":    {func(c *Config) { c.Kubelet.SystemLogQuery, c.Kubelet.NoSystemLogs = true, true }, "enableSystemLogHandler"},
-		"pull rate":    {func(c *Config) { c.Resources.RegistryPullQPS = -1 }, "registryPullQPS"},
+		"pull rate":    {func(c *Config) { c.Resources.RegistryPullQPS = -2 }, "registryPullQPS"},
 		"in cluster":   {func(c *Config) { c.InCluster = true }, "--api-server"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,15 +40,22 @@ type Resources struct {
 	// imageMaximumGCAge.
 	ImageGC gcplan.Policy
 
-	// MaxParallelImagePulls bounds the pulls at one time, 1 as serializeImagePulls has it; 0 means 3.
+	// MaxParallelImagePulls bounds the pulls at one time, 1 as serializeImagePulls has it; 0 means 3 (ADR 0014).
 	MaxParallelImagePulls int
-	// RegistryPullQPS and RegistryBurst bound how often a registry is asked for an image; a pull beyond waits. 0 for no bound, and a burst of 10.
+	// RegistryPullQPS and RegistryBurst bound how often registries are asked for an image; a pull beyond
+	// waits. 0 means upstream's, 5 and 10; a rate of NoPullBound no bound.
 	RegistryPullQPS int32
 	RegistryBurst   int
 	// CredentialProviderConfig and CredentialProviderBinDir are those of the flags
 	// --image-credential-provider-config and --image-credential-provider-bin-dir; both or none.
 	CredentialProviderConfig, CredentialProviderBinDir string
 }
+
+// NoPullBound is the RegistryPullQPS of a node that asks registries as often as it likes.
+const NoPullBound = -1
+
+// defaultPullQPS is upstream's registryPullQPS; its registryBurst is that of agent/image.
+const defaultPullQPS = 5
 
 // Validate names the first thing that is wrong.
 func (r *Resources) Validate() error {
@@ -56,7 +64,7 @@ func (r *Resources) Validate() error {
 		return fmt.Errorf("container log max files is %d: it must be at least 2", r.ContainerLogMaxFiles)
 	case r.MaxParallelImagePulls < 0:
 		return fmt.Errorf("max parallel image pulls is %d: it must be at least 1", r.MaxParallelImagePulls)
-	case r.RegistryPullQPS < 0 || r.RegistryBurst < 0:
+	case r.RegistryPullQPS < NoPullBound || r.RegistryBurst < 0:
 		return fmt.Errorf("registryPullQPS is %d and registryBurst %d: neither may be negative", r.RegistryPullQPS, r.RegistryBurst)
 	case (r.CredentialProviderConfig == "") != (r.CredentialProviderBinDir == ""):
 		return errors.New("credential provider plugins need both --image-credential-provider-config and --image-credential-provider-bin-dir")
@@ -146,7 +154,7 @@ func (p *agentParts) buildImages() (err error) {
 		deps.Logins = plugins.Logins
 	}
 	p.images, err = image.New(image.Config{
-		Parallel: r.MaxParallelImagePulls, PullsPerSecond: float64(r.RegistryPullQPS), Burst: r.RegistryBurst, LoginFile: filepath.Join(p.n.cfg.Layout.KubeletRoot(), "config.json"),
+		Parallel: r.MaxParallelImagePulls, PullsPerSecond: float64(cmp.Or(r.RegistryPullQPS, defaultPullQPS)), Burst: r.RegistryBurst, LoginFile: filepath.Join(p.n.cfg.Layout.KubeletRoot(), "config.json"),
 	}, deps)
 	return err
 }

@@ -60,7 +60,7 @@ func serverFields() []field {
 		{path: "authorization.mode", is: []string{"Webhook"}, why: "the API server decides who may do what"},
 		{path: "authorization.webhook.cacheAuthorizedTTL", why: "answers are kept for a fixed time"},
 		{path: "authorization.webhook.cacheUnauthorizedTTL", why: "answers are kept for a fixed time"},
-		{path: "registryPullQPS", set: into(func(c *node.Config) *int32 { return &c.Resources.RegistryPullQPS })},
+		{path: "registryPullQPS", set: pullRate, zero: true},
 		{path: "registryBurst", set: into(func(c *node.Config) *int { return &c.Resources.RegistryBurst })},
 		{path: "imagePullCredentialsVerificationPolicy", why: "not part of this version"},
 		{path: "preloadedImagesVerificationAllowlist", why: "not part of this version"},
@@ -122,7 +122,7 @@ func nodeFields() []field {
 		{path: "contentType", why: "Protobuf is used where the server knows it"},
 		{path: "kubeAPIQPS", why: whyNoRateLimit},
 		{path: "kubeAPIBurst", why: whyNoRateLimit},
-		{path: "serializeImagePulls", flag: "max-parallel-image-pulls", text: serially},
+		{path: "serializeImagePulls", flag: "max-parallel-image-pulls", text: serially, zero: true},
 		{path: "maxParallelImagePulls", flag: "max-parallel-image-pulls"},
 	}
 }
@@ -275,10 +275,34 @@ func statements(separator string) func(*Document, any) (string, error) {
 	}
 }
 
-// serially is one pull at a time.
-func serially(_ *Document, v any) (string, error) {
-	if plain(v) == "true" {
+// pullRate has 0 for no bound, where the zero value of what is configured is the default.
+func pullRate(c *node.Config, v any) error {
+	qps, err := decode[int32](v)
+	switch {
+	case err != nil:
+		return err
+	case qps < 0:
+		return fmt.Errorf("is %d: it must not be negative", qps)
+	case qps == 0:
+		qps = node.NoPullBound
+	}
+	c.Resources.RegistryPullQPS = qps
+	return nil
+}
+
+// allPulls stands for no bound: more pods than that are on no node.
+const allPulls = "1000"
+
+// serially is one pull at a time, or as many as there are where maxParallelImagePulls says nothing.
+func serially(d *Document, v any) (string, error) {
+	most := d.get("maxParallelImagePulls")
+	switch serial := plain(v) == "true"; {
+	case serial && most != nil && plain(most) != "1":
+		return "", fmt.Errorf("is true, and maxParallelImagePulls is %s: set one of them", plain(most))
+	case serial:
 		return "1", nil
+	case most == nil:
+		return allPulls, nil
 	}
 	return "", nil
 }
