@@ -12,8 +12,28 @@ import (
 )
 
 // minGrace is what a container gets between SIGTERM and SIGKILL even when
-// no time is left: so that a tight or used up grace period is not a crash.
+// no time is left: so that a used up grace period is not a crash.
 const minGrace = 2 * time.Second
+
+// window is the time that a stop may take.
+type window struct {
+	end   time.Time
+	grace time.Duration
+}
+
+func windowOf(since time.Time, grace time.Duration) window {
+	return window{end: since.Add(grace), grace: grace}
+}
+
+// left is what there is of it for the signals. Who asks for one second means it, where a kubelet
+// gives two; but a hook takes nothing of the least time.
+func (w window) left(now time.Time, hadHook bool) time.Duration {
+	least := minGrace
+	if w.grace > 0 && !hadHook {
+		least = min(least, w.grace)
+	}
+	return max(w.end.Sub(now), least)
+}
 
 // defaultGrace is terminationGracePeriodSeconds of a pod that does not say.
 const defaultGrace = 30 * time.Second
@@ -45,19 +65,18 @@ func (m *maker) kill(s stopping) {
 	if since.IsZero() {
 		since = m.now
 	}
-	m.halt(s.last, preStop(s.ctr, s.last), since.Add(s.grace), s.why)
+	m.halt(s.last, preStop(s.ctr, s.last), windowOf(since, s.grace), s.why)
 }
 
-// halt plans the next step to stop a container by deadline: the hook, then the signals.
-func (m *maker) halt(c *model.Container, hook *corev1.LifecycleHandler, deadline time.Time, why Why) {
+// halt plans the next step to stop a container: the hook, then the signals.
+func (m *maker) halt(c *model.Container, hook *corev1.LifecycleHandler, w window, why Why) {
 	if why.Message == "" {
 		why.Message = "Stopping container " + c.Name
 	}
-	left := deadline.Sub(m.now)
-	if m.hooks(c, hook, deadline, why) {
+	if m.hooks(c, hook, w.end, why) {
 		return
 	}
-	m.add(KillContainer{ID: c.ID, Name: c.Name, Grace: max(left, minGrace), Why: why})
+	m.add(KillContainer{ID: c.ID, Name: c.Name, Grace: w.left(m.now, m.Notes.Containers[c.ID].PreStopDone), Why: why})
 }
 
 // hooks plans the preStop hook where it is still to run and there is time for it.
@@ -98,7 +117,7 @@ func (m *maker) stop(why Why) {
 	if since.IsZero() {
 		since = m.now
 	}
-	if m.stopAlive(since.Add(m.grace()), why) {
+	if m.stopAlive(windowOf(since, m.grace()), why) {
 		return
 	}
 	m.dismantle()
@@ -107,7 +126,7 @@ func (m *maker) stop(why Why) {
 // stopAlive stops what runs: all but the sidecars at once, then the sidecars
 // one by one from the last to the first; after the deadline nobody waits for
 // anybody. preStop hooks do not wait for their container's turn.
-func (m *maker) stopAlive(deadline time.Time, why Why) (any bool) {
+func (m *maker) stopAlive(w window, why Why) (any bool) {
 	mains := false
 	var sidecars []stopping
 	for i := range m.rt.Containers {
@@ -121,22 +140,22 @@ func (m *maker) stopAlive(deadline time.Time, why Why) (any bool) {
 			continue
 		}
 		mains = true
-		m.halt(c, preStop(spec, c), deadline, why)
+		m.halt(c, preStop(spec, c), w, why)
 	}
 	for _, spec := range m.ctrs {
 		if c := m.rt.Latest(spec.Name); spec.kind == sidecar && c != nil && alive(c) {
 			sidecars = append(sidecars, stopping{ctr: spec, last: c})
 		}
 	}
-	late := !m.now.Before(deadline)
+	late := !m.now.Before(w.end)
 	for i, s := range sidecars {
 		hook := preStop(s.ctr, s.last)
 		if late || (!mains && i == len(sidecars)-1) {
-			m.halt(s.last, hook, deadline, why)
+			m.halt(s.last, hook, w, why)
 			continue
 		}
-		m.wake(deadline)
-		m.hooks(s.last, hook, deadline, Why{why.Reason, "Stopping container " + s.last.Name})
+		m.wake(w.end)
+		m.hooks(s.last, hook, w.end, Why{why.Reason, "Stopping container " + s.last.Name})
 	}
 	return any
 }

@@ -84,7 +84,7 @@ func checkLaws(t *rapid.T, f Facts, plan Plan) {
 				}
 			}
 		case KillContainer:
-			if !living[a.ID] || a.Grace < minGrace {
+			if !living[a.ID] || a.Grace < leastGrace(f.pod(), f.Notes.Containers[a.ID].PreStopDone) {
 				fail("%s", a)
 			}
 		case DeletePodObject:
@@ -125,6 +125,14 @@ func checkStatus(t *rapid.T, f Facts, plan Plan, fail func(string, ...any), livi
 	if string(want) != string(got) && terminal(before) == terminal(after) {
 		t.Fatalf("the status does not settle:\n%s\nplan\n%s", cmp.Diff(string(want), string(got)), plan)
 	}
+}
+
+// leastGrace is two seconds, or one where that is asked for and no hook took of it.
+func leastGrace(pod *corev1.Pod, hadHook bool) time.Duration {
+	if !hadHook && pod != nil && pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds == 1 {
+		return time.Second
+	}
+	return 2 * time.Second
 }
 
 // withPod is the same world with another version of the pod.
