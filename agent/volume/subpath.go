@@ -181,7 +181,7 @@ func makeOne(root *os.File, parent, name string, mode fs.FileMode) error {
 	}
 	made := os.NewFile(uintptr(fd), name)
 	defer made.Close()
-	return made.Chmod(mode & (fs.ModePerm | fs.ModeSetgid))
+	return made.Chmod(mode & (fs.ModePerm | fs.ModeSetgid | fs.ModeSticky))
 }
 
 // makeTarget makes the file or directory to mount on. bound tells that the

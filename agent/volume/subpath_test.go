@@ -8,9 +8,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/volume/mount"
 )
@@ -213,5 +215,27 @@ func TestSubPathOfAPodThatIsRemoved(t *testing.T) {
 	}
 	if row, ok := w.store.Snapshot().Volumes.Get(uid(1)); ok {
 		t.Errorf("row %v", row)
+	}
+}
+
+// A directory that is made for a sub path is like its volume in all bits: a tmpfs has the sticky one.
+func TestASubPathIsMadeLikeItsVolume(t *testing.T) {
+	w := newWorld(t)
+	w.everything()
+	group := int64(2000)
+	pod := parsePod(t, 1, "  - {name: data, emptyDir: {medium: Memory}}\n")
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: &group}
+	w.sync(pod)
+	volume := w.ready(uid(1)).HostPaths["data"]
+	target, err := w.bind("made/here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got syscall.Stat_t
+	if err := errors.Join(syscall.Stat(volume, &want), syscall.Stat(target, &got)); err != nil {
+		t.Fatal(err)
+	}
+	if got.Mode != want.Mode || got.Gid != want.Gid || want.Mode&0o7777 != 0o3777 {
+		t.Errorf("made with mode %o and group %d, the volume has %o and %d", got.Mode, got.Gid, want.Mode, want.Gid)
 	}
 }

@@ -64,7 +64,7 @@ func TestEveryTypeIsPresent(t *testing.T) {
 		}
 	}
 	for path, mode := range map[string]string{
-		"disk": "0777", "mem": "0777", "cm": "0755", "cm/sub/a.txt": "0400", "cm/b": "0644", "keys/password": "0644", "all/token": "0644",
+		"disk": "0777", "mem": "1777", "cm": "0755", "cm/sub/a.txt": "0400", "cm/b": "0644", "keys/password": "0644", "all/token": "0644",
 	} {
 		volume, file, _ := strings.Cut(path, "/")
 		var st syscall.Stat_t
@@ -101,7 +101,7 @@ func TestFSGroupOwnsVolumes(t *testing.T) {
 	w.sync(pod)
 	got := w.ready(uid(1)).HostPaths
 	for path, want := range map[string]string{
-		"disk": "2777 0:2000", "mem": "2777 0:2000", "cm": "2755 0:2000", "cm/sub": "2755 0:2000",
+		"disk": "2777 0:2000", "mem": "3777 0:2000", "cm": "2755 0:2000", "cm/sub": "2755 0:2000",
 		"cm/sub/a.txt": "0440 0:2000", "keys/password": "0644 0:2000", "all/token": "0640 1000:2000",
 	} {
 		volume, file, _ := strings.Cut(path, "/")

@@ -10,7 +10,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-const setGID = 0o2000
+const (
+	setGID = 0o2000
+	sticky = 0o1000
+)
 
 // emptyDir plans a scratch directory: open to every user as upstream's, and of
 // the pod's group when it has one.
@@ -24,7 +27,8 @@ func (f Facts) emptyDir(out *Volume, src *corev1.EmptyDirVolumeSource) {
 	case corev1.StorageMediumDefault:
 		out.Kind = Directory
 	case corev1.StorageMediumMemory:
-		out.Kind = Memory
+		// The kernel's own mode of a tmpfs, which the kubelet leaves as it is.
+		out.Kind, out.Mode = Memory, out.Mode|sticky
 		out.Size = f.memorySize(src.SizeLimit)
 	default:
 		size, problem := pageSize(f.Pod, src.Medium)
