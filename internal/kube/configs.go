@@ -66,7 +66,7 @@ func (r *Reflector) reflectConfig(ctx context.Context, stop func(), key model.Co
 	// authorizer learns a moment later than we do which pods are on this node.
 	one := *r
 	one.Contact = nil
-	s := source{r.Client.core(), resource, key.Key.Namespace, fields.OneTermEqualSelector("metadata.name", key.Key.Name)}
+	s := source{client: r.Client.core(), resource: resource, namespace: key.Key.Namespace, selector: fields.OneTermEqualSelector("metadata.name", key.Key.Name)}
 	reflect(ctx, &one, s, object, configSink{ctx, stop, key, r.Writers.Configs})
 }
 

@@ -92,6 +92,17 @@ func (n *names) servicePorts(ports []corev1.ServicePort) []model.ServicePort {
 	return out
 }
 
+// sliceFrom is slice, with when the object came.
+func (n *names) sliceFrom(got *received) func(any) (model.Key, *model.Slice, bool) {
+	return func(o any) (model.Key, *model.Slice, bool) {
+		k, out, keep := n.slice(o)
+		if keep {
+			out.Arrived = got.at(o)
+		}
+		return k, out, keep
+	}
+}
+
 // slice drops FQDN slices: nothing can be proxied to a name.
 func (n *names) slice(o any) (model.Key, *model.Slice, bool) {
 	s, ok := o.(*discoveryv1.EndpointSlice)

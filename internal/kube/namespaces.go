@@ -20,14 +20,14 @@ func (r *Reflector) reflectNamespaces(ctx context.Context, wg *sync.WaitGroup) {
 	optional := *r
 	optional.Contact = nil
 	wg.Go(func() {
-		reflect(ctx, &optional, source{core, "namespaces", "", nil}, &corev1.Namespace{}, sink(r.Writers.Namespaces, namespaceIn))
+		reflect(ctx, &optional, source{client: core, resource: "namespaces"}, &corev1.Namespace{}, sink(r.Writers.Namespaces, namespaceIn))
 	})
 	if r.PodAddrs {
 		alive := fields.AndSelectors(
 			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
 			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)))
 		wg.Go(func() {
-			reflect(ctx, &optional, source{core, "pods", "", alive}, &corev1.Pod{}, sink(r.Writers.PodAddrs, podAddrOf))
+			reflect(ctx, &optional, source{client: core, resource: "pods", selector: alive}, &corev1.Pod{}, sink(r.Writers.PodAddrs, podAddrOf))
 		})
 	}
 }

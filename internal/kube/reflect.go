@@ -55,30 +55,32 @@ func (r *Reflector) Run(ctx context.Context) error {
 	shared := newNames()
 	core, discovery := r.Client.core(), r.Client.groups[discoveryv1.SchemeGroupVersion]
 	wg.Go(func() {
-		reflect(ctx, r, source{core, "services", "", nil}, &corev1.Service{}, sink(r.Writers.Services, shared.service))
+		reflect(ctx, r, source{client: core, resource: "services"}, &corev1.Service{}, sink(r.Writers.Services, shared.service))
 	})
 	wg.Go(func() {
-		reflect(ctx, r, source{discovery, "endpointslices", "", nil}, &discoveryv1.EndpointSlice{}, sink(r.Writers.Slices, shared.slice))
+		got := &received{}
+		slices := source{client: discovery, resource: "endpointslices", got: got}
+		reflect(ctx, r, slices, &discoveryv1.EndpointSlice{}, sink(r.Writers.Slices, shared.sliceFrom(got)))
 	})
 	wg.Go(func() {
-		reflect(ctx, r, source{core, "nodes", "", nil}, &corev1.Node{}, sink(r.Writers.Nodes, nodeOf))
+		reflect(ctx, r, source{client: core, resource: "nodes"}, &corev1.Node{}, sink(r.Writers.Nodes, nodeOf))
 	})
 	r.reflectNamespaces(ctx, &wg)
 	if r.Agent {
 		mine := fields.OneTermEqualSelector("spec.nodeName", r.Node)
 		wg.Go(func() {
-			reflect(ctx, r, source{core, "pods", "", mine}, &corev1.Pod{}, podSink{r.Writers.Pods, r.Writers.Mirrors})
+			reflect(ctx, r, source{client: core, resource: "pods", selector: mine}, &corev1.Pod{}, podSink{r.Writers.Pods, r.Writers.Mirrors})
 		})
 	}
 	if r.Agent {
-		classes := source{r.Client.groups[nodev1.SchemeGroupVersion], "runtimeclasses", "", nil}
+		classes := source{client: r.Client.groups[nodev1.SchemeGroupVersion], resource: "runtimeclasses"}
 		wg.Go(func() { reflect(ctx, r, classes, &nodev1.RuntimeClass{}, sink(r.Writers.Classes, classOf)) })
 	}
 	if r.Agent || len(r.Always) > 0 {
 		wg.Go(func() { r.reflectConfigs(ctx) })
 		wg.Go(func() { r.reflectClaims(ctx) })
 		wg.Go(func() {
-			reflect(ctx, r, source{r.Client.storage(), "csidrivers", "", nil}, &storagev1.CSIDriver{}, sink(r.Writers.Drivers, driverOf))
+			reflect(ctx, r, source{client: r.Client.storage(), resource: "csidrivers"}, &storagev1.CSIDriver{}, sink(r.Writers.Drivers, driverOf))
 		})
 	}
 	wg.Wait()
@@ -91,6 +93,8 @@ type source struct {
 	resource  string
 	namespace string
 	selector  fields.Selector
+	// got remembers when objects came; nil where nobody asks.
+	got *received
 }
 
 func (s source) String() string {
@@ -120,7 +124,7 @@ func reflect(ctx context.Context, r *Reflector, s source, object runtime.Object,
 			if o.TimeoutSeconds != nil {
 				req = req.Timeout(time.Duration(*o.TimeoutSeconds) * time.Second)
 			}
-			w, err := req.Watch(ctx)
+			w, err := openStream(ctx, req, object, s.got)
 			r.Contact.note(s.String(), err)
 			return w, err
 		},

@@ -20,6 +20,8 @@ type Slice struct {
 	Endpoints []Endpoint
 	// Triggered is the time of annotation endpoints.kubernetes.io/last-change-trigger-time; zero when absent.
 	Triggered time.Time
+	// Arrived is when the event of the watch came that brought it, before it was decoded; zero when a list did.
+	Arrived time.Time
 }
 
 // SlicePort is a target port; Name joins it with a ServicePort.

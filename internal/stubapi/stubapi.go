@@ -26,7 +26,7 @@ type Server struct {
 
 type kind struct {
 	list, item, group string
-	objects           map[string]json.RawMessage // by namespace/name
+	objects           map[string]encoded // by namespace/name
 	// events are the last ones; gone is how many there were before.
 	events  []event
 	gone    int
@@ -38,7 +38,8 @@ const kept = 100_000
 
 type event struct {
 	version int
-	line    []byte
+	verb    string
+	object  encoded
 }
 
 var paths = map[string][3]string{
@@ -64,7 +65,7 @@ func Start() (*Server, error) {
 func Serve(l net.Listener) *Server {
 	s := &Server{listener: l, version: 1, kinds: map[string]*kind{}}
 	for path, k := range paths {
-		s.kinds[path] = &kind{list: k[0], item: k[1], group: k[2], objects: map[string]json.RawMessage{}, changed: make(chan struct{})}
+		s.kinds[path] = &kind{list: k[0], item: k[1], group: k[2], objects: map[string]encoded{}, changed: make(chan struct{})}
 	}
 	s.http.Handler = http.HandlerFunc(s.serve)
 	go func() { _ = s.http.Serve(l) }() // ends with Close
@@ -98,7 +99,7 @@ func (s *Server) note(o metav1.Object, verb string) error {
 	}
 	s.version++
 	o.SetResourceVersion(strconv.Itoa(s.version))
-	data, err := json.Marshal(o)
+	data, err := encode(o)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", o.GetName(), err)
 	}
@@ -110,7 +111,7 @@ func (s *Server) note(o metav1.Object, verb string) error {
 	default:
 		verb, k.objects[key] = "ADDED", data
 	}
-	k.events = append(k.events, event{s.version, watchLine(verb, data)})
+	k.events = append(k.events, event{s.version, verb, data})
 	if len(k.events) > kept {
 		k.gone += kept / 2
 		k.events = append([]event(nil), k.events[kept/2:]...)
@@ -140,10 +141,6 @@ func (s *Server) kindOf(o metav1.Object) (*kind, error) {
 	return s.kinds[path], nil
 }
 
-func watchLine(verb string, data []byte) []byte {
-	return fmt.Appendf(nil, "{\"type\":%q,\"object\":%s}\n", verb, data)
-}
-
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	k := s.kinds[strings.TrimSuffix(r.URL.Path, "/")]
 	if k == nil || r.Method != http.MethodGet {
@@ -154,37 +151,29 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	as := formatOf(r.Header.Get("Accept"))
 	if r.FormValue("watch") != "" {
+		w.Header().Set("Content-Type", as.watchType())
 		s.watch(w, r, k)
 		return
 	}
+	w.Header().Set("Content-Type", as.listType())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintf(w, "{\"apiVersion\":%q,\"kind\":%q,\"metadata\":{\"resourceVersion\":\"%d\"},\"items\":[", k.group, k.list, s.version)
-	first := true
-	for _, o := range k.objects {
-		if !first {
-			fmt.Fprint(w, ",")
-		}
-		first = false
-		_, _ = w.Write(o)
-	}
-	fmt.Fprint(w, "]}")
+	as.list(w, k, s.version)
 }
 
 // watch sends what is there, when asked to, and then every event.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, k *kind) {
+	as := formatOf(r.Header.Get("Accept"))
 	s.mu.Lock()
 	after, _ := strconv.Atoi(r.FormValue("resourceVersion"))
 	if r.FormValue("sendInitialEvents") == "true" {
 		after = s.version
 		for _, o := range k.objects {
-			_, _ = w.Write(watchLine("ADDED", o))
+			as.event(w, k, "ADDED", o)
 		}
-		bookmark := fmt.Sprintf("{\"apiVersion\":%q,\"kind\":%q,\"metadata\":{\"resourceVersion\":\"%d\",\"annotations\":{%q:\"true\"}}}",
-			k.group, k.item, s.version, metav1.InitialEventsAnnotationKey)
-		_, _ = w.Write(watchLine("BOOKMARK", []byte(bookmark)))
+		as.event(w, k, "BOOKMARK", bookmark(k, s.version))
 	}
 	at := k.gone
 	for at < k.gone+len(k.events) && k.events[at-k.gone].version <= after {
@@ -202,7 +191,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, k *kind) {
 		at = k.gone + len(k.events)
 		s.mu.Unlock()
 		for _, e := range events {
-			_, _ = w.Write(e.line)
+			as.event(w, k, e.verb, e.object)
 		}
 		if len(events) > 0 {
 			continue
