@@ -5,17 +5,21 @@ import (
 	"slices"
 )
 
-// fan is the number of children of a tree's two inner levels: 4096 buckets,
-// so that a change copies about a hundred pointers and one short bucket even
-// with 100,000 keys.
-const fan = 64
+// fan is the number of children of a tree's three inner levels: 4096 buckets, so that a change copies
+// some 40 pointers and one short bucket even with 100,000 keys.
+const fan = 16
 
 // tree is a persistent map: with and without give a new tree that shares all
 // but the changed path with the old one, which stays as it was.
 type tree[K comparable, V any] struct {
 	hash func(K) uint32
-	root *branch[K, V]
+	root *trunk[K, V]
 	n    int
+}
+
+type trunk[K comparable, V any] struct {
+	owner *editor
+	kids  [fan]*branch[K, V]
 }
 
 type branch[K comparable, V any] struct {
@@ -26,7 +30,7 @@ type branch[K comparable, V any] struct {
 type twig[K comparable, V any] struct {
 	owner *editor
 	// own has a bit for each bucket that the owner made: it may be changed in place too.
-	own  uint64
+	own  uint16
 	kids [fan][]entry[K, V]
 }
 
@@ -39,17 +43,21 @@ type entry[K comparable, V any] struct {
 // in place, nobody else has seen them.
 type editor struct{ _ byte }
 
+// path is where a hash leads, from the root on.
+func path(h uint32) (trunk, branch, twig uint32) { return h % fan, h / fan % fan, h / fan / fan % fan }
+
 func (t *tree[K, V]) get(k K) (v V, ok bool) {
 	if t.root == nil {
 		return v, false
 	}
-	h := t.hash(k)
-	w := t.root.kids[h%fan]
-	if w == nil {
+	i, j, l := path(t.hash(k))
+	b := t.root.kids[i]
+	if b == nil || b.kids[j] == nil {
 		return v, false
 	}
-	for i := range w.kids[h/fan%fan] {
-		if e := &w.kids[h/fan%fan][i]; e.key == k {
+	in := b.kids[j].kids[l]
+	for i := range in {
+		if e := &in[i]; e.key == k {
 			return e.value, true
 		}
 	}
@@ -63,24 +71,30 @@ func (t *tree[K, V]) len() int { return t.n }
 func (t *tree[K, V]) bucket(ed *editor, k K) *[]entry[K, V] {
 	switch {
 	case t.root == nil:
-		t.root = &branch[K, V]{owner: ed}
+		t.root = &trunk[K, V]{owner: ed}
 	case t.root.owner != ed:
-		t.root = &branch[K, V]{owner: ed, kids: t.root.kids}
+		t.root = &trunk[K, V]{owner: ed, kids: t.root.kids}
 	}
-	h := t.hash(k)
-	slot := &t.root.kids[h%fan]
+	i, j, l := path(t.hash(k))
+	b := &t.root.kids[i]
+	switch {
+	case *b == nil:
+		*b = &branch[K, V]{owner: ed}
+	case (*b).owner != ed:
+		*b = &branch[K, V]{owner: ed, kids: (*b).kids}
+	}
+	slot := &(*b).kids[j]
 	switch {
 	case *slot == nil:
 		*slot = &twig[K, V]{owner: ed}
 	case (*slot).owner != ed:
 		*slot = &twig[K, V]{owner: ed, kids: (*slot).kids}
 	}
-	i := h / fan % fan
-	if w := *slot; w.own&(1<<i) == 0 {
-		w.own |= 1 << i
-		w.kids[i] = append(make([]entry[K, V], 0, len(w.kids[i])+1), w.kids[i]...)
+	if w := *slot; w.own&(1<<l) == 0 {
+		w.own |= 1 << l
+		w.kids[l] = append(make([]entry[K, V], 0, len(w.kids[l])+1), w.kids[l]...)
 	}
-	return &(*slot).kids[i]
+	return &(*slot).kids[l]
 }
 
 // set changes the tree value that t points to; trees that share nodes with it do not change.
@@ -111,19 +125,28 @@ func (t *tree[K, V]) all() iter.Seq2[K, V] {
 		if t.root == nil {
 			return
 		}
-		for _, w := range t.root.kids {
-			if w == nil {
-				continue
+		for _, b := range t.root.kids {
+			if b != nil && !b.all(yield) {
+				return
 			}
-			for _, b := range w.kids {
-				for i := range b {
-					if !yield(b[i].key, b[i].value) {
-						return
-					}
+		}
+	}
+}
+
+func (b *branch[K, V]) all(yield func(K, V) bool) bool {
+	for _, w := range b.kids {
+		if w == nil {
+			continue
+		}
+		for _, in := range w.kids {
+			for i := range in {
+				if !yield(in[i].key, in[i].value) {
+					return false
 				}
 			}
 		}
 	}
+	return true
 }
 
 // touched yields the keys of the buckets in which the two trees may differ:
@@ -133,7 +156,7 @@ func (t *tree[K, V]) touched(old *tree[K, V]) iter.Seq[K] {
 		if t.root == old.root {
 			return
 		}
-		var a, b branch[K, V]
+		var a, b trunk[K, V]
 		if old.root != nil {
 			a = *old.root
 		}
@@ -141,11 +164,27 @@ func (t *tree[K, V]) touched(old *tree[K, V]) iter.Seq[K] {
 			b = *t.root
 		}
 		for i := range fan {
-			if a.kids[i] != b.kids[i] && !touchedIn(a.kids[i], b.kids[i], yield) {
+			if a.kids[i] != b.kids[i] && !touchedBelow(a.kids[i], b.kids[i], yield) {
 				return
 			}
 		}
 	}
+}
+
+func touchedBelow[K comparable, V any](a, b *branch[K, V], yield func(K) bool) bool {
+	var none branch[K, V]
+	if a == nil {
+		a = &none
+	}
+	if b == nil {
+		b = &none
+	}
+	for i := range fan {
+		if a.kids[i] != b.kids[i] && !touchedIn(a.kids[i], b.kids[i], yield) {
+			return false
+		}
+	}
+	return true
 }
 
 func touchedIn[K comparable, V any](a, b *twig[K, V], yield func(K) bool) bool {
