@@ -49,17 +49,25 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	var prev *store.Snapshot
 	failures := 0
+	var notBefore time.Time // the end of a pause; no timer runs for it unless there is something to do
 	for ctx.Err() == nil {
 		next := l.Store.Snapshot()
+		if wait := time.Until(notBefore); wait > 0 && l.work(prev, next) {
+			if !sleep(ctx, wait) {
+				return nil
+			}
+			continue // there may be more by now
+		}
 		began, incremental := time.Now(), prev != nil
 		wait, ran := l.step(ctx, &prev, next, &failures)
 		if ran && wait == 0 {
-			wait = l.Pause
+			pause := l.Pause
 			if incremental {
-				wait = max(wait, time.Duration(l.Rest*float64(time.Since(began))))
+				pause = max(pause, time.Duration(l.Rest*float64(time.Since(began))))
 			}
+			notBefore = time.Now().Add(pause)
 		}
-		// After a run or a failure the wait comes first, then the next change counts.
+		// After a failure the wait comes first, then the next change counts.
 		if wait > 0 && !sleep(ctx, wait) {
 			return nil
 		}
@@ -78,6 +86,14 @@ func (l *Loop) Run(ctx context.Context) error {
 	return nil
 }
 
+// work tells whether step would run Sync.
+func (l *Loop) work(prev, next *store.Snapshot) bool {
+	if l.Ready != nil && !l.Ready(next) {
+		return false
+	}
+	return prev == nil || prev.Revision != next.Revision && (l.Relevant == nil || l.Relevant(prev, next))
+}
+
 // step looks at one snapshot; it gives the wait before a retry and whether Sync ran.
 func (l *Loop) step(ctx context.Context, prev **store.Snapshot, next *store.Snapshot, failures *int) (time.Duration, bool) {
 	if l.Ready != nil && !l.Ready(next) {
@@ -85,11 +101,10 @@ func (l *Loop) step(ctx context.Context, prev **store.Snapshot, next *store.Snap
 		return 0, false
 	}
 	l.Health.waiting(false)
-	if *prev != nil && *prev != next && l.Relevant != nil && !l.Relevant(*prev, next) {
-		l.advance(prev, next)
-		return 0, false
-	}
-	if *prev != nil && (*prev).Revision == next.Revision {
+	if !l.work(*prev, next) {
+		if (*prev).Revision != next.Revision {
+			l.advance(prev, next)
+		}
 		return 0, false
 	}
 	err := l.Sync(ctx, *prev, next)
