@@ -24,7 +24,7 @@ import (
 	netlab "nodelet/test/netlab/lab"
 )
 
-const usage = `usage: bench run [-only AREAS] [-runs N] [-who PART] [-quick] [-json FILE]
+const usage = `usage: bench run [-only AREAS] [-runs N] [-who PART] [-size N] [-profile DIR] [-quick] [-json FILE]
        bench compare BASE [FILE]
        bench doc FILE DOCUMENT`
 
@@ -50,6 +50,8 @@ func command(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "run":
 		return run(ctx, args[1:])
+	case proxy.ClientCommand:
+		return proxy.Client(os.Stdin, os.Stdout)
 	case insideCommand:
 		return inside(ctx, args[1:])
 	case "compare":
@@ -103,12 +105,21 @@ func run(ctx context.Context, args []string) error {
 	only := fs.String("only", "", "measure only these areas, separated by commas (scale and pods are measured only when they are named)")
 	lab := fs.String("lab", usualLab, "name of the lab; another one for a run beside a run")
 	who := fs.String("who", "", "only contestants with this in their names")
+	size := fs.Int("size", 0, "only turns with this many objects, in areas that have sizes")
+	fs.StringVar(&o.Profile, "profile", "", "directory for profiles of nodelet's processor time under load (area proxy)")
 	file := fs.String("json", "", "where every single measurement goes (default: bench.json beside the programs)")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("needs root: it makes namespaces and programs the kernel; run with sudo")
+	}
+	if o.Profile != "" {
+		dir, err := filepath.Abs(o.Profile)
+		if err != nil {
+			return fmt.Errorf("find directory %s: %w", o.Profile, err)
+		}
+		o.Profile = dir
 	}
 	if o.Runs < 1 {
 		return errors.New("-runs must be at least 1")
@@ -124,7 +135,7 @@ func run(ctx context.Context, args []string) error {
 	if *file == "" {
 		*file = filepath.Join(bin, usualFile)
 	}
-	h := &harness{bin: bin, who: *who, lab: *lab, options: o, file: *file, result: &result.File{Machine: result.Machine(bin), Quick: o.Quick}}
+	h := &harness{bin: bin, who: *who, size: *size, lab: *lab, options: o, file: *file, result: &result.File{Machine: result.Machine(bin), Quick: o.Quick}}
 	return h.run(ctx, chosen)
 }
 

@@ -37,7 +37,9 @@ const (
 type harness struct {
 	bin, peers, file, lab string
 	// who is part of the names of those who take part; empty for all.
-	who     string
+	who string
+	// size is that of the turns which are made; 0 for all.
+	size    int
 	options area.Options
 	result  *result.File
 	locked  *os.File
@@ -53,6 +55,9 @@ func (h *harness) run(ctx context.Context, areas []*area.Area) error {
 		r := a.Result()
 		h.result.Put(r)
 		err := h.area(ctx, a, r)
+		if a.Derive != nil {
+			a.Derive(r)
+		}
 		errs = append(errs, err, h.result.Write(h.file))
 		fmt.Println()
 		r.Print(os.Stdout)
@@ -112,7 +117,7 @@ func (h *harness) lock() error {
 
 // area makes all turns of an area. A turn that fails is noted and the others go on.
 func (h *harness) area(ctx context.Context, a *area.Area, r *result.Area) error {
-	turns := slices.DeleteFunc(a.Turns(h.options), func(t area.Turn) bool { return !strings.Contains(t.Who, h.who) })
+	turns := slices.DeleteFunc(a.Turns(h.options), func(t area.Turn) bool { return !strings.Contains(t.Who, h.who) || h.size != 0 && t.Size != h.size })
 	began := time.Now()
 	var failed []error
 	for i, t := range turns {
@@ -122,6 +127,7 @@ func (h *harness) area(ctx context.Context, a *area.Area, r *result.Area) error 
 		busy, load := result.Busy(quiet), result.Load()
 		fmt.Fprintf(os.Stderr, "%s %d/%d %s (%.0f s so far, machine %.0f %% busy, load %s)\n", a.Name, i+1, len(turns), t, time.Since(began).Seconds(), 100*busy, load)
 		begin := time.Now()
+		t.Profile = h.options.Profile
 		if err := h.turn(ctx, a, r, t); err != nil {
 			err = fmt.Errorf("%s, %s: %w", a.Name, t, err)
 			fmt.Fprintln(os.Stderr, err)
@@ -137,11 +143,11 @@ func (h *harness) area(ctx context.Context, a *area.Area, r *result.Area) error 
 	return nil
 }
 
-// turn makes two fresh nodes, measures on the first, and removes them.
+// turn makes three fresh nodes, measures on the first, and removes them.
 func (h *harness) turn(ctx context.Context, a *area.Area, r *result.Area, t area.Turn) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, turnLimit+t.Long)
 	defer cancel()
-	l, err := netlab.Up(netlab.Options{ID: h.lab, Nodes: 2, Bound: true})
+	l, err := netlab.Up(netlab.Options{ID: h.lab, Nodes: 3, Bound: true})
 	if err != nil {
 		return err
 	}
@@ -153,11 +159,15 @@ func (h *harness) turn(ctx context.Context, a *area.Area, r *result.Area, t area
 		}
 	}()
 	node := &l.Nodes[0]
-	far, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", l.Nodes[1].PID))
-	if err != nil {
-		return fmt.Errorf("open the far node's network: %w", err)
+	var others []*os.File // file descriptors area.FarFD and area.BareFD
+	for _, n := range l.Nodes[1:] {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", n.PID))
+		if err != nil {
+			return fmt.Errorf("open the network of %s: %w", n.Name, err)
+		}
+		defer f.Close()
+		others = append(others, f)
 	}
-	defer far.Close()
 	order, err := json.Marshal(order{Area: a.Name, Turn: t, Node: &area.Node{
 		Bin: h.bin, Peers: h.peers, Dir: filepath.Join(node.Dir, "bench"), Run: "/run/bench", Cgroup: node.Cgroup,
 	}})
@@ -169,7 +179,7 @@ func (h *harness) turn(ctx context.Context, a *area.Area, r *result.Area, t area
 		return fmt.Errorf("find own program: %w", err)
 	}
 	cmd := node.Command(ctx, self, insideCommand, string(order))
-	cmd.ExtraFiles = []*os.File{far} // file descriptor area.FarFD
+	cmd.ExtraFiles = others
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.StdoutPipe()

@@ -25,6 +25,7 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 		},
 		Changed:    m.Changed,
 		Programmed: func(ipv6 bool, took time.Duration) { m.Programmed(familyName(ipv6), took) },
+		Followed:   n.metrics.Followed(),
 		Answered:   func(name, code string) { answered[name](code) },
 		Repaired:   func() { repaired(1) },
 		Draining:   func(connections int) { draining(float64(connections)) },

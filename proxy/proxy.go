@@ -80,6 +80,8 @@ type Metrics struct {
 	Changed func(services, slices int)
 	// Programmed: so long after its cause an EndpointSlice is in the kernel.
 	Programmed func(ipv6 bool, took time.Duration)
+	// Followed: so long after its event came from the API an EndpointSlice is in the kernel.
+	Followed func(took time.Duration)
 	// Answered: a health check was answered; name is healthz or livez, code the status.
 	Answered func(name, code string)
 	// Repaired: rules that somebody else had changed were put right.
@@ -284,8 +286,9 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 	if err == nil {
 		err = p.flush(ctx, before, state, result.Gone)
 	}
+	written := time.Now()
 	if f := p.deps.Metrics.Synced; f != nil && (prev != nil || result.Full || err != nil) {
-		f(result.Full, time.Since(begin), err)
+		f(result.Full, written.Sub(begin), err)
 	}
 	if err != nil {
 		return err
@@ -294,7 +297,10 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 	if before != nil && prev == nil {
 		p.repaired(result, time.Since(begin))
 	}
-	p.report(before, result, prev, next)
+	if before == nil {
+		p.deps.Log.Info("services are in the kernel", "frontends", state.Len(), "messages", result.Messages)
+	}
+	p.report(written, prev, next)
 	p.reportRefused(result.Refused)
 	p.drain(ctx, state, prev == nil)
 	p.listen(state)
@@ -358,19 +364,22 @@ func (p *Proxy) countChanges(prev, next *store.Snapshot) {
 	p.deps.Metrics.Changed(services, slices)
 }
 
-// report tells how long changes of endpoints took, and what was found out of order.
-func (p *Proxy) report(before *lb.State, r lb.Result, prev, next *store.Snapshot) {
-	if before == nil {
-		p.deps.Log.Info("services are in the kernel", "frontends", p.state.Load().Len(), "messages", r.Messages)
-	}
-	if p.deps.Metrics.Programmed == nil || prev == nil {
+// report tells how long changes of endpoints took until they were written.
+func (p *Proxy) report(written time.Time, prev, next *store.Snapshot) {
+	programmed, followed := p.deps.Metrics.Programmed, p.deps.Metrics.Followed
+	if programmed == nil || followed == nil || prev == nil {
 		return
 	}
-	now := time.Now()
 	for d := range next.Slices.Since(prev.Slices) {
+		if !d.Is {
+			continue
+		}
+		if !d.New.Arrived.IsZero() {
+			followed(written.Sub(d.New.Arrived))
+		}
 		// What happened before this process was there is not its delay.
-		if d.Is && d.New.Triggered.After(p.started) {
-			p.deps.Metrics.Programmed(d.New.IPv6, now.Sub(d.New.Triggered))
+		if d.New.Triggered.After(p.started) {
+			programmed(d.New.IPv6, written.Sub(d.New.Triggered))
 		}
 	}
 }

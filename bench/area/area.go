@@ -26,6 +26,8 @@ type Options struct {
 	Quick bool
 	// Long is for how long the area scale changes things.
 	Long time.Duration
+	// Profile is the directory for profiles of ours; empty for none.
+	Profile string
 }
 
 // Area measures one part of the product.
@@ -41,6 +43,8 @@ type Area struct {
 	Turns func(Options) []Turn
 	// Measure runs on that node, with a far one beside it.
 	Measure func(context.Context, *Node, Turn) error
+	// Derive adds figures that follow from those of several turns; may be nil.
+	Derive func(*result.Area)
 }
 
 // Result is the empty result of the area.
@@ -56,6 +60,8 @@ type Turn struct {
 	Size  int           `json:"size,omitempty"`
 	Quick bool          `json:"quick,omitempty"`
 	Long  time.Duration `json:"long,omitempty"`
+	// Profile is that of Options.
+	Profile string `json:"profile,omitempty"`
 }
 
 // String is the turn for people.
@@ -74,8 +80,12 @@ const (
 	NodeName = "node1"
 )
 
-// FarFD is the file descriptor of the far node's network namespace in a process that measures.
-const FarFD = 3
+// FarFD is the file descriptor of the far node's network namespace in a process that measures, BareFD
+// that of a node on which nothing runs.
+const (
+	FarFD  = 3
+	BareFD = 4
+)
 
 // Node is the node that is measured on.
 type Node struct {
@@ -104,7 +114,7 @@ type Sample struct {
 // Open makes the node usable in the process that measures; samples go to out.
 func (n *Node) Open(out io.Writer) error {
 	n.out = out
-	far, err := netns.Open(fmt.Sprintf("/proc/self/fd/%d", FarFD))
+	far, err := netns.Open(NetworkFile(FarFD))
 	if err != nil {
 		return fmt.Errorf("open the far node's network: %w", err)
 	}
@@ -148,6 +158,19 @@ func shell(line string) error {
 	}
 	return nil
 }
+
+// BareShell runs a line with the bare node's network.
+func (n *Node) BareShell(line string) error {
+	bare, err := netns.Open(NetworkFile(BareFD))
+	if err != nil {
+		return fmt.Errorf("open the bare node's network: %w", err)
+	}
+	defer bare.Close()
+	return bare.Do(func() error { return shell(line) })
+}
+
+// NetworkFile names the network namespace behind FarFD or BareFD.
+func NetworkFile(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 // FarShell runs a line with the far node's network.
 func (n *Node) FarShell(line string) error { return n.Far(func() error { return shell(line) }) }

@@ -49,6 +49,16 @@ func (a *Area) Add(name, who string, round int, values ...float64) error {
 	return nil
 }
 
+// Figure is the one of that name; an empty one when there is none.
+func (a *Area) Figure(name string) *Figure {
+	for _, f := range a.Figures {
+		if f.Name == name {
+			return f
+		}
+	}
+	return &Figure{Name: name}
+}
+
 // names are the contestants of a role.
 func (a *Area) names(r Role) []string {
 	var out []string

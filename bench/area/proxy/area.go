@@ -32,10 +32,15 @@ const (
 	direct                                   = "no proxy"
 )
 
+// followGrows is the p50 with topSize Services over that with the fewest.
+const followGrows = "event of the watch → kernel programmed, p50 with 10000 services / p50 with 100"
+
 // Names of figures; those with %d are by size.
 const (
 	change     = "API write → new connection reaches the new back end, %d services"
 	syncOne    = "of that, programming the kernel (the daemon's own metric, mean), %d services"
+	follow50   = "event of the watch → kernel programmed (the daemon's own metric), p50, %d services"
+	follow99   = "event of the watch → kernel programmed (the daemon's own metric), p99, %d services"
 	coldWall   = "cold start, program started → last service answers, %d services"
 	coldSync   = "of that, programming the kernel (the daemon's own metric), %d services"
 	addedVIP   = "connect() to a service, added to a direct one, %d services"
@@ -63,12 +68,13 @@ func figures() []*result.Figure {
 		out = append(out, &f)
 	}
 	for _, n := range append(sizes, huge) {
-		var changeGoal, syncGoal, coldGoal, coldSyncGoal, vip, other, mem map[string]result.Goal
+		var changeGoal, syncGoal, followGoal, coldGoal, coldSyncGoal, vip, other, mem map[string]result.Goal
 		switch n {
 		case topSize:
 			fast, same := result.Goal{Limit: 5, Times: 100}, result.Goal{Times: 1}
 			changeGoal = map[string]result.Goal{nodeletBPF: fast, nodeletNFT: fast, nodeletIPT: same}
-			syncGoal = map[string]result.Goal{nodeletBPF: {Limit: .1}, nodeletNFT: {Limit: .25}, nodeletIPT: same}
+			syncGoal = map[string]result.Goal{"": same}
+			followGoal = map[string]result.Goal{nodeletBPF: {Limit: .1}, nodeletNFT: {Limit: .25}}
 			coldGoal = map[string]result.Goal{"": same}
 			coldSyncGoal = map[string]result.Goal{nodeletBPF: {Limit: .1}, nodeletNFT: {Limit: .25}, nodeletIPT: same}
 			vip = map[string]result.Goal{nodeletBPF: {Limit: 1}, nodeletNFT: same, nodeletIPT: same}
@@ -81,6 +87,8 @@ func figures() []*result.Figure {
 		}
 		add(change, n, result.Figure{Unit: "ms", Goals: changeGoal})
 		add(syncOne, n, result.Figure{Unit: "ms", Goals: syncGoal})
+		add(follow50, n, result.Figure{Unit: "ms", Goals: followGoal})
+		add(follow99, n, result.Figure{Unit: "ms"})
 		add(coldWall, n, result.Figure{Unit: "s", Goals: coldGoal})
 		add(coldSync, n, result.Figure{Unit: "s", Goals: coldSyncGoal})
 		add(addedVIP, n, result.Figure{Unit: "µs", Goals: vip})
@@ -88,6 +96,8 @@ func figures() []*result.Figure {
 		add(connectIs, n, result.Figure{Unit: "µs"})
 		add(memory, n, result.Figure{Unit: "MB", Goals: mem})
 	}
+	flat := result.Goal{Limit: 1.2}
+	add(followGrows, 0, result.Figure{Unit: "×", Goals: map[string]result.Goal{nodeletBPF: flat, nodeletNFT: flat}})
 	add(busy, topSize, result.Figure{Unit: "% of a core", Goals: map[string]result.Goal{nodeletBPF: {Limit: 5}, nodeletNFT: {Limit: 5}, nodeletIPT: {Times: 1}}})
 	add(lagBehind, topSize, result.Figure{Unit: "ms", Goals: map[string]result.Goal{"": {Times: 1}}})
 	more := map[string]result.Goal{"": {Times: 1}}
@@ -112,6 +122,7 @@ func Area() *area.Area {
 		Tools:   []string{"nft", "iptables-legacy-restore", "iptables-nft-restore", "conntrack"},
 		Turns:   turns,
 		Measure: measure,
+		Derive:  derive,
 	}
 }
 

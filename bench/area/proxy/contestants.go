@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -42,7 +44,7 @@ func start(n *area.Node, who, url string) (*lab.Process, error) {
 	env := []string{"PATH=" + path + ":" + os.Getenv("PATH")}
 	if mode, ok := map[string]string{nodeletNFT: "nftables", nodeletIPT: "iptables", nodeletBPF: "ebpf"}[who]; ok {
 		return lab.RunWith(env, n.Dir, filepath.Join(n.Bin, "nodelet"), "node", "--components=proxy", "--proxy-mode="+mode,
-			"--kubeconfig="+config, "--hostname-override="+area.NodeName, "--node-ip="+area.NodeIP, "--log-level=warn")
+			"--kubeconfig="+config, "--hostname-override="+area.NodeName, "--node-ip="+area.NodeIP, "--log-level=warn", "--profiling")
 	}
 	mode := "iptables"
 	if who == upstreamNFT {
@@ -60,7 +62,7 @@ func start(n *area.Node, who, url string) (*lab.Process, error) {
 func upstreamConfig(kubeconfig, mode string) string {
 	return fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
-clientConnection: {kubeconfig: %s, contentType: application/json}
+clientConnection: {kubeconfig: %s}
 hostnameOverride: %s
 mode: %s
 clusterCIDR: 10.244.0.0/16
@@ -86,6 +88,27 @@ func iptables(n *area.Node, variant string) (string, error) {
 		}
 	}
 	return dir, nil
+}
+
+// profile writes what the daemon's processor time goes to, from now on, to a file.
+func profile(over time.Duration, file string) error {
+	client := http.Client{Timeout: over + 10*time.Second}
+	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:10249/debug/pprof/profile?seconds=%.0f", over.Seconds()))
+	if err != nil {
+		return fmt.Errorf("read profile: %w", err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	if err != nil {
+		return fmt.Errorf("read profile: %w", err)
+	}
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		return fmt.Errorf("keep profile: %w", err)
+	}
+	return nil
 }
 
 // programming is how many seconds the daemon has spent programming the kernel, by its own metric,

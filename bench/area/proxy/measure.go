@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"nodelet/bench/area"
@@ -16,19 +18,24 @@ const (
 	// limit is for whatever is waited for.
 	limit = 4 * time.Minute
 	// pause lets kube-proxy's minSyncPeriod (1 s) pass between changes, so that its best is measured.
-	pause    = 1100 * time.Millisecond
-	connects = 2000
-	// trafficTime is how long connections are made, or bytes are sent.
-	trafficTime = 1500 * time.Millisecond
+	pause = 1100 * time.Millisecond
+	// connects are made in each of so many blocks on the node and on the bare one, by turns.
+	connects, connectBlocks = 40, 100
+	// trafficTime is how long connections are made, or bytes are sent, in each of so many blocks.
+	trafficTime, trafficBlocks = 300 * time.Millisecond, 8
+	// changeEvery is the pause between changes where there are a hundred a second.
+	changeEvery = 10 * time.Millisecond
 )
 
 // turn is what measure works on.
 type turn struct {
 	area.Turn
-	node    *area.Node
-	world   *world
-	process *lab.Process
-	flipped int
+	node *area.Node
+	// here, bare and far make connections: on the node, on one without a proxy, and outside.
+	here, bare, far *client
+	world           *world
+	process         *lab.Process
+	flipped         int
 }
 
 func vip(addr string, port uint16) netip.AddrPort {
@@ -36,7 +43,9 @@ func vip(addr string, port uint16) netip.AddrPort {
 }
 
 func measure(ctx context.Context, n *area.Node, t area.Turn) (err error) {
-	if err := errors.Join(n.OwnCgroup(), serve(ctx, n)); err != nil {
+	m := &turn{Turn: t, node: n}
+	defer m.stopClients()
+	if err := m.place(ctx); err != nil {
 		return err
 	}
 	endpoints := usualEndpoints
@@ -51,17 +60,18 @@ func measure(ctx context.Context, n *area.Node, t area.Turn) (err error) {
 	if err := w.fill(); err != nil {
 		return err
 	}
-	m := &turn{Turn: t, node: n, world: w}
-	before, err := m.baseline()
+	m.world = w
+	alike, err := m.added(netip.AddrPortFrom(unrelated, servePort), netip.AddrPortFrom(unrelated, servePort))
 	if err != nil {
 		return err
 	}
+	n.Note("without a proxy, connect() on the node takes %+.2f µs more than on the bare one", median(alike.added))
 	if err := m.cold(ctx); err != nil {
 		return err
 	}
 	defer m.process.Stop()
 	for _, part := range []func(context.Context) error{
-		m.changes, func(context.Context) error { return m.connects(before) }, m.memory, m.busy, m.traffic,
+		m.changes, m.followed, m.connects, m.memory, m.busy, m.traffic,
 	} {
 		if err := part(ctx); err != nil {
 			return fmt.Errorf("%w\n%s", err, m.process.Log())
@@ -72,38 +82,31 @@ func measure(ctx context.Context, n *area.Node, t area.Turn) (err error) {
 
 func (m *turn) name(format string) string { return fmt.Sprintf(format, m.Size) }
 
-// baseline is connect() on this node before any proxy was started: to a back end and to the unrelated address.
-func (m *turn) baseline() ([2]float64, error) {
-	var out [2]float64
-	for i, to := range []netip.AddrPort{netip.AddrPortFrom(backends[0], servePort), netip.AddrPortFrom(unrelated, servePort)} {
-		if _, err := latency(to, 200); err != nil { // warm
-			return out, err
-		}
-		v, err := latency(to, connects)
-		if err != nil {
-			return out, err
-		}
-		out[i] = median(v)
+// place makes the back ends and the clients. The bare client comes before the node has its own cgroup.
+func (m *turn) place(ctx context.Context) (err error) {
+	if err := m.node.BareShell("ip route add 10.128.0.0/16 via " + area.FarIP); err != nil {
+		return err
 	}
-	m.node.Add(m.name(connectIs), direct, out[0])
-	if m.Size != trafficSize {
-		return out, nil
+	if m.bare, err = startClient(area.NetworkFile(area.BareFD)); err != nil {
+		return err
 	}
-	for figure, measure := range map[string]func() (float64, error){
-		connsVIP: func() (float64, error) { return rate(near, netip.AddrPortFrom(backends[0], servePort), trafficTime) },
-		flowVIP:  func() (float64, error) { return flow(near, netip.AddrPortFrom(backends[0], sinkPort), trafficTime) },
-	} {
-		v, err := measure()
-		if err != nil {
-			return out, err
-		}
-		m.node.Add(figure, direct, v)
+	if err := errors.Join(m.node.OwnCgroup(), serve(ctx, m.node)); err != nil {
+		return err
 	}
-	return out, nil
+	if m.here, err = startClient("/proc/self/ns/net"); err != nil {
+		return err
+	}
+	m.far, err = startClient(area.NetworkFile(area.FarFD))
+	return err
 }
 
-// near runs something in this network namespace.
-func near(fn func() error) error { return fn() }
+func (m *turn) stopClients() {
+	for _, c := range []*client{m.here, m.bare, m.far} {
+		if c != nil {
+			c.stop()
+		}
+	}
+}
 
 // cold starts the proxy with all objects there.
 func (m *turn) cold(ctx context.Context) error {
@@ -168,22 +171,45 @@ func (m *turn) changes(ctx context.Context) error {
 	return err
 }
 
-// connects is what the proxy adds to connect().
-func (m *turn) connects(before [2]float64) error {
-	var now [2]float64
-	for i, to := range []netip.AddrPort{vip(flipVIP, 80), netip.AddrPortFrom(unrelated, servePort)} {
-		if _, err := latency(to, 200); err != nil {
-			return err
+// compared are medians of blocks, in µs: of the node's, of the bare one's, and by how much the former is longer.
+type compared struct{ here, bare, added []float64 }
+
+// added compares connect() on the node with connect() on the bare one, by turns. What the machine does
+// meanwhile meets both.
+func (m *turn) added(to, bareTo netip.AddrPort) (c compared, err error) {
+	const warm = 5
+	for i := range connectBlocks {
+		var v [2][]float64
+		for k := range v {
+			k = (k + i) % 2 // who is first changes, too
+			who, where := m.here, to
+			if k == 1 {
+				who, where = m.bare, bareTo
+			}
+			if v[k], err = who.ask(ask{What: askConnects, To: where, Count: warm + connects}); err != nil {
+				return c, err
+			}
 		}
-		v, err := latency(to, connects)
-		if err != nil {
-			return err
-		}
-		now[i] = median(v)
+		h, b := median(v[0][warm:]), median(v[1][warm:])
+		c.here, c.bare, c.added = append(c.here, h), append(c.bare, b), append(c.added, h-b)
 	}
-	m.node.Add(m.name(connectIs), m.Who, now[0])
-	m.node.Add(m.name(addedVIP), m.Who, now[0]-before[0])
-	m.node.Add(m.name(addedOther), m.Who, now[1]-before[1])
+	return c, nil
+}
+
+// connects is what the proxy adds to connect().
+func (m *turn) connects(context.Context) error {
+	service, err := m.added(vip(flipVIP, 80), netip.AddrPortFrom(backends[m.flipped], servePort))
+	if err != nil {
+		return err
+	}
+	other, err := m.added(netip.AddrPortFrom(unrelated, servePort), netip.AddrPortFrom(unrelated, servePort))
+	if err != nil {
+		return err
+	}
+	m.node.Add(m.name(connectIs), m.Who, service.here...)
+	m.node.Add(m.name(connectIs), direct, service.bare...)
+	m.node.Add(m.name(addedVIP), m.Who, service.added...)
+	m.node.Add(m.name(addedOther), m.Who, other.added...)
 	return nil
 }
 
@@ -199,12 +225,19 @@ func (m *turn) busy(ctx context.Context) error {
 		return nil
 	}
 	const count = 1000
+	profiled := make(chan error, 1)
+	if m.Profile == "" || !strings.HasPrefix(m.Who, "nodelet") {
+		profiled <- nil
+	} else {
+		file := filepath.Join(m.Profile, strings.ReplaceAll(m.Who, " ", "-")+".pprof")
+		go func() { profiled <- profile(count*changeEvery, file) }()
+	}
 	before, err := m.process.CPU()
 	if err != nil {
 		return err
 	}
 	begin := time.Now()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(changeEvery)
 	defer tick.Stop()
 	for i := range count {
 		<-tick.C
@@ -219,31 +252,40 @@ func (m *turn) busy(ctx context.Context) error {
 		return err
 	}
 	m.node.Add(m.name(busy), m.Who, 100*(after-before).Seconds()/took.Seconds())
+	if err := <-profiled; err != nil {
+		return err
+	}
 	late, err := m.change(ctx)
 	m.node.Add(m.name(lagBehind), m.Who, float64(late.Microseconds())/1000)
 	return err
 }
 
-// traffic is what goes through.
+// traffic is what goes through, in short blocks by turns.
 func (m *turn) traffic(context.Context) error {
 	if m.Size != trafficSize {
 		return nil
 	}
 	port := func(p uint16) netip.AddrPort { return vip(area.NodeIP, p) }
-	for _, f := range []struct {
-		figure string
-		run    func(func(func() error) error, netip.AddrPort, time.Duration) (float64, error)
-		from   func(func() error) error
-		to     netip.AddrPort
+	backend := func(p uint16) netip.AddrPort { return netip.AddrPortFrom(backends[m.flipped], p) }
+	parts := []struct {
+		figure, who string
+		from        *client
+		what        string
+		to          netip.AddrPort
 	}{
-		{connsVIP, rate, near, vip(flipVIP, 80)}, {flowVIP, flow, near, vip(flipVIP, 81)},
-		{connsPort, rate, m.node.Far, port(nodePort)}, {flowPort, flow, m.node.Far, port(flowPort2)},
-	} {
-		v, err := f.run(f.from, f.to, trafficTime)
-		if err != nil {
-			return fmt.Errorf("%s: %w", f.figure, err)
+		{connsVIP, m.Who, m.here, askRate, vip(flipVIP, 80)}, {connsVIP, direct, m.bare, askRate, backend(servePort)},
+		{connsPort, m.Who, m.far, askRate, port(nodePort)},
+		{flowVIP, m.Who, m.here, askFlow, vip(flipVIP, 81)}, {flowVIP, direct, m.bare, askFlow, backend(sinkPort)},
+		{flowPort, m.Who, m.far, askFlow, port(flowPort2)},
+	}
+	for range trafficBlocks {
+		for _, p := range parts {
+			v, err := p.from.one(p.what, p.to, trafficTime)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.figure, err)
+			}
+			m.node.Add(p.figure, p.who, v)
 		}
-		m.node.Add(f.figure, m.Who, v)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -152,8 +153,13 @@ func who(to netip.AddrPort) (int, error) {
 
 // until connects again and again until the back end answers that should.
 func (m *turn) until(ctx context.Context, to netip.AddrPort, want int) error {
+	runtime.LockOSThread() // it has the timer slack
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("ask for exact pauses: %w", err)
+	}
 	got, err := -1, error(nil)
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline) && ctx.Err() == nil; nap() {
 		if m.process.Ended() {
 			return errors.New("it has ended by itself")
 		}
@@ -162,6 +168,13 @@ func (m *turn) until(ctx context.Context, to netip.AddrPort, want int) error {
 		}
 	}
 	return errors.Join(fmt.Errorf("%s: back end %d does not answer within %s (%d does)", to, want, limit, got), err, ctx.Err())
+}
+
+// nap is the pause between two looks. time.Sleep takes a millisecond for it: the runtime waits for its
+// timers in the poller, whose unit that is when nothing else runs.
+func nap() {
+	t := unix.NsecToTimespec((100 * time.Microsecond).Nanoseconds())
+	_ = unix.Nanosleep(&t, nil) // a signal may end it early
 }
 
 // latency is the time of connect() in microseconds, of many.
