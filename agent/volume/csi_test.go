@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -170,7 +171,7 @@ func (d *driven) register() {
 // drivers puts the CSIDriver object into the store.
 func (d *driven) drivers() {
 	o := &storagev1.CSIDriver{Spec: d.spec}
-	o.Name = driverName
+	o.Name, o.ResourceVersion = driverName, fmt.Sprint(d.store.Snapshot().Revision)
 	d.w.Drivers.Replace(map[model.Key]*storagev1.CSIDriver{{Name: driverName}: o})
 }
 
@@ -312,6 +313,69 @@ func TestAttachmentIsAwaitedAndInUseIsToldFirst(t *testing.T) {
 	if d.api.inUse != nil {
 		t.Errorf("still in use: %q", d.api.inUse)
 	}
+}
+
+// A pod that is gone before its volume was staged: after a refusal there is nothing to unstage, after a
+// call of which nobody knows there may be.
+func TestARefusalToStageIsNotTakenBack(t *testing.T) {
+	for code, unstaged := range map[codes.Code]bool{codes.InvalidArgument: false, codes.Internal: false, codes.Aborted: true, codes.Unavailable: true} {
+		t.Run(code.String(), func(t *testing.T) {
+			d := newDriven(t, csitest.Config{FaultRate: -1}, noAttach())
+			d.driver.Refuse("NodeStageVolume", "vol-1", code)
+			d.claim("data", persistent("vol-1"))
+			d.sync(claimPod(t, 1, "data"))
+			d.says(uid(1), model.VolumesFailed, "NodeStageVolume")
+			d.sync()
+			d.gone(uid(1))
+			if got := slices.Contains(d.driver.Calls(), "NodeUnstageVolume vol-1"); got != unstaged {
+				t.Errorf("unstaged: %t, calls %q", got, d.driver.Calls())
+			}
+			d.nothingLeft()
+		})
+	}
+}
+
+// A CSIDriver that is made anew without attachment: the attach controller may detach what it attached.
+func TestADriverThatAttachesNoMoreHoldsNothing(t *testing.T) {
+	d := newDriven(t, csitest.Config{FaultRate: -1}, storagev1.CSIDriverSpec{})
+	const name = "kubernetes.io/csi/" + driverName + "^"
+	for _, v := range []string{"vol-1", "vol-2"} {
+		d.claim(v, persistent(v))
+	}
+	d.api.mu.Lock()
+	d.api.node.Status.VolumesAttached = []corev1.AttachedVolume{{Name: name + "vol-1"}}
+	d.api.attachments[csi.AttachmentName("vol-1", driverName, "node-1")] = &storagev1.VolumeAttachment{Status: storagev1.VolumeAttachmentStatus{Attached: true}}
+	d.api.mu.Unlock()
+	d.sync(claimPod(t, 1, "vol-1"), claimPod(t, 2, "vol-2"))
+	d.ready(uid(1))
+	d.says(uid(2), model.VolumesFailed, "not attached yet")
+	if got := d.inUse(); !slices.Equal(got, []string{name + "vol-1", name + "vol-2"}) {
+		t.Fatalf("in use: %q", got)
+	}
+	d.spec = noAttach()
+	d.drivers()
+	d.ready(uid(2))
+	d.await(uid(1), "no volume in use", func(*model.PodVolumes, bool) bool { return len(d.inUse()) == 0 })
+	d.restart()
+	for _, v := range []string{"vol-1", "vol-2"} {
+		d.claim(v, persistent(v))
+	}
+	d.sync(claimPod(t, 1, "vol-1"), claimPod(t, 2, "vol-2"))
+	d.ready(uid(1))
+	d.ready(uid(2))
+	if got := d.inUse(); len(got) > 0 {
+		t.Errorf("in use after a restart: %q", got)
+	}
+	d.sync()
+	d.gone(uid(1))
+	d.gone(uid(2))
+	d.nothingLeft()
+}
+
+func (d *driven) inUse() []string {
+	d.api.mu.Lock()
+	defer d.api.mu.Unlock()
+	return d.api.inUse
 }
 
 func TestAVolumeThatGrewIsExpanded(t *testing.T) {

@@ -48,6 +48,22 @@ func (j *job) attach(ctx context.Context) error {
 	return nil
 }
 
+// noLongerAttached gives the volume of a driver that attaches no more free to be detached: the attach
+// controller waits for that. have is the record of the pod, if that is done.
+func (j *job) noLongerAttached(ctx context.Context, have record, done bool) error {
+	if j.rec.Attach || !j.inUse.has(j.rec.id()) {
+		return nil
+	}
+	if done && have.Attach {
+		have.Attach = false
+		if err := writeRecord(j.podRecord(j.rec.pod, j.rec.Spec), have); err != nil {
+			return err
+		}
+	}
+	j.inUse.remove(j.rec.id())
+	return j.reportInUse(ctx)
+}
+
 // inUse are the volumes that must not be detached from this node.
 type inUse struct {
 	mu       sync.Mutex
@@ -70,6 +86,12 @@ func (u *inUse) remove(id string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.ids, id)
+}
+
+func (u *inUse) has(id string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ids[id]
 }
 
 func (u *inUse) names() []corev1.UniqueVolumeName {

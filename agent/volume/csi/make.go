@@ -12,6 +12,8 @@ import (
 	"time"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
@@ -39,6 +41,9 @@ func (j *job) run(ctx context.Context) (again time.Duration, err error) {
 		again = republish
 	}
 	j.users.add(j.rec.id(), j.rec.pod)
+	if err := j.noLongerAttached(ctx, have, done); err != nil {
+		return 0, err
+	}
 	if done && again == 0 && !j.grows() {
 		return 0, nil
 	}
@@ -114,10 +119,34 @@ func (j *job) stage(ctx context.Context) error {
 		VolumeCapability: j.capability(), Secrets: secrets, VolumeContext: j.persistent(),
 	})
 	if err != nil {
+		if final(err) {
+			forgetStaging(dir, file)
+		}
 		return err
 	}
 	rec.Done = j.boot
 	return writeRecord(file, rec)
+}
+
+// final tells a driver's refusal, after which nothing is staged, from a call of which nobody knows
+// whether it goes on. The codes are upstream's, from gRPC's status codes and the CSI specification.
+func final(err error) bool {
+	if _, ok := status.FromError(err); !ok {
+		return false // the call may not have come to its end
+	}
+	switch status.Code(err) {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
+		return false
+	}
+	return true
+}
+
+// forgetStaging removes the trace of a staging that the driver refused: there is nothing to unstage.
+// Directories that are not empty, or mounted on, stay.
+func forgetStaging(dir, file string) {
+	_ = os.Remove(file)
+	_ = os.Remove(dir)
+	_ = os.Remove(filepath.Dir(file))
 }
 
 // persistent are the attributes of the volume itself, without what is of the pod.

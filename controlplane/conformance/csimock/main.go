@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/test/e2e/storage/drivers/csi-test/driver"
 	"k8s.io/kubernetes/test/e2e/storage/drivers/csi-test/mock/service"
 )
@@ -26,9 +27,10 @@ func main() {
 	flag.Int64Var(&c.AttachLimit, "attach-limit", 0, "volumes that a node can have")
 	flag.BoolVar(&c.EnableTopology, "enable-topology", false, "the node has a topology")
 	flag.BoolVar(&c.NodeExpansionRequired, "node-expand-required", false, "volumes are expanded on the node")
-	for _, unused := range []string{"nodeid", "statedir", "v"} {
+	for _, unused := range []string{"nodeid", "statedir"} {
 		flag.String(unused, "", "not used")
 	}
+	klog.InitFlags(nil) // -v=5 has it log the calls, which the suite reads
 	flag.Parse()
 	c.DisableAttach, c.IO = !*attach, service.OSDirIO{}
 	if err := run(*endpoint, c); err != nil {

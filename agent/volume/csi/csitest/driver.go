@@ -57,6 +57,7 @@ type Driver struct {
 	calls     []string
 	breaches  []string
 	hang      map[string]chan struct{} // volume -> calls wait until closed
+	refuse    map[string]codes.Code    // method and volume -> what is answered
 	status    chan *registerapi.RegistrationStatus
 }
 
@@ -68,7 +69,7 @@ func Start(cfg Config) (*Driver, error) {
 	d := &Driver{
 		cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 1)),
 		staged: map[string]string{}, published: map[string]map[string]string{}, requests: map[string]*csipb.NodePublishVolumeRequest{},
-		expanded: map[string]int64{}, hang: map[string]chan struct{}{}, status: make(chan *registerapi.RegistrationStatus, 16),
+		expanded: map[string]int64{}, hang: map[string]chan struct{}{}, refuse: map[string]codes.Code{}, status: make(chan *registerapi.RegistrationStatus, 16),
 	}
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "volumes"), 0o755); err != nil {
 		return nil, err
@@ -126,6 +127,13 @@ func (d *Driver) Hang(volume string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.hang[volume] = make(chan struct{})
+}
+
+// Refuse has calls of a method for a volume fail without any effect; codes.OK ends that.
+func (d *Driver) Refuse(method, volume string, code codes.Code) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refuse[method+" "+volume] = code
 }
 
 // Go ends Hang.
@@ -188,11 +196,16 @@ func (d *Driver) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 		return next(ctx, req)
 	}
 	d.mu.Lock()
-	d.calls = append(d.calls, filepath.Base(info.FullMethod)+" "+v.GetVolumeId())
+	method := filepath.Base(info.FullMethod) + " " + v.GetVolumeId()
+	d.calls = append(d.calls, method)
+	refused := d.refuse[method]
 	hang := d.hang[v.GetVolumeId()]
 	fault, late := d.rand.Float64() < d.cfg.FaultRate, d.rand.IntN(2) == 0
 	delay := time.Duration(d.rand.IntN(3)) * time.Millisecond
 	d.mu.Unlock()
+	if refused != codes.OK {
+		return nil, status.Error(refused, "refused")
+	}
 	if hang != nil {
 		select {
 		case <-hang:
