@@ -44,6 +44,7 @@ func (a *Agent) admit(_ context.Context, prev, next *store.Snapshot) error {
 			}
 		})
 	}
+	a.count(d)
 	for _, n := range d.Notices {
 		pod, ok := next.Pods.Get(n.UID)
 		if !ok {
@@ -56,6 +57,20 @@ func (a *Agent) admit(_ context.Context, prev, next *store.Snapshot) error {
 		a.event(pod, "", h)
 	}
 	return nil
+}
+
+// count notes who was turned away, and who has to go.
+func (a *Agent) count(d admission.Decision) {
+	for _, row := range d.Rows {
+		if row.Rejected && !row.Preempted {
+			a.deps.Metrics.Rejected(row.Reason)
+		}
+	}
+	for _, n := range d.Notices {
+		if n.Reason == admission.Preempted {
+			a.deps.Metrics.Preempted(string(n.Short))
+		}
+	}
 }
 
 // undecided: one of the pods that changed needs a decision, or has left room for others. Most changes are of a status only.

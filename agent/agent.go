@@ -104,16 +104,28 @@ type SubPath struct {
 
 // Metrics counts; metrics.Pods and metrics.Relist have these methods.
 type Metrics interface {
+	// Begun: the first round about a pod that was first seen that long ago.
+	Begun(seenAgo time.Duration)
 	// Started: a sandbox of a pod that was first seen that long ago.
 	Started(seenAgo time.Duration)
-	// Running: all containers of a pod run for the first time.
-	Running(total, withoutPulls time.Duration)
+	// Sandbox: the runtime was asked for a sandbox.
+	Sandbox(handler string, took time.Duration, err error)
+	// Running: all containers of a pod run for the first time, that long after its creation.
+	Running(total time.Duration)
+	// Ready: the same of a pod without state, without its image pulls and init containers.
+	Ready(took time.Duration)
 	// Container: one was started; code is empty, or why that failed.
 	Container(kind, code string)
 	// Synced: one round of a pod's worker.
 	Synced(operation string, took time.Duration)
 	// StatusWritten: the API server has a status that was due for that long.
 	StatusWritten(took time.Duration)
+	// Preempted: a pod must make room for a critical one that is short of that resource.
+	Preempted(short string)
+	// Rejected: the node does not take a pod.
+	Rejected(reason string)
+	// Orphaned: the runtime has a pod that nobody knows.
+	Orphaned()
 }
 
 // Deps are the seams of an agent. Those that are functions may be nil where a test needs them not.
@@ -272,11 +284,17 @@ func (d *Deps) fill() {
 type silent struct{}
 
 func (silent) Event(corev1.ObjectReference, string, string, string) {}
+func (silent) Begun(time.Duration)                                  {}
 func (silent) Started(time.Duration)                                {}
-func (silent) Running(_, _ time.Duration)                           {}
+func (silent) Sandbox(string, time.Duration, error)                 {}
+func (silent) Running(time.Duration)                                {}
+func (silent) Ready(time.Duration)                                  {}
 func (silent) Container(_, _ string)                                {}
 func (silent) Synced(string, time.Duration)                         {}
 func (silent) StatusWritten(time.Duration)                          {}
+func (silent) Preempted(string)                                     {}
+func (silent) Rejected(string)                                      {}
+func (silent) Orphaned()                                            {}
 
 // Run blocks until ctx ends. Containers go on running. An agent runs once.
 func (a *Agent) Run(ctx context.Context) error {

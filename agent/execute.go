@@ -135,7 +135,9 @@ func (a *Agent) createSandbox(ctx context.Context, j job, x podplan.CreateSandbo
 		err = a.files.makeLogDir(x.Config.LogDirectory)
 	}
 	if err == nil {
+		began := time.Now()
 		_, err = a.deps.Runtime.RunPodSandbox(ctx, &runtimev1.RunPodSandboxRequest{Config: x.Config, RuntimeHandler: x.Handler})
+		a.deps.Metrics.Sandbox(x.Handler, time.Since(began), err)
 	}
 	if err == nil {
 		a.notes.succeeded(j.uid, "")

@@ -29,9 +29,7 @@ type podNotes struct {
 	told map[podplan.Problem]bool
 	// fresh: something that shows in the status was noted since the last report was asked for.
 	fresh bool
-	// seen is when this process first saw the pod; running: all its containers have run.
-	seen    time.Time
-	running bool
+	beginning
 	// resizing: the status told of a resize under way; nil: not looked at yet.
 	resizing *bool
 }
@@ -50,7 +48,7 @@ func (n *notes) edit(uid model.UID, change func(*podNotes)) {
 	defer n.mu.Unlock()
 	p := n.pods[uid]
 	if p == nil {
-		p = &podNotes{seen: time.Now(), told: map[podplan.Problem]bool{}}
+		p = &podNotes{beginning: beginning{seen: time.Now()}, told: map[podplan.Problem]bool{}}
 		p.Containers = map[string]podplan.ContainerNote{}
 		p.Failures = map[string]podplan.Failure{}
 		n.pods[uid] = p

@@ -46,6 +46,7 @@ func known(prev, next *store.Snapshot) bool {
 func (a *Agent) keys(prev, next *store.Snapshot) iter.Seq[model.UID] {
 	return func(yield func(model.UID) bool) {
 		for uid := range touched(prev, next) {
+			a.notes.edit(uid, func(*podNotes) {}) // seen
 			if !yield(uid) {
 				return
 			}
@@ -246,6 +247,7 @@ func (a *Agent) sync(ctx context.Context, uid model.UID, snap *store.Snapshot) (
 	pod, _ := snap.Pods.Get(uid)
 	rt, _ := snap.Runtime.Get(uid)
 	a.notes.prune(uid, rt)
+	a.noteFirst(snap, uid, began)
 	if plan.Stopping {
 		a.notes.stopping(uid, plan.Grace, began)
 	} else if plan.Status != nil {
@@ -253,7 +255,7 @@ func (a *Agent) sync(ctx context.Context, uid model.UID, snap *store.Snapshot) (
 	}
 	a.tell(pod, plan.Problems)
 	a.tellResize(pod, plan.Status)
-	a.noteRunning(uid, pod, plan.Status, began)
+	a.noteRunning(snap, pod, plan.Status, began)
 	again, err := a.execute(ctx, job{uid: uid, pod: pod, rt: rt, plan: plan})
 	if pod != nil && a.notes.changed(uid) {
 		a.reports.ask(ctx, uid)
@@ -288,18 +290,5 @@ func (a *Agent) tell(pod *corev1.Pod, problems []podplan.Problem) {
 	}
 	for _, p := range a.notes.news(model.UID(pod.UID), problems) {
 		a.event(pod, p.Container, warning(p.Reason, p.Message))
-	}
-}
-
-// noteRunning counts how long the pod took, the first time that all of it runs.
-func (a *Agent) noteRunning(uid model.UID, pod *corev1.Pod, status *corev1.PodStatus, now time.Time) {
-	if pod == nil || status == nil || status.Phase != corev1.PodRunning || pod.Status.Phase == corev1.PodRunning {
-		return
-	}
-	first := false
-	a.notes.edit(uid, func(p *podNotes) { first, p.running = !p.running, true })
-	if first {
-		total := max(now.Sub(pod.CreationTimestamp.Time), 0)
-		a.deps.Metrics.Running(total, total)
 	}
 }

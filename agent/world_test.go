@@ -53,6 +53,8 @@ type world struct {
 	// used is the memory that everything uses; room what the node has.
 	used uint64
 	room admission.Node
+	// metrics may be nil.
+	metrics Metrics
 	// cgroup makes changes of cgroups fail, by the count of changes so far.
 	cgroup  func(n int) error
 	cgroups int
@@ -94,6 +96,7 @@ func (w *world) start() {
 				w.pull(writers, r)
 				return
 			}
+			w.pullBegins(writers, r)
 			time.AfterFunc(w.pulling, func() { w.pull(writers, r) })
 		},
 		RunHook: w.hook, EnsureCgroup: w.ensureCgroup,
@@ -107,8 +110,8 @@ func (w *world) start() {
 			defer w.mu.Unlock()
 			return w.room
 		},
-		Exits: w.runtime.Exits,
-		Keep:  w.kept, Before: w.kept.all(),
+		Metrics: w.metrics, Exits: w.runtime.Exits,
+		Keep: w.kept, Before: w.kept.all(),
 		Log: slog.New(slog.NewTextHandler(testLog{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -146,6 +149,14 @@ func (w *world) kill() {
 	if stop != nil {
 		stop()
 	}
+}
+
+// pullBegins notes that an image is being pulled.
+func (w *world) pullBegins(writers *store.Writers, r ImageRequest) {
+	ref := model.ImageRef(r.Image)
+	writers.Images.Set(ref, &model.Image{
+		Ref: ref, State: model.ImagePulling, Checked: time.Now(), Pulls: map[string]model.Pull{"": {State: model.ImagePulling}},
+	})
 }
 
 // pull makes an image present at once.

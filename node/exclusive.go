@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"path/filepath"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -25,13 +24,14 @@ func (p *agentParts) buildExclusive() error {
 	p.exclusive = exclusive.New(exclusive.Config{Dir: filepath.Join(root, "device-plugins"), CPUs: cpus}, exclusive.Deps{
 		Store: p.n.store, Grants: p.n.writers.Grants, Runtime: p.runtime, Events: p.events,
 		KeepGrants: p.kept.grants, GrantsBefore: p.kept.grantsBefore, KeepPlugins: p.kept.plugins, PluginsBefore: p.kept.pluginsBefore,
-		Changed: func() { p.status.Recheck() }, Metrics: newDeviceMetrics(p.n), Log: p.n.deps.Log,
+		Changed: func() { p.status.Recheck() }, Metrics: p.n.metrics.Exclusive(), Log: p.n.deps.Log,
 		PodsHealth: p.n.watchHealth("exclusive resources"), PluginsHealth: p.n.watchHealth("device plugins"), CPUsHealth: p.n.watchHealthIf(cpus != nil, "CPU sets"),
 	})
-	asked := p.n.metrics.Counter("kubelet_pod_resources_endpoint_requests_total", "Calls of the PodResources API.", "server_api_version", "method")
+	p.n.metrics.CPUs(p.exclusive.CPUCounts)
+	m := p.n.metrics.PodResources()
 	p.podResources = podresources.New(filepath.Join(root, "pod-resources", "kubelet.sock"), podresources.Deps{
 		Store: p.n.store, Devices: p.exclusive.Devices, CPUs: p.exclusive.CPUs,
-		Asked: func(method string) { asked(1, "v1", method) },
+		Asked: m.Asked, Failed: m.Failed,
 	})
 	return nil
 }
@@ -81,23 +81,4 @@ func (p *agentParts) pluginResources() (all []nodeplan.Device) {
 		all = append(all, nodeplan.Device(r))
 	}
 	return all
-}
-
-// deviceMetrics are upstream's of device plugins.
-type deviceMetrics struct {
-	registered func(float64, ...string)
-	allocated  func(time.Duration, ...string)
-}
-
-func newDeviceMetrics(n *Node) deviceMetrics {
-	return deviceMetrics{
-		registered: n.metrics.Counter("kubelet_device_plugin_registration_total", "Registrations of device plugins.", "resource_name"),
-		allocated: n.metrics.Histogram("kubelet_device_plugin_alloc_duration_seconds", "How long plugins took to prepare devices.",
-			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}, "resource_name"),
-	}
-}
-
-func (m deviceMetrics) Registered(resource string) { m.registered(1, resource) }
-func (m deviceMetrics) Allocated(resource string, took time.Duration) {
-	m.allocated(took, resource)
 }

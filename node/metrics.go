@@ -6,7 +6,6 @@ import (
 	"nodelet/dns"
 	"nodelet/internal/metrics"
 	"nodelet/internal/model"
-	"nodelet/internal/podref"
 	"nodelet/internal/store"
 	"nodelet/proxy"
 )
@@ -79,27 +78,6 @@ func dnsMetrics(s dns.Stats) metrics.DNSStats {
 	return out
 }
 
-// podCounts counts pods and containers for kubelet_running_pods and its kin.
-func (n *Node) podCounts() metrics.Counts {
-	snap := n.store.Snapshot()
-	c := metrics.Counts{DesiredPods: map[bool]int{}, ActivePods: map[bool]int{}, MirrorPods: snap.Mirrors.Len(), RunningContainers: map[string]int{}}
-	for _, p := range snap.Pods.All() {
-		c.DesiredPods[podref.IsStatic(p)]++
-		if p.Status.Phase != "Succeeded" && p.Status.Phase != "Failed" {
-			c.ActivePods[podref.IsStatic(p)]++
-		}
-	}
-	for _, rt := range snap.Runtime.All() {
-		if len(rt.Sandboxes) > 0 && rt.Sandboxes[0].Ready {
-			c.RunningPods++
-		}
-		for _, ctr := range rt.Containers {
-			c.RunningContainers[ctr.State.String()]++
-		}
-	}
-	return c
-}
-
 // registerMetrics makes those that are read from the store at each scrape.
 func (n *Node) registerMetrics() {
 	n.metrics.Applied(func() map[string]uint64 {
@@ -120,7 +98,7 @@ func (n *Node) registerMetrics() {
 	}
 	if n.cfg.Has(Agent) {
 		n.metrics.NodeName(n.cfg.NodeName)
-		n.metrics.Counts(n.podCounts)
+		n.metrics.Counts(func() metrics.Counts { return podCounts(n.store.Snapshot()) })
 	}
 }
 

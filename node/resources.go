@@ -161,7 +161,7 @@ func (p *agentParts) buildImages() (err error) {
 
 func (p *agentParts) buildCollector() (err error) {
 	p.preload = newPreloader(p.n)
-	removed := p.n.metrics.Counter("kubelet_image_garbage_collected_total", "Images removed because nobody uses them.", "reason")
+	removed := p.n.metrics.ImagesCollected()
 	p.collector, err = image.NewCollector(image.CollectConfig{NodeName: p.n.cfg.NodeName, Policy: p.n.cfg.Resources.ImageGC}, image.CollectDeps{
 		Deps: image.Deps{
 			Store: p.n.store, Images: p.n.writers.Images, Events: p.events, Log: p.n.deps.Log, Health: p.n.watchHealth("collect images"),
@@ -174,20 +174,20 @@ func (p *agentParts) buildCollector() (err error) {
 			}
 			return fs.Capacity, fs.Available, true
 		},
-		Keep: p.preload.keep, Removed: func(reason string) { removed(1, reason) },
+		Keep: p.preload.keep, Removed: removed,
 	})
 	return err
 }
 
 func (p *agentParts) buildEvictor() error {
 	r := &p.n.cfg.Resources
-	evictions := p.n.metrics.Counter("kubelet_evictions", "Pods evicted, by what ran short.", "eviction_signal")
+	evictions := p.n.metrics.Evictions()
 	p.evictor = evict.New(evict.Config{
 		NodeName: p.n.cfg.NodeName, Thresholds: p.thresholds, Transition: r.EvictionPressureTransitionPeriod, MaxGrace: r.EvictionMaxPodGracePeriod,
 	}, evict.Deps{
 		Store: p.n.store, Evictions: p.n.writers.Evictions, Stats: p.stats, Reclaim: p.collector.Reclaim, Events: p.events,
 		Keep: p.kept.evictions, Before: p.kept.evictionsBefore,
-		Changed: p.status.Recheck, Evicted: func(signal string) { evictions(1, signal) },
+		Changed: p.status.Recheck, Evicted: evictions,
 		Log: p.n.deps.Log, Health: p.n.watchHealth("eviction"),
 	})
 	return nil

@@ -55,6 +55,8 @@ type Notice struct {
 	Warning bool
 	Reason  string
 	Message string
+	// Short is the resource for which the pod is preempted.
+	Short corev1.ResourceName
 }
 
 // String is one line a row, a removed row or a notice.

@@ -29,7 +29,7 @@ func (d *decider) preempt(pod *corev1.Pod, short []shortage) (after []model.UID,
 		row := *d.rows[uid]
 		row.Rejected, row.Preempted, row.Reason, row.Message = true, true, Preempted, preemptedMessage
 		d.set(&row)
-		d.notice(uid, true, Preempted, preemptedMessage)
+		d.out.Notices = append(d.out.Notices, Notice{UID: uid, Warning: true, Reason: Preempted, Message: preemptedMessage, Short: short[0].name})
 		d.pods = slices.DeleteFunc(d.pods, func(p *corev1.Pod) bool { return p.UID == v.UID })
 	}
 	return after, nil

@@ -93,6 +93,16 @@ func (m *Manager) Shared() string {
 	return m.pool(nil).String()
 }
 
+// CPUCounts are how many CPUs containers have to themselves, and how many they still could have.
+func (m *Manager) CPUCounts() (given, free int) {
+	if m.cfg.CPUs == nil {
+		return 0, 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.taken(nil)), len(m.freeCPUs(nil))
+}
+
 // CPUs are those that can be given to containers at all, for PodResources.
 func (m *Manager) CPUs() cpuplan.Set {
 	if m.cfg.CPUs == nil {

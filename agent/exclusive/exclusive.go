@@ -82,6 +82,8 @@ type Deps struct {
 type Metrics interface {
 	Registered(resource string)
 	Allocated(resource string, took time.Duration)
+	// Pinned: a container asked for CPUs of its own.
+	Pinned(err error)
 }
 
 // Manager hands out devices and CPUs.
@@ -124,6 +126,7 @@ type uncounted struct{}
 
 func (uncounted) Registered(string)               {}
 func (uncounted) Allocated(string, time.Duration) {}
+func (uncounted) Pinned(error)                    {}
 
 // Run blocks until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {

@@ -401,6 +401,9 @@ func TestCPUs(t *testing.T) {
 	expect(t, w.grant("one"), "i cpus=2-5; x cpus=2-3; y cpus=4-5")
 	set("s", "0-1,6-7")
 	w.pod("half", corev1.ResourceCPU, "x=1500m") // not whole: it shares
+	if given, free := w.m.CPUCounts(); given != 4 || free != 3 {
+		t.Errorf("%d CPUs given and %d free, want 4 and 3", given, free)
+	}
 	w.pod("two", corev1.ResourceCPU, "x=4")
 	if got := w.grant("two"); !strings.Contains(got, "Allocate failed due to not enough cpus available to satisfy request: requested=4, available=3, which is unexpected") {
 		t.Error(got)

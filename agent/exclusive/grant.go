@@ -155,6 +155,7 @@ func (m *Manager) grant(ctx context.Context, pod *corev1.Pod) (*model.Grant, err
 		one := model.ContainerGrant{Devices: map[string][]model.Device{}, Env: map[string]string{}, Annotations: map[string]string{}}
 		if n := m.wantsCPUs(pod, c.Container); n > 0 {
 			got, err := m.takeCPUs(g, n, lentCPUs)
+			m.deps.Metrics.Pinned(err)
 			if err != nil {
 				return nil, err
 			}

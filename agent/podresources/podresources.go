@@ -30,8 +30,8 @@ type Deps struct {
 	// Devices are all healthy devices of plugins, by resource; CPUs those that containers can have to themselves.
 	Devices func() map[string][]model.Device
 	CPUs    func() cpuplan.Set
-	// Asked counts calls; may be nil.
-	Asked func(method string)
+	// Asked counts calls, Failed those that failed; both may be nil.
+	Asked, Failed func(method string)
 }
 
 // Server answers on a socket.
@@ -45,6 +45,9 @@ type Server struct {
 func New(path string, deps Deps) *Server {
 	if deps.Asked == nil {
 		deps.Asked = func(string) {}
+	}
+	if deps.Failed == nil {
+		deps.Failed = func(string) {}
 	}
 	return &Server{path: path, deps: deps}
 }
@@ -96,6 +99,7 @@ func (s *Server) Get(_ context.Context, q *api.GetPodResourcesRequest) (*api.Get
 			return &api.GetPodResourcesResponse{PodResources: resources(snap, pod)}, nil
 		}
 	}
+	s.deps.Failed("Get")
 	return nil, status.Errorf(codes.NotFound, "pod %s in namespace %s not found", q.GetPodName(), q.GetPodNamespace())
 }
 

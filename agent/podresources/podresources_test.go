@@ -57,6 +57,11 @@ func served(t *testing.T) (*store.Writers, api.PodResourcesListerClient, func() 
 			defer mu.Unlock()
 			asked = append(asked, method)
 		},
+		Failed: func(method string) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, method+" failed")
+		},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -157,7 +162,7 @@ func TestListAndGet(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if got := asked(); !slices.Equal(got, []string{"List", "Get", "Get", "Get"}) {
+	if got := asked(); !slices.Equal(got, []string{"List", "Get", "Get", "Get failed", "Get", "Get failed"}) {
 		t.Errorf("counted %v", got)
 	}
 }

@@ -49,6 +49,8 @@ type world struct {
 	events *events
 	v      *Volumes
 	stop   func()
+	// removed has how the removals of pods went that are gone.
+	removed chan string
 	// csi, when set before boot, serves the volumes of drivers.
 	csi *csi.Volumes
 }
@@ -56,7 +58,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	mounttest.NeedRoot(t)
-	w := &world{t: t, root: t.TempDir(), tokens: &tokens{life: time.Hour}, events: &events{}}
+	w := &world{t: t, root: t.TempDir(), tokens: &tokens{life: time.Hour}, events: &events{}, removed: make(chan string, 64)}
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		w.halt()
@@ -79,7 +81,8 @@ func (w *world) boot() {
 		Allocatable: func() corev1.ResourceList {
 			return corev1.ResourceList{"memory": resource.MustParse("64Mi"), "cpu": resource.MustParse("2")}
 		},
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Removed: func(uid string, err error) { w.removed <- fmt.Sprint(uid, " ", err) },
+		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		w.t.Fatal(err)

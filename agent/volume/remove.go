@@ -19,7 +19,12 @@ func (v *Volumes) clear(ctx context.Context, uid model.UID) error {
 
 // remove removes all of a pod that is gone.
 func (v *Volumes) remove(ctx context.Context, uid model.UID) error {
-	return v.takeDown(ctx, uid, ".")
+	_, known := v.deps.Store.Snapshot().Volumes.Get(uid)
+	err := v.takeDown(ctx, uid, ".")
+	if known && ctx.Err() == nil {
+		v.deps.Removed(uid.String(), err)
+	}
+	return err
 }
 
 // takeDown unmounts everything below the pod's directory, then removes these

@@ -55,6 +55,8 @@ type Deps struct {
 	CSI *csi.Volumes
 	// Measured is told of each operation on a volume that was not done already; may be nil.
 	Measured func(plugin, operation string, took time.Duration, err error)
+	// Removed is told how the removal went of what a pod left that nobody knows any more; may be nil.
+	Removed func(uid string, err error)
 	// Allocatable gives the resources the node offers to pods, nil while unknown.
 	Allocatable func() corev1.ResourceList
 	Log         *slog.Logger
@@ -83,6 +85,9 @@ func New(cfg Config, deps Deps) (*Volumes, error) {
 	}
 	if deps.Measured == nil {
 		deps.Measured = func(string, string, time.Duration, error) {}
+	}
+	if deps.Removed == nil {
+		deps.Removed = func(string, error) {}
 	}
 	return &Volumes{cfg: cfg, deps: deps}, nil
 }

@@ -398,6 +398,9 @@ func TestRemovedOnlyWhenNothingRuns(t *testing.T) {
 	}
 	w.runtime(uid(1), model.ContainerExited)
 	w.gone(uid(1))
+	if told, want := <-w.removed, string(uid(1))+" <nil>"; told != want {
+		t.Errorf("told of the removal %q, want %q", told, want)
+	}
 	if _, err := os.Lstat(filepath.Join(w.root, "pods", string(uid(1)))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left:\n%s", tree(w.root))
 	}

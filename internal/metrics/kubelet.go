@@ -12,6 +12,8 @@ var (
 	runtimeBuckets = exponential(0.005, 2.5, 14)
 	// startBuckets are those of kubelet_pod_start_sli_duration_seconds.
 	startBuckets = []float64{0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600}
+	// statusBuckets are those of kubelet_pod_status_sync_duration_seconds.
+	statusBuckets = []float64{0.01, 0.05, 0.1, 0.5, 1, 5, 10, 20, 30, 45, 60}
 	// defaultBuckets are Prometheus's own.
 	defaultBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 )
@@ -67,59 +69,6 @@ func operation(rpc string) string {
 	return b.String()
 }
 
-// Pods counts what happens to pods.
-type Pods struct {
-	startedPods       func(float64, ...string)
-	startedContainers func(float64, ...string)
-	containerErrors   func(float64, ...string)
-	start             func(time.Duration, ...string)
-	startSLI          func(time.Duration, ...string)
-	startTotal        func(time.Duration, ...string)
-	worker            func(time.Duration, ...string)
-	statusSync        func(time.Duration, ...string)
-}
-
-// Pods makes the kubelet's metrics about pod workers and pod starts.
-func (r *Registry) Pods() *Pods {
-	return &Pods{
-		startedPods:       r.Counter("kubelet_started_pods_total", "Pod sandboxes started."),
-		startedContainers: r.Counter("kubelet_started_containers_total", "Containers started.", "container_type"),
-		containerErrors:   r.Counter("kubelet_started_containers_errors_total", "Containers that could not be started.", "container_type", "code"),
-		start:             r.Histogram("kubelet_pod_start_duration_seconds", "From first seeing a pod to its first sandbox.", startBuckets),
-		startSLI:          r.Histogram("kubelet_pod_start_sli_duration_seconds", "From a pod's creation to all containers running, image pulls and init containers left out.", startBuckets),
-		startTotal:        r.Histogram("kubelet_pod_start_total_duration_seconds", "From a pod's creation to all containers running.", startBuckets),
-		worker:            r.Histogram("kubelet_pod_worker_duration_seconds", "One round of bringing one pod up to date.", defaultBuckets, "operation_type"),
-		statusSync:        r.Histogram("kubelet_pod_status_sync_duration_seconds", "From a new status of a pod to its being written.", defaultBuckets),
-	}
-}
-
-// Started notes a new sandbox of a pod that was first seen that long ago.
-func (m *Pods) Started(seenAgo time.Duration) {
-	m.startedPods(1)
-	m.start(seenAgo)
-}
-
-// Running notes that all containers of a pod run for the first time.
-func (m *Pods) Running(total, withoutPulls time.Duration) {
-	m.startTotal(total)
-	m.startSLI(withoutPulls)
-}
-
-// Container notes the start of a container; kind is init_container, container or
-// ephemeral_container, code the reason of a failure and empty otherwise.
-func (m *Pods) Container(kind, code string) {
-	m.startedContainers(1, kind)
-	if code != "" {
-		m.containerErrors(1, kind, code)
-	}
-}
-
-// Synced notes one round of a pod's worker; operation is create, update, sync or kill.
-func (m *Pods) Synced(operation string, took time.Duration) { m.worker(took, operation) }
-
-// StatusWritten notes a status that reached the API server after that time.
-func (m *Pods) StatusWritten(took time.Duration) { m.statusSync(took) }
-
 // Relist counts full looks at the runtime.
 type Relist struct {
 	duration, interval func(time.Duration, ...string)
@@ -131,7 +80,7 @@ type Relist struct {
 func (r *Registry) Relist() *Relist {
 	return &Relist{
 		duration: r.Histogram("kubelet_pleg_relist_duration_seconds", "How long a full look at the runtime took.", defaultBuckets),
-		interval: r.Histogram("kubelet_pleg_relist_interval_seconds", "Time between two full looks at the runtime.", startBuckets),
+		interval: r.Histogram("kubelet_pleg_relist_interval_seconds", "Time between two full looks at the runtime.", defaultBuckets),
 		lastSeen: r.Gauge("kubelet_pleg_last_seen_seconds", "When the runtime was last looked at, in seconds since 1970."),
 	}
 }
@@ -158,6 +107,17 @@ type Counts struct {
 	RunningPods, MirrorPods int
 	// RunningContainers is keyed by the state of the containers: running, exited, created, unknown.
 	RunningContainers map[string]int
+	// EphemeralContainers are those of the pods of this node.
+	EphemeralContainers int
+	WorkingPods         map[WorkingPod]int
+}
+
+// WorkingPod is a kind of pod that something is done about.
+type WorkingPod struct {
+	// Lifecycle is sync, terminating or terminated.
+	Lifecycle string
+	// Config is desired, or runtime_only for what nobody wants any more; Static is "", true, or unknown for the latter.
+	Config, Static string
 }
 
 // Counts makes kubelet_running_pods and its kin from what read tells.
@@ -166,6 +126,8 @@ func (r *Registry) Counts(read func() Counts) {
 	running := &Desc{Name: "kubelet_running_pods", Help: "Pods with a running sandbox."}
 	active := &Desc{Name: "kubelet_active_pods", Help: "Pods that are not terminal.", Labels: []string{"static"}}
 	mirrors := &Desc{Name: "kubelet_mirror_pods", Help: "Images of static pods in the API."}
+	ephemeral := &Desc{Name: "kubelet_managed_ephemeral_containers", Help: "Ephemeral containers of the pods of this node."}
+	working := &Desc{Name: "kubelet_working_pods", Help: "Pods that something is done about, by what.", Labels: []string{"lifecycle", "config", "static"}}
 	containers := &Desc{Name: "kubelet_running_containers", Help: "Containers in the runtime by state.", Labels: []string{"container_state"}}
 	r.OnScrape(func(e *Emitter) {
 		c := read()
@@ -175,10 +137,14 @@ func (r *Registry) Counts(read func() Counts) {
 		}
 		e.Value(mirrors, float64(c.MirrorPods))
 		e.Value(running, float64(c.RunningPods))
+		e.Value(ephemeral, float64(c.EphemeralContainers))
 		for state, n := range c.RunningContainers {
 			e.Value(containers, float64(n), state)
 		}
-	}, desired, running, active, mirrors, containers)
+		for kind, n := range c.WorkingPods {
+			e.Value(working, float64(n), kind.Lifecycle, kind.Config, kind.Static)
+		}
+	}, desired, running, active, mirrors, ephemeral, containers, working)
 }
 
 // HTTP counts requests to the kubelet API.
@@ -204,4 +170,16 @@ func (m *HTTP) Request(method, path string, long bool, took time.Duration) {
 	}
 	m.total(1, method, path, "readwrite", running)
 	m.duration(took, method, path, "readwrite", running)
+}
+
+// Evictions makes kubelet_evictions: the function is told of each pod, with what ran short.
+func (r *Registry) Evictions() func(signal string) {
+	add := r.Counter("kubelet_evictions", "Pods evicted, by what ran short.", "eviction_signal")
+	return func(signal string) { add(1, signal) }
+}
+
+// ImagesCollected makes kubelet_image_garbage_collected_total: the function is told of each image, with age or space.
+func (r *Registry) ImagesCollected() func(reason string) {
+	add := r.Counter("kubelet_image_garbage_collected_total", "Images removed because nobody uses them.", "reason")
+	return func(reason string) { add(1, reason) }
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 )
 
+var errNo = errors.New("no")
+
 // text scrapes a registry.
 func text(t *testing.T, r *Registry) string {
 	t.Helper()
@@ -40,13 +42,21 @@ func TestNames(t *testing.T) {
 	rt.Observe("ImageFsInfo", time.Millisecond, errors.New("no"))
 	pods := r.Pods()
 	pods.Started(20 * time.Millisecond)
-	pods.Running(time.Second, 100*time.Millisecond)
+	pods.Running(time.Second)
+	pods.Ready(100 * time.Millisecond)
+	pods.Begun(time.Millisecond)
+	pods.Sandbox("runsc", time.Millisecond, errors.New("no"))
+	pods.Preempted("cpu")
+	pods.Rejected("OutOfexample.com/gpu")
+	pods.Rejected("my own")
+	pods.Rejected("Evicted")
+	pods.Orphaned()
 	pods.Container("container", "")
 	pods.Container("init_container", "ErrImagePull")
 	r.Relist().Done(time.Unix(100, 0), time.Millisecond)
 	r.NodeName("a")
 	r.Counts(func() Counts {
-		return Counts{DesiredPods: map[bool]int{true: 1, false: 3}, MirrorPods: 1, RunningPods: 2, RunningContainers: map[string]int{"running": 4}}
+		return Counts{EphemeralContainers: 2, WorkingPods: map[WorkingPod]int{{"terminating", "runtime_only", "unknown"}: 5}, DesiredPods: map[bool]int{true: 1, false: 3}, MirrorPods: 1, RunningPods: 2, RunningContainers: map[string]int{"running": 4}}
 	})
 	r.HTTP().Request("GET", "pods", false, time.Millisecond)
 	p := r.Proxy()
@@ -72,6 +82,11 @@ func TestNames(t *testing.T) {
 		"kubelet_started_pods_total 1", `kubelet_started_containers_errors_total{code="ErrImagePull",container_type="init_container"} 1`,
 		"kubelet_pod_start_sli_duration_seconds_count 1", "kubelet_pleg_last_seen_seconds 100",
 		`kubelet_node_name{node="a"} 1`, `kubelet_desired_pods{static="true"} 1`, "kubelet_mirror_pods 1", `kubelet_running_containers{container_state="running"} 4`, "kubelet_running_pods 2",
+		"kubelet_pod_worker_start_duration_seconds_count 1", "kubelet_pod_start_total_duration_seconds_count 1",
+		`kubelet_run_podsandbox_duration_seconds_count{runtime_handler="runsc"} 1`, `kubelet_run_podsandbox_errors_total{runtime_handler="runsc"} 1`, "kubelet_started_pods_errors_total 1",
+		`kubelet_preemptions{preemption_signal="cpu"} 1`, "kubelet_orphaned_runtime_pods_total 1",
+		`kubelet_admission_rejections_total{reason="OutOfExtendedResources"} 1`, `kubelet_admission_rejections_total{reason="Other"} 1`, `kubelet_admission_rejections_total{reason="Evicted"} 1`,
+		`kubelet_working_pods{config="runtime_only",lifecycle="terminating",static="unknown"} 5`, "kubelet_managed_ephemeral_containers 2",
 		`kubelet_http_requests_total{long_running="false",method="GET",path="pods",server_type="readwrite"} 1`,
 		`kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1`,
 		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 200`,

@@ -1,5 +1,29 @@
 package metrics
 
+import "sync"
+
+// OrphanVolumes makes kubelet_orphan_pod_cleaned_volumes and its _errors: of how many pods that are gone the
+// volumes were removed since the daemon started, and of how many that last failed.
+func (r *Registry) OrphanVolumes() func(pod string, err error) {
+	cleaned := r.Gauge("kubelet_orphan_pod_cleaned_volumes", "Pods that are gone and whose volumes were removed, since the start.")
+	failed := r.Gauge("kubelet_orphan_pod_cleaned_volumes_errors", "Pods that are gone and whose volumes could not be removed yet.")
+	var mu sync.Mutex
+	done, failing := 0, map[string]bool{}
+	set := func() { cleaned(float64(done)); failed(float64(len(failing))) }
+	set()
+	return func(pod string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			failing[pod] = true
+		} else {
+			done++
+			delete(failing, pod)
+		}
+		set()
+	}
+}
+
 // VolumeStats is what is on one volume of a claim.
 type VolumeStats struct {
 	Namespace, Claim               string
