@@ -14,7 +14,7 @@ type beginning struct {
 	// seen is when this process first saw the pod; begun: a round about it was made.
 	seen  time.Time
 	begun bool
-	// running: all its containers have run.
+	// running: all its containers have run, or it was beyond that when it was first seen.
 	running bool
 	// pulling is since when an image of it is being pulled, zero when none is; pulled is how long that took before.
 	pulling time.Time
@@ -30,7 +30,9 @@ func (a *Agent) noteFirst(snap *store.Snapshot, uid model.UID, now time.Time) {
 	orphan, first := false, false
 	var waited time.Duration
 	a.notes.edit(uid, func(p *podNotes) {
-		first = !p.begun && there
+		if first = !p.begun && there; first && pod.Status.Phase != corev1.PodPending && pod.Status.Phase != "" {
+			p.running = true
+		}
 		orphan = !p.begun && !p.wanted && runs && snap.Pods.Missing(uid)
 		p.begun, p.wanted = p.begun || first || orphan, p.wanted || there
 		waited = now.Sub(p.seen)
@@ -77,7 +79,7 @@ func pulls(snap *store.Snapshot, pod *corev1.Pod) bool {
 
 // noteRunning counts how long the pod took, the first time that all of it runs.
 func (a *Agent) noteRunning(snap *store.Snapshot, pod *corev1.Pod, status *corev1.PodStatus, now time.Time) {
-	if pod == nil || status == nil || status.Phase != corev1.PodRunning || pod.Status.Phase == corev1.PodRunning {
+	if pod == nil || status == nil || status.Phase != corev1.PodRunning {
 		return
 	}
 	uid := model.UID(pod.UID)

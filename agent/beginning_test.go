@@ -61,13 +61,14 @@ func TestStartsAreMeasured(t *testing.T) {
 		p.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "init"}}
 		w.run(p)
 		for _, want := range []string{"begun", `sandbox "" true`, "running", "ready 0s"} {
-			if !m.heard(want) {
-				t.Errorf("no %q in %q", want, m.said)
-			}
+			w.await(want, time.Minute, func() bool { return m.heard(want) })
 		}
 		stateful := pod("stateful", corev1.Container{Name: "c"})
 		stateful.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}}}
 		w.run(stateful)
+		time.Sleep(time.Second)
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		if n := len(slices.DeleteFunc(m.said, func(s string) bool { return s != "ready 0s" })); n != 1 {
 			t.Errorf("%d starts without state, there was one", n)
 		}
@@ -92,9 +93,7 @@ func TestAdmissionIsCounted(t *testing.T) {
 		critical.Spec.Priority = &priority
 		w.run(critical)
 		for _, want := range []string{"orphaned", "rejected OutOfcpu", "preempted cpu"} {
-			if !m.heard(want) {
-				t.Errorf("no %q in %q", want, m.said)
-			}
+			w.await(want, time.Minute, func() bool { return m.heard(want) })
 		}
 	})
 }

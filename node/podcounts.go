@@ -57,7 +57,7 @@ func podOver(p *corev1.Pod) bool {
 func lifecycle(snap *store.Snapshot, uid model.UID, p *corev1.Pod) string {
 	row, decided := snap.Allocations.Get(uid)
 	_, evicted := snap.Evictions.Get(uid)
-	if p != nil && p.DeletionTimestamp == nil && !podOver(p) && !evicted && !(decided && row.Rejected) {
+	if p != nil && p.DeletionTimestamp == nil && !podOver(p) && !evicted && (!decided || !row.Rejected) {
 		return "sync"
 	}
 	rt, ok := snap.Runtime.Get(uid)
