@@ -180,9 +180,13 @@ func (o *observer) relistSoon() {
 // relists looks at the whole runtime at start, regularly, and when asked to.
 func (o *observer) relists(ctx context.Context, interval <-chan time.Duration) {
 	every := o.cfg.Relist
+	lull := newLull(o)
 	for n := 0; ; {
 		began := time.Now()
-		err := o.relist(ctx)
+		var err error
+		if !lull.lasts(ctx, every) {
+			err = o.relist(ctx, &lull)
+		}
 		wait := every
 		if err == nil {
 			n = 0
@@ -210,7 +214,7 @@ func (o *observer) relists(ctx context.Context, interval <-chan time.Duration) {
 
 // relist lists all there is and looks into the pods that differ from the
 // table. The first time that this works, the table is synced.
-func (o *observer) relist(ctx context.Context) error {
+func (o *observer) relist(ctx context.Context, lull *lull) error {
 	began := o.begin()
 	listed, err := o.list(ctx, nil)
 	if err != nil {
@@ -228,6 +232,7 @@ func (o *observer) relist(ctx context.Context) error {
 			differ[uid] = true
 		}
 	}
+	lull.found(table, len(differ) == 0)
 	if !table.Synced() {
 		// None of them may be decided about before it was looked at.
 		for uid := range differ {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,7 @@ func Dial(endpoint string, deps Deps) (*Client, error) {
 		return nil, fmt.Errorf("use container runtime endpoint %q: %w", endpoint, err)
 	}
 	c := newClient(target, &remote{
+		conn: conn, seed: maphash.MakeSeed(),
 		runtime: runtimev1.NewRuntimeServiceClient(conn),
 		image:   runtimev1.NewImageServiceClient(conn),
 	}, deps)
@@ -61,6 +63,8 @@ func socketPath(endpoint string) (string, error) {
 
 // remote is a runtime behind a socket.
 type remote struct {
+	conn    grpc.ClientConnInterface
+	seed    maphash.Seed // of digests
 	runtime runtimev1.RuntimeServiceClient
 	image   runtimev1.ImageServiceClient
 }
