@@ -89,6 +89,9 @@ func (n *Node) registerMetrics() {
 	})
 	if n.proxy != nil {
 		n.metrics.NoLocalEndpoints(n.noLocalEndpoints)
+		if len(n.cfg.ProxyOptions.EBPF.XDP) > 0 {
+			n.metrics.XDP(func() uint64 { _, packets := n.proxy.Shortcuts(); return packets })
+		}
 		if limit := n.cfg.ProxyOptions.ServiceMetrics; limit > 0 {
 			n.metrics.Services(limit, n.serviceTraffic)
 		}

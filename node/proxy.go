@@ -86,6 +86,9 @@ func (o *ProxyOptions) check() error {
 	if err := ebpf.CheckMapSizes(o.EBPF.MapSizes); err != nil {
 		return fmt.Errorf("--proxy-bpf-map-size: %w", err)
 	}
+	if err := ebpf.CheckXDP(o.EBPF.XDP); err != nil {
+		return fmt.Errorf("--proxy-bpf-xdp: %w", err)
+	}
 	if dir := o.EBPF.Cgroup; dir != "" && !filepath.IsAbs(dir) {
 		return fmt.Errorf("--proxy-cgroup %q: must be a path that starts with /, such as /sys/fs/cgroup/machine.slice", dir)
 	}

@@ -127,6 +127,10 @@ type Status struct {
 	Draining *Draining `json:"draining,omitempty"`
 	// Refused are ports of Services that found no room in the kernel, with the reason.
 	Refused []string `json:"refused,omitempty"`
+	// XDP are the links where packets of known connections are forwarded by XDP,
+	// or should be, and XDPPackets how many were.
+	XDP        []lb.Shortcut `json:"xdp,omitempty"`
+	XDPPackets uint64        `json:"xdpPackets,omitempty"`
 }
 
 // Status is the present state.
@@ -141,6 +145,7 @@ func (p *Proxy) Status() Status {
 	for _, r := range p.refused.list() {
 		s.Refused = append(s.Refused, r.String())
 	}
+	s.XDP, s.XDPPackets = p.Shortcuts()
 	p.drift.mu.Lock()
 	defer p.drift.mu.Unlock()
 	s.Repairs, s.Last = p.drift.count, p.drift.last

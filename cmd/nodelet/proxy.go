@@ -36,11 +36,29 @@ func proxyStatusCommand() *cobra.Command {
 				fmt.Fprintf(w, "draining   %s: %d connections since %s go on by its programs, until %s at most\n", d.Mode, d.Connections,
 					d.Since.Format("15:04:05"), d.Until.Format("15:04:05"))
 			}
+			printShortcuts(w, s)
 			for _, r := range s.Refused {
 				fmt.Fprintf(w, "refused    %s\n", r)
 			}
 		},
 	}.command()
+}
+
+// printShortcuts tells where packets of known connections are forwarded by XDP.
+func printShortcuts(w io.Writer, s proxy.Status) {
+	for _, x := range s.XDP {
+		switch {
+		case !x.On:
+			fmt.Fprintf(w, "xdp        not on %s: %s\n", x.Link, x.Why)
+		case x.Why != "":
+			fmt.Fprintf(w, "xdp        on %s; %s\n", x.Link, x.Why)
+		default:
+			fmt.Fprintf(w, "xdp        on %s\n", x.Link)
+		}
+	}
+	if len(s.XDP) > 0 {
+		fmt.Fprintf(w, "xdp        %d packets forwarded since the daemon started\n", s.XDPPackets)
+	}
 }
 
 func proxyCountersCommand() *cobra.Command {

@@ -25,3 +25,9 @@ func (r *Registry) Services(limit int, read func() []ServiceTraffic) {
 		e.Value(omitted, float64(max(len(all)-limit, 0)))
 	}, connections, packets, bytes, omitted)
 }
+
+// XDP makes a counter of the packets that were forwarded by XDP.
+func (r *Registry) XDP(read func() uint64) {
+	packets := &Desc{Name: "nodelet_proxy_xdp_packets_total", Help: "Packets of known connections that were forwarded by XDP (mode ebpf).", Counter: true}
+	r.OnScrape(func(e *Emitter) { e.Value(packets, float64(read())) }, packets)
+}

@@ -29,6 +29,9 @@ type Config struct {
 	MapSizes map[string]int
 	// Log tells what becomes of another daemon's maps; nil for nobody.
 	Log *slog.Logger `json:"-"`
+	// XDP are the links where packets of known connections are forwarded by XDP,
+	// or XDPAuto alone; none is nowhere.
+	XDP []string
 	// NoTCX uses clsact hooks even where the kernel has tcx.
 	NoTCX bool
 	// draining: the programs take no new connections.

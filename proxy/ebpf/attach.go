@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -192,15 +193,15 @@ func (k *kernel) attachDevice(index int) (changes int, err error) {
 	return changes, nil
 }
 
-// pinnedDevices lists the links that programs are pinned to.
-func (k *kernel) pinnedDevices() (map[int]bool, error) {
+// pinned lists the links that programs are pinned to in one of some directions.
+func (k *kernel) pinned(in ...direction) (map[int]bool, error) {
 	entries, err := os.ReadDir(filepath.Join(k.dir, "links"))
 	if err != nil {
 		return nil, fmt.Errorf("list pinned links: %w", err)
 	}
 	out := map[int]bool{}
 	for _, e := range entries {
-		if dir, number, ok := strings.Cut(e.Name(), "-"); ok && (direction(dir) == ingress || direction(dir) == egress) {
+		if dir, number, ok := strings.Cut(e.Name(), "-"); ok && slices.Contains(in, direction(dir)) {
 			if n, err := strconv.Atoi(number); err == nil {
 				out[n] = true
 			}

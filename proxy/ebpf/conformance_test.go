@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestConformance has the sockets of the node and its pods in a cgroup of
 // their own, where the programs are; those of other hosts are outside of it.
 func TestConformance(t *testing.T) {
-	conformance(t, false)
+	conformance(t, func(*ebpf.Config) {})
 }
 
 // TestConformanceClsact has the programs where kernels before 6.6 have them.
@@ -24,13 +24,19 @@ func TestConformanceClsact(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the same cases as TestConformance, on another hook")
 	}
-	conformance(t, true)
+	conformance(t, func(c *ebpf.Config) { c.NoTCX = true })
 }
 
-func conformance(t *testing.T, noTCX bool) {
+// TestConformanceXDP has the packets of known connections between other hosts
+// forwarded by XDP.
+func TestConformanceXDP(t *testing.T) {
+	conformance(t, func(c *ebpf.Config) { c.XDP = []string{"eth0", "eth1"} }, proxytest.Prepared((*proxytest.Lab).TakesXDP))
+}
+
+func conformance(t *testing.T, configure func(*ebpf.Config), more ...proxytest.Trait) {
 	s := sandbox(t)
 	cfg := s.Config(0)
-	cfg.NoTCX = noTCX
+	configure(&cfg)
 	traits := []proxytest.Trait{
 		proxytest.Sockets(s.Within), proxytest.OwnNAT(), proxytest.RefusesSCTP(), proxytest.Configured(func(c *proxy.Config) { c.EBPF = cfg }),
 	}
@@ -40,7 +46,7 @@ func conformance(t *testing.T, noTCX bool) {
 	if !ebpf.CanEnd(t) {
 		traits = append(traits, proxytest.KeepsSockets())
 	}
-	proxytest.Conformance(t, oneNode(t, cfg), traits...)
+	proxytest.Conformance(t, oneNode(t, cfg), append(traits, more...)...)
 }
 
 func sandbox(t *testing.T) *ebpf.Sandbox {

@@ -83,27 +83,27 @@ func (b *Backend) syncDevices(want *lb.State) (changes int, err error) {
 			return err
 		}
 		defer c.Close()
-		p, err := readPlace(c, want)
+		links, addrs, err := linksOf(c)
 		if err != nil {
 			return err
 		}
-		changes, err = b.writePlace(p)
+		if changes, err = b.writePlace(placeOf(want.Config(), want, links, addrs)); err != nil {
+			return err
+		}
+		n, err := b.syncShortcuts(links, addrs)
+		changes += n
 		return err
 	})
 	return changes, err
 }
 
-// readPlace reads the node's links and addresses.
-func readPlace(c *nl.Conn, want *lb.State) (place, error) {
-	links, err := c.Links()
-	if err != nil {
-		return place{}, err
+// linksOf reads the node's links and addresses.
+func linksOf(c *nl.Conn) (links []nl.Link, addrs []nl.Addr, err error) {
+	if links, err = c.Links(); err != nil {
+		return nil, nil, err
 	}
-	addrs, err := c.Addrs(0)
-	if err != nil {
-		return place{}, err
-	}
-	return placeOf(want.Config(), want, links, addrs), nil
+	addrs, err = c.Addrs(0)
+	return links, addrs, err
 }
 
 func (b *Backend) writePlace(p place) (changes int, err error) {
@@ -116,7 +116,7 @@ func (b *Backend) writePlace(p place) (changes int, err error) {
 	if err != nil {
 		return changes, err
 	}
-	pinned, err := b.kernel.pinnedDevices()
+	pinned, err := b.kernel.pinned(ingress, egress)
 	if err != nil {
 		return changes, err
 	}

@@ -5,7 +5,7 @@
 // observe.go (what the maps hold), untouched.go (whether that is still so),
 // loading.go and takeover.go (maps and programs, new or from another daemon),
 // apply.go (writes them), attach.go and devices.go (where the programs run), bpf/
-// (the programs). probe.go is the trial of mode auto.
+// (the programs), forward.go (the short way by XDP). probe.go is the trial of mode auto.
 //
 // Touches: the pins below /sys/fs/bpf/nodelet, BPF links on the root cgroup and
 // on the network devices, on kernels before 6.6 clsact qdiscs there.

@@ -24,7 +24,7 @@ func openEnded(maps *proxyMaps) (*ebpf.Program, error) {
 			delete(spec.Maps, name) // it is in the file, but not in this program
 		}
 	}
-	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: known})
+	all, err := loadOver(spec, known)
 	if err != nil {
 		return nil, err
 	}

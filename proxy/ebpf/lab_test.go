@@ -2,10 +2,14 @@ package ebpf_test
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nodelet/internal/model"
 	"nodelet/proxy/ebpf"
@@ -208,7 +212,15 @@ func TestUntouchedDevices(t *testing.T) {
 			t.Errorf("clsact %t: a program less was not noticed", noTCX)
 		}
 		n.back.Forget()
-		n.apply("")
+		// The kernel takes a program off some time after its pin; until then it refuses the same one.
+		state := lb.Compile(meaning, n.world.Snapshot())
+		_, err := n.back.Apply(t.Context(), state)
+		for deadline := time.Now().Add(traffic.Patience); errors.Is(err, unix.EEXIST) && time.Now().Before(deadline); {
+			_, err = n.back.Apply(t.Context(), state)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		if !n.back.Untouched(t.Context()) {
 			t.Errorf("clsact %t: not mended", noTCX)
 		}

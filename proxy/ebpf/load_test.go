@@ -46,12 +46,38 @@ func TestLoad(t *testing.T) {
 				t.Errorf("draining %v, %s: the verifier looked at %d instructions, want at most %d", draining, name, walked, mostWalked)
 			}
 		}
+		tryForwarder(t, all)
 		switch err := endable(t, all); {
 		case err != nil && since(t, 6, 5):
 			t.Errorf("the program that ends sockets: %+v", err)
 		case err != nil:
 			t.Logf("sockets cannot be ended: %v", err)
 		}
+	}
+}
+
+// tryForwarder loads the program for XDP over the maps of the others.
+func tryForwarder(t *testing.T, all *ebpf.Collection) {
+	t.Helper()
+	m := all.Maps
+	f, err := openForwarder(&proxyMaps{
+		Clients: m["clients"], Counters: m["counters"], Datagrams: m["datagrams"], Devices: m["devices"], Drops: m["drops"], Flows: m["flows"],
+		Fragments: m["fragments"], Frontends: m["frontends"], Locals: m["locals"], Members: m["members"], Peers: m["peers"], Ports: m["ports"],
+		Ranges: m["ranges"], Slots: m["slots"],
+	})
+	if err != nil {
+		t.Errorf("the program for XDP: %+v", err)
+		return
+	}
+	if info, err := f.prog.Info(); err == nil {
+		walked, _ := info.VerifiedInstructions()
+		t.Logf("forward: the verifier looked at %d instructions", walked)
+		if walked > mostWalked {
+			t.Errorf("forward: the verifier looked at %d instructions, want at most %d", walked, mostWalked)
+		}
+	}
+	if err := f.close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -63,6 +89,23 @@ func endable(t *testing.T, all *ebpf.Collection) error {
 		return err
 	}
 	return ended.Close()
+}
+
+// TestLoadOver: programs that are loaded after the others take maps of any size.
+// The one that ends sockets once did not, and nobody was told.
+func TestLoadOver(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: loads eBPF programs")
+	}
+	spec, err := specFor(1, map[string]int{"members": 64, "flows": 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := load(t, spec)
+	tryForwarder(t, all)
+	if err := endable(t, all); err != nil && since(t, 6, 5) {
+		t.Errorf("the program that ends sockets: %v", err)
+	}
 }
 
 func load(t *testing.T, spec *ebpf.CollectionSpec) *ebpf.Collection {

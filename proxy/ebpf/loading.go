@@ -84,3 +84,14 @@ func loadPrograms(spec *ebpf.CollectionSpec, known map[string]*ebpf.Map) (map[st
 	}
 	return out, all.Wait()
 }
+
+// loadOver loads the programs of a spec over maps that are there, whatever their
+// size. What is not among them is made.
+func loadOver(spec *ebpf.CollectionSpec, known map[string]*ebpf.Map) (*ebpf.Collection, error) {
+	for name, m := range known {
+		if of := spec.Maps[name]; of != nil {
+			of.MaxEntries = m.MaxEntries()
+		}
+	}
+	return ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: known})
+}

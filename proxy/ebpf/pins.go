@@ -29,6 +29,8 @@ type kernel struct {
 	// ended ends sockets; nil where the kernel cannot, and before it is needed (canEnd).
 	ended      *ebpf.Program
 	endedTried bool
+	// forward is the program for XDP; nil when nobody asked for it.
+	forward *forwarder
 	// fresh: there were no maps, so nothing is tracked that may have to end.
 	fresh bool
 }
@@ -74,6 +76,11 @@ func openKernel(cfg *Config, cookie uint64) (*kernel, error) {
 	if err := k.open(spec); err != nil {
 		return nil, fmt.Errorf("load eBPF programs: %w", err)
 	}
+	if len(cfg.XDP) > 0 && !cfg.draining {
+		if k.forward, err = openForwarder(&k.maps); err != nil {
+			cfg.Log.Warn("no XDP: all packets take the kernel's own way", "links", cfg.XDP, "err", err)
+		}
+	}
 	if err := k.takeOver(true, cfg.Log); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
@@ -112,7 +119,7 @@ func (k *kernel) close() error {
 	if k.ended != nil {
 		_ = k.ended.Close()
 	}
-	return errors.Join(k.progs.Close(), k.maps.Close())
+	return errors.Join(k.forward.close(), k.progs.Close(), k.maps.Close())
 }
 
 // cookieOf gives the cookie of the calling thread's network namespace.

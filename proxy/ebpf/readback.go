@@ -137,11 +137,7 @@ func (r *reading) places(b *Backend, held *kernel, want *lb.State) error {
 		return err
 	}
 	defer c.Close()
-	links, err := c.Links()
-	if err != nil {
-		return err
-	}
-	addrs, err := c.Addrs(0)
+	links, addrs, err := linksOf(c)
 	if err != nil {
 		return err
 	}
@@ -176,7 +172,7 @@ func (r *reading) places(b *Backend, held *kernel, want *lb.State) error {
 			return err
 		}
 	}
-	return nil
+	return r.shortcuts(b, a, links, addrs)
 }
 
 // towards is the node's address for the frontend's family.

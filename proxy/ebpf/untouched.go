@@ -110,11 +110,12 @@ func (b *Backend) inPlace() bool {
 			return err
 		}
 		defer c.Close()
-		p, err := readPlace(c, b.applied)
+		links, addrs, err := linksOf(c)
 		if err != nil {
 			return err
 		}
-		there = k.knows(p) && !slices.ContainsFunc(slices.Collect(maps.Keys(p.devices)), func(index uint32) bool {
+		p := placeOf(b.applied.Config(), b.applied, links, addrs)
+		there = k.knows(p) && b.shortcutsInPlace(links, addrs) && !slices.ContainsFunc(slices.Collect(maps.Keys(p.devices)), func(index uint32) bool {
 			return !k.isOn(c, int(index))
 		})
 		return nil

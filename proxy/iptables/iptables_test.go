@@ -241,8 +241,13 @@ func TestLockHeldByOthers(t *testing.T) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	released := time.AfterFunc(500*time.Millisecond, func() { _ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) })
-	defer released.Stop()
+	released := make(chan error, 1)
+	time.AfterFunc(500*time.Millisecond, func() { released <- unix.Flock(int(lock.Fd()), unix.LOCK_UN) })
+	defer func() {
+		if err := <-released; err != nil { // before the file is closed
+			t.Error(err)
+		}
+	}()
 	if _, err := b.Apply(t.Context(), s); err != nil {
 		t.Errorf("a lock that is given back in time: %v", err)
 	}

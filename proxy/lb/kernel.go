@@ -57,3 +57,12 @@ const (
 	// Altered: there, but not as wanted.
 	Altered DifferenceKind = "altered"
 )
+
+// Shortcut is a link where a back end forwards packets of known connections
+// before the kernel's own way begins.
+type Shortcut struct {
+	Link string `json:"link"`
+	On   bool   `json:"on"`
+	// Why says why it is not on, or what it cannot do; empty when it does all.
+	Why string `json:"why,omitempty"`
+}

@@ -41,6 +41,9 @@ func newBench(t *testing.T, s subject, world string) *bench {
 	t.Helper()
 	b := &bench{Lab: NewLab(t), t: t, subj: s, world: lbtest.MustParse(nodes + world)}
 	b.sockets, b.refusedByEPERM = s.sockets, s.refusedByEPERM
+	if s.prepare != nil {
+		s.prepare(b.Lab)
+	}
 	for _, name := range []string{"a", "b", "c", "r"} {
 		b.Serve(b.Host(name), 8080)
 	}

@@ -24,6 +24,8 @@ type subject struct {
 	// refusedByEPERM: see RefusedByEPERM; keepsSockets: see KeepsSockets.
 	refusedByEPERM, keepsSockets bool
 	refusesSCTP                  bool
+	// prepare changes each lab before the back end is opened; may be nil.
+	prepare func(*Lab)
 	// local is how the traffic of local pods is told.
 	local lb.LocalTraffic
 	// configure completes the configuration that finds what is left.
@@ -33,6 +35,9 @@ type subject struct {
 // Configured says with which settings the back end is found by those who only
 // know that some mode was in use.
 func Configured(set func(*proxy.Config)) Trait { return func(s *subject) { s.configure = set } }
+
+// Prepared changes each network before the back end gets to know it.
+func Prepared(prepare func(*Lab)) Trait { return func(s *subject) { s.prepare = prepare } }
 
 // Sockets has the sockets of clients on the node and in its pods made inside
 // a call of within, which may move the calling thread to where the back end

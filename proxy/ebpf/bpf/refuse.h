@@ -2,14 +2,6 @@
 #pragma once
 #include "packet.h"
 
-struct tcp {
-	__be16 sport, dport;
-	__be32 seq, ack;
-	__u8 offset, flags;
-	__be16 window;
-	__u16 check, urgent;
-};
-
 struct icmp {
 	__u8 type, code;
 	__u16 check;
