@@ -78,7 +78,7 @@ func (n *Node) runAgent(ctx context.Context, all *parts.Group) error {
 	}
 	n.runtime.Store(rt)
 	n.deps.Step("container runtime %s", rt.Endpoint())
-	p := &agentParts{n: n, runtime: rt, events: n.client.NewEvents(ctx, "kubelet", n.cfg.NodeName)}
+	p := &agentParts{n: n, runtime: rt, events: n.client.NewEvents(ctx, "kubelet", n.cfg.NodeName, n.cfg.Kubelet.eventRate())}
 	defer p.events.Close()
 	if err := p.build(); err != nil {
 		return err

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -164,10 +163,11 @@ func (p *agentParts) buildServer() (err error) {
 	}
 	p.server, err = server.New(server.Config{
 		SystemLogs: logs, LogQuery: c.Kubelet.SystemLogQuery, Status: p.n.statusz(), Flags: c.Flags,
-		NodeName: c.NodeName, Address: fmt.Sprintf(":%d", c.KubeletPort), HealthAddress: c.HealthzAddr.String(),
+		NodeName: c.NodeName, Address: c.Kubelet.apiAddress(c.KubeletPort), HealthAddress: c.HealthzAddr.String(),
 		CertFile: cert, KeyFile: key, ClientCAFile: c.clientCA(),
 		MinVersion: c.Kubelet.TLSMinVersion, CipherSuites: c.Kubelet.TLSCipherSuites,
 		PodLogsRoot: c.Layout.PodLogs(), Configz: c, Profiling: !c.Kubelet.NoProfiling, IdleTimeout: c.Kubelet.StreamIdleTimeout,
+		TokenTTL: c.Kubelet.TokenTTL, AllowedTTL: c.Kubelet.AllowedTTL, DeniedTTL: c.Kubelet.DeniedTTL,
 	}, server.Deps{
 		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Stats: p.stats, Log: p.n.deps.Log,
 		SyncLoop: p.syncLoop,

@@ -1,16 +1,21 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/admission"
 	"nodelet/agent/shutdown/shutdownplan"
+	"nodelet/internal/kube"
 )
 
 // KubeletOptions are settings of the agent by the names and with the meaning
@@ -44,6 +49,15 @@ type KubeletOptions struct {
 	ClientCAFile string
 	// TLSCertFile and TLSPrivateKeyFile are the kubelet API's serving certificate; empty for that of the data directory.
 	TLSCertFile, TLSPrivateKeyFile string
+	// Address is where the kubelet API listens; the zero value and unspecified ones: on all addresses.
+	Address netip.Addr
+	// TokenTTL, AllowedTTL and DeniedTTL are how long the kubelet API believes what the API server said of a token,
+	// and of what somebody may do; 0 means 2 min, 5 min and 30 s.
+	TokenTTL, AllowedTTL, DeniedTTL time.Duration
+	// EventRecordQPS and EventBurst bound the events that are written; 0 means 50 a second, and 100 at once.
+	// NoEventBound is no bound.
+	EventRecordQPS int32
+	EventBurst     int
 	// TLSMinVersion and TLSCipherSuites as crypto/tls has them; zero for TLS 1.2 and Go's own choice.
 	TLSMinVersion   uint16
 	TLSCipherSuites []uint16
@@ -93,10 +107,36 @@ func (k *KubeletOptions) check() error {
 	if k.SystemLogQuery && k.NoSystemLogs {
 		errs = append(errs, errors.New("enableSystemLogQuery: needs enableSystemLogHandler: true"))
 	}
+	if k.TokenTTL < 0 || k.AllowedTTL < 0 || k.DeniedTTL < 0 {
+		errs = append(errs, errors.New("authentication.webhook.cacheTTL, authorization.webhook.cacheAuthorizedTTL and cacheUnauthorizedTTL: must not be negative"))
+	}
+	if k.EventRecordQPS < NoEventBound || k.EventBurst < 0 {
+		errs = append(errs, fmt.Errorf("eventRecordQPS is %d and eventBurst %d: neither may be negative", k.EventRecordQPS, k.EventBurst))
+	}
 	if n := k.UserNamespaceIDsPerPod; n < 0 || n >= 1<<31 {
 		errs = append(errs, fmt.Errorf("userNamespaces.idsPerPod %d: must be a multiple of %d below 2^31", n, admission.DefaultIDsPerPod))
 	}
 	return errors.Join(errs...)
+}
+
+// NoEventBound is the EventRecordQPS of a node that writes events as fast as it can.
+const NoEventBound = -1
+
+// eventRate is what KubeletOptions say of events: upstream's values where they say nothing.
+func (k *KubeletOptions) eventRate() kube.EventRate {
+	if k.EventRecordQPS == NoEventBound {
+		return kube.EventRate{}
+	}
+	return kube.EventRate{PerSecond: int(cmp.Or(k.EventRecordQPS, 50)), Burst: cmp.Or(k.EventBurst, 100)}
+}
+
+// apiAddress is where the kubelet API listens, with that port.
+func (k *KubeletOptions) apiAddress(port uint16) string {
+	host := ""
+	if k.Address.IsValid() && !k.Address.IsUnspecified() {
+		host = k.Address.String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
 // CPUPolicy is the CPU manager's policy.

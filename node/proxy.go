@@ -179,7 +179,7 @@ func (n *Node) buildProxy() error {
 // proxyEvents writes the proxy's events; the recorder starts with the first.
 func (n *Node) proxyEvents() func(model.Key, string, string) {
 	recorder := sync.OnceValue(func() *kube.Events {
-		return n.client.NewEvents(context.Background(), "kube-proxy", n.cfg.NodeName)
+		return n.client.NewEvents(context.Background(), "kube-proxy", n.cfg.NodeName, n.cfg.Kubelet.eventRate())
 	})
 	return func(about model.Key, reason, message string) {
 		ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: about.Namespace, Name: about.Name}

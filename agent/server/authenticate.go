@@ -82,13 +82,14 @@ type tokens struct {
 	reviews Reviews
 	cache   *cache[[32]byte, *identity] // nil: not valid
 	slots   chan struct{}
+	ttl     time.Duration
 }
 
 // maxReviews bounds the questions under way, so that a flood of bad tokens does not become one of the API server.
 const maxReviews = 16
 
-func newTokens(reviews Reviews) *tokens {
-	return &tokens{reviews: reviews, cache: newCache[[32]byte, *identity](), slots: make(chan struct{}, maxReviews)}
+func newTokens(reviews Reviews, ttl time.Duration) *tokens {
+	return &tokens{reviews: reviews, cache: newCache[[32]byte, *identity](), slots: make(chan struct{}, maxReviews), ttl: ttl}
 }
 
 func (t *tokens) identity(ctx context.Context, token string) (identity, error) {
@@ -111,7 +112,7 @@ func (t *tokens) identity(ctx context.Context, token string) (identity, error) {
 		return identity{}, fmt.Errorf("review token: %w", err)
 	}
 	if !answer.Status.Authenticated {
-		t.cache.put(key, nil, time.Now().Add(tokenTTL))
+		t.cache.put(key, nil, time.Now().Add(t.ttl))
 		return identity{}, errRefused
 	}
 	u := answer.Status.User
@@ -119,7 +120,7 @@ func (t *tokens) identity(ctx context.Context, token string) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	t.cache.put(key, &id, time.Now().Add(tokenTTL))
+	t.cache.put(key, &id, time.Now().Add(t.ttl))
 	return id, nil
 }
 

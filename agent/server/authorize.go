@@ -38,10 +38,15 @@ type access struct {
 	node    string
 	cache   *cache[[32]byte, bool]
 	slots   chan struct{}
+	// allowed and denied are how long answers are good for.
+	allowed, denied time.Duration
 }
 
-func newAccess(reviews Reviews, node string) *access {
-	return &access{reviews: reviews, node: node, cache: newCache[[32]byte, bool](), slots: make(chan struct{}, maxReviews)}
+func newAccess(reviews Reviews, c *Config) *access {
+	return &access{
+		reviews: reviews, node: c.NodeName, cache: newCache[[32]byte, bool](), slots: make(chan struct{}, maxReviews),
+		allowed: c.AllowedTTL, denied: c.DeniedTTL,
+	}
 }
 
 func (a *access) ask(ctx context.Context, who identity, verb, subresource string) (ok bool, reason string, err error) {
@@ -71,9 +76,9 @@ func (a *access) ask(ctx context.Context, who identity, verb, subresource string
 		return false, "", fmt.Errorf("review access: %w", err)
 	}
 	ok = answer.Status.Allowed && !answer.Status.Denied
-	ttl := deniedTTL
+	ttl := a.denied
 	if ok {
-		ttl = allowedTTL
+		ttl = a.allowed
 	}
 	a.cache.put(key, ok, time.Now().Add(ttl))
 	return ok, answer.Status.Reason, nil

@@ -52,6 +52,9 @@ type Config struct {
 	// MaxConnections, MaxStreams and MaxPodStreams bound connections, and streams (exec, attach,
 	// port-forward, followed logs) in all and for one pod.
 	MaxConnections, MaxStreams, MaxPodStreams int
+	// TokenTTL is how long the API server's word on a token is believed (2 min), AllowedTTL and DeniedTTL that on
+	// what somebody may do (5 min and 30 s).
+	TokenTTL, AllowedTTL, DeniedTTL time.Duration
 	// RequestTimeout bounds what is no stream; IdleTimeout a stream on which nothing moves (4 h).
 	RequestTimeout, IdleTimeout time.Duration
 }
@@ -132,6 +135,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	cfg.MaxPodStreams = cmp.Or(cfg.MaxPodStreams, maxPodStreams)
 	cfg.RequestTimeout = cmp.Or(cfg.RequestTimeout, requestTimeout)
 	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, idleTimeout)
+	cfg.TokenTTL = cmp.Or(cfg.TokenTTL, tokenTTL)
+	cfg.AllowedTTL, cfg.DeniedTTL = cmp.Or(cfg.AllowedTTL, allowedTTL), cmp.Or(cfg.DeniedTTL, deniedTTL)
 	if cfg.NodeName == "" {
 		return nil, errors.New("kubelet API: the node has no name")
 	}
@@ -141,7 +146,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, certs: certs,
-		tokens: newTokens(deps.Reviews), access: newAccess(deps.Reviews, cfg.NodeName),
+		tokens: newTokens(deps.Reviews, cfg.TokenTTL), access: newAccess(deps.Reviews, &cfg),
 		streams: newStreams(cfg.MaxStreams, cfg.MaxPodStreams),
 		usage:   newRates(),
 		queries: nodelog.New(nodelog.Config{Dir: cfg.SystemLogs, Journalctl: "journalctl", Aliases: map[string]string{"kubelet": "nodelet"}}),

@@ -7,20 +7,32 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
 // Events writes Event objects about pods and nodes. Equal events are counted
-// together and floods are cut, per object, as client-go does it; Event never
+// together and floods are cut, per object, as client-go does it, and then all together by a rate; Event never
 // blocks and drops when its queue of 1000 is full.
 type Events struct {
 	broadcaster record.EventBroadcaster
 	recorder    record.EventRecorder
 }
 
+// EventRate bounds the requests that write events: so many a second, and a burst of them at once. The zero
+// value is no bound.
+type EventRate struct{ PerSecond, Burst int }
+
+func (r EventRate) limiter() flowcontrol.RateLimiter {
+	if r.PerSecond <= 0 {
+		return flowcontrol.NewFakeAlwaysRateLimiter()
+	}
+	return flowcontrol.NewTokenBucketRateLimiter(float32(r.PerSecond), max(r.Burst, 1))
+}
+
 // NewEvents starts a recorder that writes as component of the node until ctx ends.
-func (c *Client) NewEvents(ctx context.Context, component, node string) *Events {
+func (c *Client) NewEvents(ctx context.Context, component, node string, rate EventRate) *Events {
 	b := record.NewBroadcaster(record.WithContext(ctx))
-	b.StartRecordingToSink(eventSink{ctx, c})
+	b.StartRecordingToSink(eventSink{ctx, c, rate.limiter()})
 	return &Events{b, b.NewRecorder(c.scheme, corev1.EventSource{Component: component, Host: node})}
 }
 
@@ -35,6 +47,7 @@ func (e *Events) Close() { e.broadcaster.Shutdown() }
 type eventSink struct {
 	ctx    context.Context
 	client *Client
+	rate   flowcontrol.RateLimiter
 }
 
 // eventCalm is how long an event waits before it is written: what it tells of
@@ -46,14 +59,23 @@ func (s eventSink) Create(e *corev1.Event) (*corev1.Event, error) {
 	case <-time.After(time.Until(e.FirstTimestamp.Add(eventCalm))):
 	case <-s.ctx.Done():
 	}
+	if err := s.rate.Wait(s.ctx); err != nil {
+		return nil, err
+	}
 	return into[corev1.Event](s.ctx, s.client.core().Post().Namespace(namespaceOf(e)).Resource("events").Body(e))
 }
 
 func (s eventSink) Update(e *corev1.Event) (*corev1.Event, error) {
+	if err := s.rate.Wait(s.ctx); err != nil {
+		return nil, err
+	}
 	return into[corev1.Event](s.ctx, s.client.core().Put().Namespace(namespaceOf(e)).Resource("events").Name(e.Name).Body(e))
 }
 
 func (s eventSink) Patch(e *corev1.Event, data []byte) (*corev1.Event, error) {
+	if err := s.rate.Wait(s.ctx); err != nil {
+		return nil, err
+	}
 	return into[corev1.Event](s.ctx, s.client.core().Patch(types.StrategicMergePatchType).Namespace(namespaceOf(e)).Resource("events").Name(e.Name).Body(data))
 }
 

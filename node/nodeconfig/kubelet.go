@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +44,7 @@ func serverFields() []field {
 		{path: "httpCheckFrequency", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.HTTPCheckFrequency })},
 		{path: "staticPodURL", flag: "manifest-url"},
 		{path: "staticPodURLHeader", set: into(func(c *node.Config) *http.Header { return &c.Kubelet.StaticPodURLHeader })},
-		{path: "address", is: []string{"0.0.0.0", "::"}, why: "the kubelet API listens on all addresses"},
+		{path: "address", set: into(func(c *node.Config) *netip.Addr { return &c.Kubelet.Address })},
 		{path: "port", flag: "kubelet-port"},
 		{path: "readOnlyPort", why: "there is no port without authentication"},
 		{path: "tlsCertFile", set: into(func(c *node.Config) *string { return &c.Kubelet.TLSCertFile })},
@@ -55,17 +56,17 @@ func serverFields() []field {
 		{path: "serverTLSBootstrap", flag: "rotate-server-certificates"},
 		{path: "authentication.x509.clientCAFile", set: into(func(c *node.Config) *string { return &c.Kubelet.ClientCAFile })},
 		{path: "authentication.webhook.enabled", is: []string{"true"}, why: "bearer tokens are always checked by the API server", zero: true},
-		{path: "authentication.webhook.cacheTTL", why: "answers are kept for a fixed time"},
+		{path: "authentication.webhook.cacheTTL", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.TokenTTL })},
 		{path: "authentication.anonymous.enabled", is: []string{"false"}, why: "nobody is served without credentials", zero: true},
 		{path: "authorization.mode", is: []string{"Webhook"}, why: "the API server decides who may do what"},
-		{path: "authorization.webhook.cacheAuthorizedTTL", why: "answers are kept for a fixed time"},
-		{path: "authorization.webhook.cacheUnauthorizedTTL", why: "answers are kept for a fixed time"},
-		{path: "registryPullQPS", set: pullRate, zero: true},
+		{path: "authorization.webhook.cacheAuthorizedTTL", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.AllowedTTL })},
+		{path: "authorization.webhook.cacheUnauthorizedTTL", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.DeniedTTL })},
+		{path: "registryPullQPS", set: rate(node.NoPullBound, func(c *node.Config) *int32 { return &c.Resources.RegistryPullQPS }), zero: true},
 		{path: "registryBurst", set: into(func(c *node.Config) *int { return &c.Resources.RegistryBurst })},
 		{path: "imagePullCredentialsVerificationPolicy", why: "not part of this version"},
 		{path: "preloadedImagesVerificationAllowlist", why: "not part of this version"},
-		{path: "eventRecordQPS", why: "events are cut per object instead"},
-		{path: "eventBurst", why: "events are cut per object instead"},
+		{path: "eventRecordQPS", set: rate(node.NoEventBound, func(c *node.Config) *int32 { return &c.Kubelet.EventRecordQPS }), zero: true},
+		{path: "eventBurst", set: into(func(c *node.Config) *int { return &c.Kubelet.EventBurst })},
 		{path: "enableDebuggingHandlers", is: []string{"true"}, why: whyOneServer, zero: true},
 		{path: "enableContentionProfiling", set: into(func(c *node.Config) *bool { return &c.Kubelet.ContentionProfiling })},
 		{path: "healthzPort", flag: "healthz-address", text: healthz},
@@ -275,19 +276,22 @@ func statements(separator string) func(*Document, any) (string, error) {
 	}
 }
 
-// pullRate has 0 for no bound, where the zero value of what is configured is the default.
-func pullRate(c *node.Config, v any) error {
-	qps, err := decode[int32](v)
-	switch {
-	case err != nil:
-		return err
-	case qps < 0:
-		return fmt.Errorf("is %d: it must not be negative", qps)
-	case qps == 0:
-		qps = node.NoPullBound
+// rate makes a setter of a rate that the file has 0 in for no bound, where the zero value of what is configured
+// is the default.
+func rate(none int32, to func(*node.Config) *int32) func(*node.Config, any) error {
+	return func(c *node.Config, v any) error {
+		qps, err := decode[int32](v)
+		switch {
+		case err != nil:
+			return err
+		case qps < 0:
+			return fmt.Errorf("is %d: it must not be negative", qps)
+		case qps == 0:
+			qps = none
+		}
+		*to(c) = qps
+		return nil
 	}
-	c.Resources.RegistryPullQPS = qps
-	return nil
 }
 
 // allPulls stands for no bound: more pods than that are on no node.
