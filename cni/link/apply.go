@@ -29,7 +29,12 @@ func Apply(host *nl.Conn, ns *netns.NS, plan linkplan.Plan, step func(string)) e
 	if err := configure(ns, plan, step); err != nil {
 		return errors.Join(err, host.DeleteLink(index))
 	}
-	if err := applyEnd(host, index, plan.Host, step); err != nil {
+	err = applyEnd(host, index, plan.Host, step)
+	if err == nil {
+		// The host end was up first, without a carrier: what is sent to the pod before this would be lost.
+		err = host.AwaitUse(index)
+	}
+	if err != nil {
 		return errors.Join(err, host.DeleteLink(index))
 	}
 	return nil

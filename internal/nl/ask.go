@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -89,4 +90,26 @@ func (c *Conn) Running(name string) (bool, error) {
 		return false, explain(err, "look up link", name)
 	}
 	return l.Attrs().RawFlags&(unix.IFF_UP|unix.IFF_LOWER_UP) == unix.IFF_UP|unix.IFF_LOWER_UP, nil
+}
+
+const (
+	// usePatience bounds AwaitUse: the kernel takes links into use within a second, whatever happens.
+	usePatience = time.Second
+	usePause    = time.Millisecond
+)
+
+// AwaitUse waits until the kernel sends by a link that has just got a carrier. It does what is needed
+// for that some time after the other end of a pair came up (linkwatch), and drops without a word what
+// is to be sent before. Since Linux 6.8 the question itself has it done at once. A link that never
+// gets there is no error: it has no carrier, and what is behind it cannot be reached anyway.
+func (c *Conn) AwaitUse(index int) error {
+	for end := time.Now().Add(usePatience); ; time.Sleep(usePause) {
+		l, err := c.h.LinkByIndex(index)
+		if err != nil {
+			return explain(err, "look up link", fmt.Sprintf("#%d", index))
+		}
+		if l.Attrs().OperState == netlink.OperUp || time.Now().After(end) {
+			return nil
+		}
+	}
 }
