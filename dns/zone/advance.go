@@ -1,7 +1,7 @@
 package zone
 
 import (
-	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -76,35 +76,15 @@ type Zone struct {
 	in     Input
 	synced bool
 
-	services   index[*service]
-	namespaces index[int] // number of Services, and one for the namespace itself
-	reverse    index[[]ref]
-	pods       index[[]string] // namespaces of the pods with an address, sorted, one entry per pod
+	services   index // records, by the name below "svc"
+	namespaces index // number of Services, and one for the namespace itself
+	reverse    index // refs, by address
+	pods       index // namespaces of the pods with an address, sorted, one entry per pod
 
 	// step counts the calls of Advance since New; changed are the keys of the
 	// Services that the last one compiled.
 	step    uint64
 	changed []string
-}
-
-// ref is one name an address stands for.
-type ref struct {
-	key  string // of the Service
-	host string // hostname, or byAddr; empty for a cluster IP
-}
-
-// byAddr stands for the address as a label, which need not be kept. No label has a dot.
-const byAddr = "."
-
-func (r ref) compare(o ref) int {
-	// A cluster IP goes before any endpoint and alone, see appendPTR.
-	if c := cmp.Compare(min(len(r.host), 1), min(len(o.host), 1)); c != 0 {
-		return c
-	}
-	if c := strings.Compare(r.key, o.key); c != 0 {
-		return c
-	}
-	return strings.Compare(r.host, o.host)
 }
 
 // New makes the zone of no tables: not synced, every answer SERVFAIL.
@@ -159,7 +139,7 @@ func (z *Zone) String() string {
 // Advance compiles what changed between the tables of z and in.
 func (z *Zone) Advance(in Input) *Zone {
 	a := &advance{
-		old: z, in: in, dirty: map[model.Key]struct{}{}, before: map[model.Key]*model.Service{},
+		old: z, in: in, dirty: map[model.Key]struct{}{}, before: map[model.Key]*model.Service{}, lists: map[string]*lists{},
 		services: z.services.edit(), namespaces: z.namespaces.edit(), reverse: z.reverse.edit(), pods: z.pods.edit(),
 	}
 	for d := range in.Namespaces.Since(z.in.Namespaces) {
@@ -191,7 +171,7 @@ func (z *Zone) Advance(in Input) *Zone {
 	}
 	return &Zone{
 		c: z.c, in: in, synced: in.synced(), step: z.step + 1, changed: changed,
-		services: a.services.x, namespaces: a.namespaces.x, reverse: a.reverse.x, pods: a.pods.x,
+		services: a.services.done(), namespaces: a.namespaces.done(), reverse: a.reverse.done(), pods: a.pods.done(),
 	}
 }
 
@@ -203,11 +183,14 @@ type advance struct {
 	// before has the Services that changed as they were, nil for new ones.
 	before map[model.Key]*model.Service
 
-	services   *edit[*service]
-	namespaces *edit[int]
-	reverse    *edit[[]ref]
-	pods       *edit[[]string]
+	// lists are the slices of the Services that are touched, by their names below "svc".
+	lists map[string]*lists
+
+	services, namespaces, reverse, pods *edit
 }
+
+// lists are the slices of a Service before and after the step, in the order of their keys.
+type lists struct{ old, now []*model.Slice }
 
 func bySliceKey(s *model.Slice, k model.Key) int { return s.Key.Compare(k) }
 
@@ -239,12 +222,19 @@ func (a *advance) editSlices(k model.Key, change func([]*model.Slice) []*model.S
 		return
 	}
 	a.dirty[k] = struct{}{}
-	next := service{key: key}
-	if old, ok := a.services.get(key); ok {
-		next = *old
+	l := a.slicesOf(key)
+	l.now = change(l.now)
+}
+
+// slicesOf gives the slices of a Service as far as the step has come.
+func (a *advance) slicesOf(key string) *lists {
+	l, ok := a.lists[key]
+	if !ok {
+		list := a.old.slicesOf([]byte(key))
+		l = &lists{list, list}
+		a.lists[key] = l
 	}
-	next.slices = change(next.slices)
-	a.services.set(key, &next)
+	return l
 }
 
 // recompile brings one Service, its namespace and its addresses up to date.
@@ -253,13 +243,7 @@ func (a *advance) recompile(k model.Key) {
 	if !ok {
 		return
 	}
-	var list, oldList []*model.Slice
-	if s, ok := a.services.get(key); ok {
-		key, list = s.key, s.slices // one copy of the key for all that refers to it
-	}
-	if s, ok := a.old.services.get([]byte(key)); ok {
-		oldList = s.slices
-	}
+	l := a.slicesOf(key)
 	svc, is := a.in.Services.Get(k)
 	old, changed := a.before[k]
 	if !changed {
@@ -267,27 +251,30 @@ func (a *advance) recompile(k model.Key) {
 	}
 	switch {
 	case is:
-		s := a.old.c.compile(svc, list)
-		key = s.key
-		a.services.set(s.indexKey(), s)
-	case len(list) > 0:
-		a.services.set(key, &service{key: key, slices: list})
+		a.services.set([]byte(key), a.old.c.compile(key, svc, l.now).appendRecord(nil))
+	case len(l.now) > 0:
+		s := service{key: key, slices: l.now}
+		a.services.set([]byte(key), s.appendRecord(nil))
 	default:
-		a.services.delete(key)
+		a.services.delete([]byte(key))
 	}
 	a.countNamespace(strings.ToLower(k.Namespace), old != nil, is)
-	a.moveRefs(refsOf(key, old, oldList), refsOf(key, svc, list))
+	a.moveRefs(refsOf(key, old, l.old), refsOf(key, svc, l.now))
 }
 
 func (a *advance) countNamespace(ns string, was, is bool) {
-	n, _ := a.namespaces.get(ns)
+	if was == is || !validLabel(ns) {
+		return
+	}
+	value, _ := a.namespaces.get([]byte(ns))
+	n, _ := binary.Uvarint(value)
 	switch {
-	case is && !was:
-		a.namespaces.set(ns, n+1)
-	case was && !is && n > 1:
-		a.namespaces.set(ns, n-1)
-	case was && !is:
-		a.namespaces.delete(ns)
+	case is:
+		a.namespaces.set([]byte(ns), binary.AppendUvarint(nil, n+1))
+	case n > 1:
+		a.namespaces.set([]byte(ns), binary.AppendUvarint(nil, n-1))
+	default:
+		a.namespaces.delete([]byte(ns))
 	}
 }
 
@@ -296,20 +283,39 @@ func (a *advance) movePod(d store.Delta[model.Key, *model.PodAddr]) {
 	ns := strings.ToLower(d.Key.Namespace)
 	if d.Was {
 		for _, ip := range d.Old.IPs {
-			list, _ := a.pods.get(addrKey(ip))
-			if i, found := slices.BinarySearch(list, ns); found && len(list) > 1 {
-				a.pods.set(addrKey(ip), slices.Concat(list[:i], list[i+1:]))
-			} else if found {
-				a.pods.delete(addrKey(ip))
-			}
+			a.editPods(ip, func(list []string) []string {
+				if i, found := slices.BinarySearch(list, ns); found {
+					return slices.Delete(list, i, i+1)
+				}
+				return list
+			})
 		}
 	}
 	if d.Is {
 		for _, ip := range d.New.IPs {
-			list, _ := a.pods.get(addrKey(ip))
-			i, _ := slices.BinarySearch(list, ns)
-			a.pods.set(addrKey(ip), slices.Concat(list[:i], []string{ns}, list[i:]))
+			a.editPods(ip, func(list []string) []string {
+				i, _ := slices.BinarySearch(list, ns)
+				return slices.Insert(list, i, ns)
+			})
 		}
+	}
+}
+
+func (a *advance) editPods(ip netip.Addr, change func([]string) []string) {
+	var list []string
+	value, _ := a.pods.get([]byte(addrKey(ip)))
+	for len(value) > 0 {
+		var text []byte
+		text, value = cutText(value)
+		list = append(list, string(text))
+	}
+	for _, text := range change(list) {
+		value = appendText(value, text)
+	}
+	if len(value) == 0 {
+		a.pods.delete([]byte(addrKey(ip)))
+	} else {
+		a.pods.set([]byte(addrKey(ip)), value)
 	}
 }
 
@@ -347,21 +353,22 @@ func (a *advance) moveRefs(old, now map[named]struct{}) {
 		if _, ok := now[n]; ok {
 			continue
 		}
-		list, _ := a.reverse.get(n.addr)
-		list = slices.DeleteFunc(slices.Clone(list), func(r ref) bool { return r == n.ref })
+		value, _ := a.reverse.get([]byte(n.addr))
+		list := slices.DeleteFunc(readRefs(value), func(r ref) bool { return r == n.ref })
 		if len(list) == 0 {
-			a.reverse.delete(n.addr)
+			a.reverse.delete([]byte(n.addr))
 		} else {
-			a.reverse.set(n.addr, list)
+			a.reverse.set([]byte(n.addr), appendRefs(nil, list))
 		}
 	}
 	for n := range now {
 		if _, ok := old[n]; ok {
 			continue
 		}
-		list, _ := a.reverse.get(n.addr)
+		value, _ := a.reverse.get([]byte(n.addr))
+		list := readRefs(value)
 		if i, found := slices.BinarySearchFunc(list, n.ref, ref.compare); !found {
-			a.reverse.set(n.addr, slices.Concat(list[:i], []ref{n.ref}, list[i:]))
+			a.reverse.set([]byte(n.addr), appendRefs(nil, slices.Insert(list, i, n.ref)))
 		}
 	}
 }

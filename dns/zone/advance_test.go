@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,20 +15,15 @@ import (
 	"nodelet/internal/model"
 )
 
-// dump prints all that a zone answers from. Two zones with the same dump answer the same.
+// dump prints all that a zone answers from, and what it takes. Two zones with the same dump answer the same.
 func (z *Zone) dump() []string {
 	var out []string
-	for key, s := range z.services.all() {
-		out = append(out, fmt.Sprintf("service %q %+v", key, *s))
-	}
-	for key, n := range z.namespaces.all() {
-		out = append(out, fmt.Sprintf("namespace %s %d", key, n))
-	}
-	for key, n := range z.pods.all() {
-		out = append(out, fmt.Sprintf("pod %x %q", key, n))
-	}
-	for key, refs := range z.reverse.all() {
-		out = append(out, fmt.Sprintf("address %x %q", key, refs))
+	for name, x := range map[string]index{"service": z.services, "namespace": z.namespaces, "pod": z.pods, "address": z.reverse} {
+		for key, value := range x.all() {
+			out = append(out, fmt.Sprintf("%s %q %q", name, key, value))
+		}
+		_, data := x.room()
+		out = append(out, fmt.Sprintf("%s data takes %d", name, data))
 	}
 	slices.Sort(out)
 	return append(out, z.String())
@@ -146,44 +142,66 @@ func TestAdvanceEqualsBuild(t *testing.T) {
 	})
 }
 
-// TestIndexLaw: an index holds what a map holds, and versions from before a change stay as they were.
+// TestIndexLaw: an index holds what a map holds, versions from before a change
+// stay as they were, and whatever was replaced or deleted takes no room.
 func TestIndexLaw(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		type version struct {
-			x    index[int]
-			want map[string]int
+			x    index
+			want map[string]string
 		}
 		var now version
-		now.want = map[string]int{}
+		now.want = map[string]string{}
 		keys := rapid.SampledFrom(manyKeys())
 		var history []version
 		for range rapid.IntRange(1, 6).Draw(t, "edits") {
 			history = append(history, version{now.x, maps.Clone(now.want)})
 			e := now.x.edit()
-			for n := range rapid.IntRange(0, 60).Draw(t, "changes") {
+			for range rapid.IntRange(0, 60).Draw(t, "changes") {
 				key := keys.Draw(t, "key")
 				if rapid.IntRange(0, 2).Draw(t, "kind") == 0 {
-					e.delete(key)
+					e.delete([]byte(key))
 					delete(now.want, key)
 				} else {
-					e.set(key, n)
-					now.want[key] = n
+					now.want[key] = strings.Repeat(key, rapid.IntRange(0, 3000).Draw(t, "size")/len(key))
+					e.set([]byte(key), []byte(now.want[key]))
 				}
 			}
-			now.x = e.x
+			now.x = e.done()
 			for _, v := range append(history, now) {
-				if got := maps.Collect(v.x.all()); !maps.Equal(got, v.want) || v.x.size != len(v.want) {
-					t.Fatalf("%v (%d), want %v", got, v.x.size, v.want)
-				}
-				for _, key := range manyKeys() {
-					got, ok := v.x.get([]byte(key))
-					if want, is := v.want[key]; ok != is || got != want {
-						t.Fatalf("%s is %d %t, want %d %t", key, got, ok, want, is)
-					}
-				}
+				checkIndex(t, v.x, v.want)
 			}
 		}
 	})
+}
+
+// room is what an index takes: its slots, and the bytes of its data.
+func (x *index) room() (slots, data int) {
+	for i := 0; x.shards != nil && i < shardCount; i++ {
+		slots += len(x.shards[i].slots)
+		data += cap(x.shards[i].data)
+	}
+	return slots, data
+}
+
+func checkIndex(t *rapid.T, x index, want map[string]string) {
+	got, entries := map[string]string{}, 0
+	for key, value := range x.all() {
+		got[string(key)] = string(value)
+		entries += entryHead + len(key) + len(value)
+	}
+	if !maps.Equal(got, want) || x.size != len(want) {
+		t.Fatalf("%v (%d), want %v", got, x.size, want)
+	}
+	if slots, data := x.room(); data != entries || slots > 4*len(want) {
+		t.Fatalf("%d entries of %d bytes take %d and %d slots", len(want), entries, data, slots)
+	}
+	for _, key := range manyKeys() {
+		value, ok := x.get([]byte(key))
+		if text, is := want[key]; ok != is || string(value) != text {
+			t.Fatalf("%s is %q %t, want %q %t", key, value, ok, text, is)
+		}
+	}
 }
 
 // manyKeys are more than there are shards, so that some share one.

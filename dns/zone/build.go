@@ -22,25 +22,22 @@ type answer struct {
 	count, extras uint16
 }
 
-// service is one Service, compiled.
+// service is one Service while it is compiled; see record for what becomes of it.
 type service struct {
-	// What most answers need comes first, on one line of the processor's cache.
-	//
-	// body holds the key and behind it all packed records; they name their owner by a pointer to the question.
-	body        string
+	// key is the name below "svc" in wire form, without root.
+	key string
+	// slices are in the order of their keys.
+	slices []*model.Slice
+	// body holds all packed records; they name their owner by a pointer to the question.
+	body        []byte
 	v4, v6, srv answer
 	// present: there is such a Service. A slice may come before it and stay after it.
 	present bool
 	// exists: the name itself has records of some type. Not so for a headless Service without endpoints.
 	exists bool
-	// target is the ExternalName in wire form.
-	target []byte
-
-	// key is the name below "svc" in wire form, without root.
-	key string
-	// slices are in the order of their keys.
-	slices []*model.Slice
-	ports  []port
+	// external: it is an ExternalName, and the body is its target in wire form, if that is a name.
+	external bool
+	ports    []port
 	// hosts are the endpoints with a hostname, sorted by it. Those known by their
 	// address are found by it, see Zone.findEndpoint.
 	hosts []host
@@ -70,17 +67,14 @@ type entry struct {
 }
 
 // compile makes the answers for one Service. Its slices come in the order of their keys.
-func (c *config) compile(svc *model.Service, list []*model.Slice) *service {
-	key, ok := serviceKey(svc.Key)
-	if !ok {
-		return nil
-	}
+func (c *config) compile(key string, svc *model.Service, list []*model.Slice) *service {
 	s := &service{key: key, present: true, slices: list}
 	if svc.Type == model.ExternalName {
-		s.target, s.exists = externalTarget(svc.ExternalName)
+		s.external = true
+		s.body, s.exists = externalTarget(svc.ExternalName)
 		return s
 	}
-	p := packer{c: c, s: s, body: append(make([]byte, 0, 512), key...)}
+	p := packer{c: c, s: s, body: make([]byte, 0, 512)}
 	endpoints := endpointEntries(list)
 	entries := endpoints
 	if svc.Headless {
@@ -93,17 +87,8 @@ func (c *config) compile(svc *model.Service, list []*model.Slice) *service {
 	s.srv = p.srv(entries, 0)
 	p.ports(entries)
 	p.hosts(endpoints)
-	s.body = string(p.body)
+	s.body = p.body
 	return s
-}
-
-// indexKey is the key where a lookup finds it on its way to the records. What
-// outlives the records has a copy of its own, key.
-func (s *service) indexKey() string {
-	if s.body == "" {
-		return s.key
-	}
-	return s.body[:len(s.key)]
 }
 
 // externalTarget is the target of an ExternalName. An address is no name: such
@@ -113,7 +98,11 @@ func externalTarget(name string) ([]byte, bool) {
 	if _, err := netip.ParseAddr(name); err == nil || name == "" {
 		return nil, false
 	}
-	return wireName(name)
+	target, ok := wireName(name)
+	if !ok {
+		return nil, false
+	}
+	return target, true
 }
 
 // clusterEntries lists the cluster IPs with each port; without ports, which the
@@ -375,12 +364,12 @@ func (p *packer) hosts(entries []entry) {
 
 // endpointSRV packs the SRV records of one endpoint. Hardly anybody asks for
 // them, so it is done for each query.
-func (c *config) endpointSRV(s *service, label []byte) *service {
-	one := &service{key: s.key}
-	entries := slices.DeleteFunc(endpointEntries(s.slices), func(e entry) bool { return e.host != string(label) })
+func (c *config) endpointSRV(key string, list []*model.Slice, label []byte) *service {
+	one := &service{key: key}
+	entries := slices.DeleteFunc(endpointEntries(list), func(e entry) bool { return e.host != string(label) })
 	p := packer{c: c, s: one}
 	one.srv = p.srv(entries, 1+len(label))
-	one.body = string(p.body)
+	one.body = p.body
 	return one
 }
 

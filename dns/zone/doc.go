@@ -8,6 +8,9 @@
 //
 // Invariants:
 //   - A Zone never changes; Advance makes a new one that shares what is the same.
+//   - A Zone is as large as one that was built at once: what changed leaves no
+//     room behind (index). Of the tables it keeps no object by itself: it knows
+//     the slices of a Service by name, and finds them in the tables it was made of.
 //   - Advance over any history gives the same answers as Build from scratch.
 //   - The answers to the common questions (addresses, CNAME and SRV of Services,
 //     addresses of endpoints) are packed when they are compiled: a lookup copies

@@ -3,7 +3,6 @@ package zone
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
 	"strconv"
 
 	"nodelet/dns/wire"
@@ -58,7 +57,7 @@ type Reply struct {
 // node is what is known about one name.
 type node struct {
 	exists      bool
-	s           *service
+	s           record // nil: of no Service
 	v4, v6, srv answer
 	dynamic     dynamic
 }
@@ -90,8 +89,8 @@ func (z *Zone) Answer(dst []byte, q *wire.Query, o Options) Reply {
 		return Reply{Rcode: wire.ServFail, Msg: wire.Status(dst, q, wire.ServFail)}
 	}
 	n := z.find(q, below)
-	if n.s != nil && n.s.target != nil && n.exists {
-		return z.answerExternal(dst, q, n.s, o)
+	if n.s != nil && n.s.is(isExternal) && n.exists {
+		return z.answerExternal(dst, q, n.s.target(), o)
 	}
 	if !n.exists {
 		return z.negative(dst, q, wire.NXDomain, o)
@@ -143,17 +142,19 @@ func (z *Zone) findService(q *wire.Query, n int) node {
 	default:
 		return node{}
 	}
-	s, ok := z.services.get(q.Between(n-2, n))
-	if !ok || !s.present {
+	value, ok := z.services.get(q.Between(n-2, n))
+	s := record(value)
+	if !ok || !s.is(isPresent) {
 		return node{}
 	}
 	switch {
 	case n == 2:
-		return node{exists: s.exists, s: s, v4: s.v4, v6: s.v6, srv: s.srv}
+		v4, v6, srv := s.own()
+		return node{exists: s.is(isExisting), s: s, v4: v4, v6: v6, srv: srv}
 	case n == 3:
 		return z.findEndpoint(q, s)
 	case n == 4:
-		if p := s.port(q.Label(0), q.Label(1)); p != nil {
+		if p, ok := s.port(q.Label(0), q.Label(1)); ok {
 			return node{exists: true, s: s, v4: p.v4, v6: p.v6, srv: p.srv}
 		}
 	}
@@ -161,23 +162,48 @@ func (z *Zone) findService(q *wire.Query, n int) node {
 }
 
 // findEndpoint looks up an endpoint of s by its hostname, or by its address.
-func (z *Zone) findEndpoint(q *wire.Query, s *service) node {
-	label := q.Label(0)
+func (z *Zone) findEndpoint(q *wire.Query, s record) node {
+	label, key := q.Label(0), q.Between(1, 3)
 	n := node{}
-	if h := s.host(label); h != nil {
+	hosts, _ := s.behindPorts()
+	if h, ok := hostTable(hosts).find(label); ok {
 		n = node{exists: true, s: s, v4: h.v4, v6: h.v6}
-	} else if a, ok := labelAddr(label); ok {
-		var buf [16]byte
-		refs, _ := z.reverse.get(appendAddrKey(buf[:0], a))
-		if _, ok := slices.BinarySearchFunc(refs, ref{s.key, byAddr}, ref.compare); ok && s.target == nil {
-			n = node{exists: true, dynamic: endpoint}
-		}
+	} else if a, ok := labelAddr(label); ok && z.hasEndpoint(key, a) && !s.is(isExternal) {
+		n = node{exists: true, dynamic: endpoint}
 	}
 	if n.exists && q.Type == wire.TypeSRV {
-		one := z.c.endpointSRV(s, label)
-		return node{exists: true, s: one, srv: one.srv}
+		one := z.c.endpointSRV(string(key), z.slicesOf(key), label)
+		return node{exists: true, s: one.appendRecord(nil), srv: one.srv}
 	}
 	return n
+}
+
+// hasEndpoint reports whether a Service has an endpoint that is known by that address.
+func (z *Zone) hasEndpoint(key []byte, a netip.Addr) bool {
+	var buf [16]byte
+	refs, _ := z.reverse.get(appendAddrKey(buf[:0], a))
+	for len(refs) > 0 {
+		var of, host []byte
+		of, host, refs = cutRef(refs)
+		if string(of) == string(key) && string(host) == byAddr {
+			return true
+		}
+	}
+	return false
+}
+
+// slicesOf gives the slices of a Service, in the order of their keys.
+func (z *Zone) slicesOf(key []byte) (list []*model.Slice) {
+	value, ok := z.services.get(key)
+	if !ok {
+		return nil
+	}
+	for k := range record(value).sliceKeys(key) {
+		if sl, ok := z.in.Slices.Get(k); ok {
+			list = append(list, sl)
+		}
+	}
+	return list
 }
 
 // hasNamespace reports whether a namespace is known: it is in the table or has a Service.
@@ -211,35 +237,19 @@ func (z *Zone) hasPod(ns []byte, a netip.Addr) bool {
 	}
 	var buf [16]byte
 	list, _ := z.pods.get(appendAddrKey(buf[:0], a))
-	for _, have := range list {
-		if have == string(ns) {
+	for len(list) > 0 {
+		var have []byte
+		if have, list = cutText(list); string(have) == string(ns) {
 			return true
 		}
 	}
 	return false
 }
 
-// host gives the endpoint with that label. Comparing string(label) in place does
-// not allocate; passing it on would.
-func (s *service) host(label []byte) *host {
-	low, high := 0, len(s.hosts)
-	for low < high {
-		if mid := (low + high) / 2; s.hosts[mid].label < string(label) {
-			low = mid + 1
-		} else {
-			high = mid
-		}
-	}
-	if low < len(s.hosts) && s.hosts[low].label == string(label) {
-		return &s.hosts[low]
-	}
-	return nil
-}
-
 // port gives the port with the labels _name and _protocol. A Service has few.
-func (s *service) port(name, proto []byte) *port {
+func (r record) port(name, proto []byte) (p portView, ok bool) {
 	if len(name) < 2 || name[0] != '_' {
-		return nil
+		return p, false
 	}
 	var number model.Protocol
 	switch string(proto) {
@@ -250,14 +260,14 @@ func (s *service) port(name, proto []byte) *port {
 	case "_sctp":
 		number = model.SCTP
 	default:
-		return nil
+		return p, false
 	}
-	for i := range s.ports {
-		if p := &s.ports[i]; p.protocol == number && p.name == string(name[1:]) {
-			return p
+	for p := range r.ports() {
+		if p.protocol == number && string(p.name) == string(name[1:]) {
+			return p, true
 		}
 	}
-	return nil
+	return p, false
 }
 
 // appendRecords appends the records of n of the type asked for.
@@ -277,7 +287,7 @@ func (z *Zone) appendRecords(msg []byte, q *wire.Query, n node, o Options) ([]by
 	if a.count == 0 {
 		return msg, wire.Counts{}
 	}
-	body := n.s.body[a.off : a.off+a.size]
+	body := n.s.data(a)
 	if a.count > 1 && q.Type != wire.TypeSRV {
 		first := int(o.Turn%uint32(a.count)) * recordSize(q.Type == wire.TypeA)
 		msg = append(msg, body[first:]...)
@@ -377,19 +387,21 @@ func (z *Zone) answerReverse(dst []byte, q *wire.Query, o Options) Reply {
 	if !ok || n == 0 {
 		return Reply{Outcome: NotMine}
 	}
-	if refs[0].host == "" {
-		refs = refs[:1] // a cluster IP is one Service's
-	}
 	msg := wire.Begin(dst, q, wire.FlagAA, wire.Success)
 	counts := wire.Counts{}
-	for _, r := range refs {
-		var buf [63]byte
-		label := append(buf[:0], r.host...)
-		if r.host == byAddr {
+	for len(refs) > 0 {
+		var of, host []byte
+		of, host, refs = cutRef(refs)
+		if len(host) == 0 {
+			refs = nil // a cluster IP is one Service's
+		}
+		var buf [maxAddrLabel]byte
+		label := host
+		if string(host) == byAddr {
 			a, _ := netip.AddrFromSlice(key[:n])
 			label = appendAddrLabel(buf[:0], a)
 		}
-		size := len(r.key) + len(svcLabel) + len(z.c.domain)
+		size := len(of) + len(svcLabel) + len(z.c.domain)
 		if len(label) > 0 {
 			size += 1 + len(label)
 		}
@@ -400,7 +412,7 @@ func (z *Zone) answerReverse(dst []byte, q *wire.Query, o Options) Reply {
 		if len(label) > 0 {
 			msg = append(append(msg, byte(len(label))), label...)
 		}
-		msg = append(append(append(msg, r.key...), svcLabel...), z.c.domain...)
+		msg = append(append(append(msg, of...), svcLabel...), z.c.domain...)
 		counts.Answer++
 	}
 	return Reply{Msg: wire.Finish(msg, q, counts, o.Limit)}
@@ -409,7 +421,7 @@ func (z *Zone) answerReverse(dst []byte, q *wire.Query, o Options) Reply {
 // answerExternal answers for an ExternalName: the CNAME, and for an address
 // query what it leads to. A chain that ends in nothing within the zone, or in
 // itself, is NODATA as upstream.
-func (z *Zone) answerExternal(dst []byte, q *wire.Query, s *service, o Options) Reply {
+func (z *Zone) answerExternal(dst []byte, q *wire.Query, target []byte, o Options) Reply {
 	if q.Type != wire.TypeA && q.Type != wire.TypeAAAA && q.Type != wire.TypeCNAME {
 		return z.negative(dst, q, wire.Success, o)
 	}
@@ -417,23 +429,23 @@ func (z *Zone) answerExternal(dst []byte, q *wire.Query, s *service, o Options) 
 	owner := uint16(wire.HeaderLen)
 	var hop wire.Query
 	for n := uint16(1); n <= maxChain; n++ {
-		msg = wire.AppendRR(msg, owner, wire.RR{Type: wire.TypeCNAME, TTL: z.c.TTL, Size: len(s.target)})
+		msg = wire.AppendRR(msg, owner, wire.RR{Type: wire.TypeCNAME, TTL: z.c.TTL, Size: len(target)})
 		owner = uint16(len(msg))
-		msg = append(msg, s.target...)
+		msg = append(msg, target...)
 		if q.Type == wire.TypeCNAME {
 			return Reply{Msg: wire.Finish(msg, q, wire.Counts{Answer: n}, o.Limit)}
 		}
-		hop.Set(s.target, q.Type)
+		hop.Set(target, q.Type)
 		hopBelow := hop.Labels() - z.c.labels
 		if hopBelow < 0 || string(hop.From(hopBelow)) != z.c.domain {
-			return Reply{Outcome: Chase, Msg: msg, CNAMEs: n, Target: s.target}
+			return Reply{Outcome: Chase, Msg: msg, CNAMEs: n, Target: target}
 		}
 		next := z.find(&hop, hopBelow)
 		if !next.exists {
 			break
 		}
-		if next.s != nil && next.s.target != nil {
-			s = next.s
+		if next.s != nil && next.s.is(isExternal) {
+			target = next.s.target()
 			continue
 		}
 		begin := len(msg)

@@ -9,6 +9,7 @@ import (
 // Records are the packed records of one type at one name, those that answer
 // first. Their owner is a pointer to the question.
 type Records struct {
+	// Data is the zone's own and must not be written to.
 	Data           []byte
 	Answer, Extras uint16
 	// Unpacked: they are written for each query, and are not in Data.
@@ -29,22 +30,27 @@ type Packed struct {
 // of type ExternalName. The key is one of Keys or Changed.
 func (z *Zone) Packed(key string) iter.Seq[Packed] {
 	return func(yield func(Packed) bool) {
-		s, ok := z.services.get([]byte(key))
-		if !ok || !s.present || s.target != nil || !z.synced {
+		value, ok := z.services.get([]byte(key))
+		s := record(value)
+		if !ok || !s.is(isPresent) || s.is(isExternal) || !z.synced {
 			return
 		}
-		rest := s.key + svcLabel + z.c.domain
-		if s.exists && !yield(Packed{Name: []byte(rest), V4: s.records(s.v4), V6: s.records(s.v6), SRV: s.records(s.srv)}) {
+		rest := key + svcLabel + z.c.domain
+		v4, v6, srv := s.own()
+		if s.is(isExisting) && !yield(Packed{Name: []byte(rest), V4: s.records(v4), V6: s.records(v6), SRV: s.records(srv)}) {
 			return
 		}
-		for _, p := range s.ports {
-			name := appendLabel(appendLabel(nil, "_"+p.name), "_"+p.protocol.String())
+		for p := range s.ports() {
+			name := appendLabel(appendLabel(nil, "_"+string(p.name)), "_"+p.protocol.String())
 			if !yield(Packed{Name: lowered(append(name, rest...)), V4: s.records(p.v4), V6: s.records(p.v6), SRV: s.records(p.srv)}) {
 				return
 			}
 		}
-		for _, h := range s.hosts {
-			name := append(appendLabel(nil, h.label), rest...)
+		section, _ := s.behindPorts()
+		hosts := hostTable(section)
+		for i := range hosts.len() {
+			h := hosts.at(i)
+			name := append(appendLabel(nil, string(h.label)), rest...)
 			if !yield(Packed{Name: name, V4: s.records(h.v4), V6: s.records(h.v6), SRV: Records{Unpacked: true}}) {
 				return
 			}
@@ -52,8 +58,8 @@ func (z *Zone) Packed(key string) iter.Seq[Packed] {
 	}
 }
 
-func (s *service) records(a answer) Records {
-	return Records{Data: []byte(s.body[a.off : a.off+a.size]), Answer: a.count, Extras: a.extras}
+func (r record) records(a answer) Records {
+	return Records{Data: r.data(a), Answer: a.count, Extras: a.extras}
 }
 
 // lowered changes name, whose protocol is written in capitals; the lengths of labels are no letters.
@@ -70,7 +76,7 @@ func lowered(name []byte) []byte {
 func (z *Zone) Keys() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for key := range z.services.all() {
-			if !yield(key) {
+			if !yield(string(key)) {
 				return
 			}
 		}

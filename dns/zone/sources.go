@@ -28,10 +28,8 @@ func (z *Zone) Sources(q *wire.Query) []Source {
 		}
 		out = append(out, Source{"Service", key, svc.ResourceVersion})
 		if k, ok := serviceKey(key); ok && (svc.Headless || z.belowService(q)) {
-			if s, ok := z.services.get([]byte(k)); ok {
-				for _, sl := range s.slices {
-					out = append(out, Source{"EndpointSlice", sl.Key, sl.ResourceVersion})
-				}
+			for _, sl := range z.slicesOf([]byte(k)) {
+				out = append(out, Source{"EndpointSlice", sl.Key, sl.ResourceVersion})
 			}
 		}
 	}
@@ -54,7 +52,7 @@ func (z *Zone) servicesOf(q *wire.Query) []model.Key {
 	}
 	var out []model.Key
 	refs, _ := z.reverse.get(key[:n])
-	for _, r := range refs {
+	for _, r := range readRefs(refs) {
 		name := r.key[1 : 1+r.key[0]]
 		out = append(out, model.Key{Namespace: r.key[2+r.key[0]:], Name: name})
 	}
