@@ -152,10 +152,10 @@ func (z *Zone) Advance(in Input) *Zone {
 	}
 	for d := range in.Slices.Since(z.in.Slices) {
 		if d.Was {
-			a.dropSlice(d.Old)
+			a.dropSlice(d.Old.Service, d.Key)
 		}
 		if d.Is {
-			a.putSlice(d.New)
+			a.putSlice(d.New.Service, d.Key)
 		}
 	}
 	for d := range in.Services.Since(z.in.Services) {
@@ -187,51 +187,55 @@ type advance struct {
 	lists map[string]*lists
 
 	services, namespaces, reverse, pods *edit
+
+	// body and record are where one Service after the other is compiled.
+	body, record []byte
 }
 
-// lists are the slices of a Service before and after the step, in the order of their keys.
-type lists struct{ old, now []*model.Slice }
-
-func bySliceKey(s *model.Slice, k model.Key) int { return s.Key.Compare(k) }
+// lists are the keys of the slices of a Service before and after the step, in
+// their order. They are read one Service after the other: there may be many.
+type lists struct{ old, now []model.Key }
 
 // dropSlice takes a slice from its Service.
-func (a *advance) dropSlice(s *model.Slice) {
-	a.editSlices(s.Service, func(list []*model.Slice) []*model.Slice {
-		if i, found := slices.BinarySearchFunc(list, s.Key, bySliceKey); found {
+func (a *advance) dropSlice(from, key model.Key) {
+	a.editSlices(from, func(list []model.Key) []model.Key {
+		if i, found := slices.BinarySearchFunc(list, key, model.Key.Compare); found {
 			return slices.Concat(list[:i], list[i+1:])
 		}
 		return list
 	})
 }
 
-// putSlice gives a slice to its Service, in the place of one of the same name.
-func (a *advance) putSlice(s *model.Slice) {
-	a.editSlices(s.Service, func(list []*model.Slice) []*model.Slice {
-		i, found := slices.BinarySearchFunc(list, s.Key, bySliceKey)
-		rest := list[i:]
+// putSlice gives a slice to its Service.
+func (a *advance) putSlice(to, key model.Key) {
+	a.editSlices(to, func(list []model.Key) []model.Key {
+		i, found := slices.BinarySearchFunc(list, key, model.Key.Compare)
 		if found {
-			rest = list[i+1:]
+			return list
 		}
-		return slices.Concat(list[:i], []*model.Slice{s}, rest)
+		return slices.Concat(list[:i], []model.Key{key}, list[i:])
 	})
 }
 
-func (a *advance) editSlices(k model.Key, change func([]*model.Slice) []*model.Slice) {
+func (a *advance) editSlices(k model.Key, change func([]model.Key) []model.Key) {
 	key, ok := serviceKey(k)
 	if !ok {
 		return
 	}
 	a.dirty[k] = struct{}{}
-	l := a.slicesOf(key)
+	l := a.listsOf(key)
 	l.now = change(l.now)
 }
 
-// slicesOf gives the slices of a Service as far as the step has come.
-func (a *advance) slicesOf(key string) *lists {
+// listsOf gives the slices of a Service as far as the step has come.
+func (a *advance) listsOf(key string) *lists {
 	l, ok := a.lists[key]
 	if !ok {
-		list := a.old.slicesOf([]byte(key))
-		l = &lists{list, list}
+		l = &lists{}
+		if value, ok := a.old.services.get([]byte(key)); ok {
+			l.old = slices.Collect(record(value).sliceKeys([]byte(key)))
+			l.now = l.old
+		}
 		a.lists[key] = l
 	}
 	return l
@@ -243,23 +247,25 @@ func (a *advance) recompile(k model.Key) {
 	if !ok {
 		return
 	}
-	l := a.slicesOf(key)
+	l := a.listsOf(key)
+	now := slicesIn(a.in, slices.Values(l.now))
 	svc, is := a.in.Services.Get(k)
 	old, changed := a.before[k]
 	if !changed {
 		old = svc
 	}
-	switch {
-	case is:
-		a.services.set([]byte(key), a.old.c.compile(key, svc, l.now).appendRecord(nil))
-	case len(l.now) > 0:
-		s := service{key: key, slices: l.now}
-		a.services.set([]byte(key), s.appendRecord(nil))
-	default:
+	if s := (service{key: key, slices: now, body: a.body[:0]}); is || len(now) > 0 {
+		if is {
+			a.old.c.compile(&s, svc)
+			a.body = s.body
+		}
+		a.record = s.appendRecord(a.record[:0])
+		a.services.set([]byte(key), a.record)
+	} else {
 		a.services.delete([]byte(key))
 	}
 	a.countNamespace(strings.ToLower(k.Namespace), old != nil, is)
-	a.moveRefs(refsOf(key, old, l.old), refsOf(key, svc, l.now))
+	a.moveRefs(refsOf(key, old, slicesIn(a.old.in, slices.Values(l.old))), refsOf(key, svc, now))
 }
 
 func (a *advance) countNamespace(ns string, was, is bool) {
@@ -325,32 +331,47 @@ type named struct {
 	ref  ref
 }
 
-// refsOf lists what the addresses of a Service and of its endpoints stand for.
-func refsOf(key string, svc *model.Service, list []*model.Slice) map[named]struct{} {
+func (n named) compare(o named) int {
+	if c := strings.Compare(n.addr, o.addr); c != 0 {
+		return c
+	}
+	return n.ref.compare(o.ref)
+}
+
+// refsOf lists what the addresses of a Service and of its endpoints stand for, in order.
+func refsOf(key string, svc *model.Service, list []*model.Slice) (refs []named) {
 	if svc == nil || svc.Type == model.ExternalName {
 		return nil
 	}
-	refs := map[named]struct{}{}
+	size := len(svc.ClusterIPs)
+	for _, sl := range list {
+		size += len(sl.Endpoints)
+	}
+	refs = make([]named, 0, size)
 	for _, ip := range svc.ClusterIPs {
-		refs[named{addrKey(ip), ref{key: key}}] = struct{}{}
+		refs = append(refs, named{addrKey(ip), ref{key: key}})
 	}
 	for _, sl := range list {
 		for i := range sl.Endpoints {
-			if e := &sl.Endpoints[i]; e.Ready && e.Addr.IsValid() {
-				host, isName := hostLabel(e)
-				if !isName {
-					host = byAddr
-				}
-				refs[named{addrKey(e.Addr), ref{key: key, host: host}}] = struct{}{}
+			e := &sl.Endpoints[i]
+			if !e.Ready || !e.Addr.IsValid() {
+				continue
 			}
+			host := byAddr
+			if validLabel(e.Hostname) {
+				host = strings.ToLower(e.Hostname)
+			}
+			refs = append(refs, named{addrKey(e.Addr), ref{key: key, host: host}})
 		}
 	}
-	return refs
+	slices.SortFunc(refs, named.compare)
+	return slices.Compact(refs)
 }
 
-func (a *advance) moveRefs(old, now map[named]struct{}) {
-	for n := range old {
-		if _, ok := now[n]; ok {
+// moveRefs brings the reverse names from those of one list to those of another.
+func (a *advance) moveRefs(old, now []named) {
+	for _, n := range old {
+		if _, stays := slices.BinarySearchFunc(now, n, named.compare); stays {
 			continue
 		}
 		value, _ := a.reverse.get([]byte(n.addr))
@@ -361,8 +382,8 @@ func (a *advance) moveRefs(old, now map[named]struct{}) {
 			a.reverse.set([]byte(n.addr), appendRefs(nil, list))
 		}
 	}
-	for n := range now {
-		if _, ok := old[n]; ok {
+	for _, n := range now {
+		if _, was := slices.BinarySearchFunc(old, n, named.compare); was {
 			continue
 		}
 		value, _ := a.reverse.get([]byte(n.addr))

@@ -66,16 +66,17 @@ type entry struct {
 	port model.SlicePort
 }
 
-// compile makes the answers for one Service. Its slices come in the order of their keys.
-func (c *config) compile(key string, svc *model.Service, list []*model.Slice) *service {
-	s := &service{key: key, present: true, slices: list}
+// compile makes the answers for one Service in s, of which the key, the slices
+// and, as a place to write to, the body are given.
+func (c *config) compile(s *service, svc *model.Service) {
+	s.present = true
 	if svc.Type == model.ExternalName {
 		s.external = true
 		s.body, s.exists = externalTarget(svc.ExternalName)
-		return s
+		return
 	}
-	p := packer{c: c, s: s, body: make([]byte, 0, 512)}
-	endpoints := endpointEntries(list)
+	p := packer{c: c, s: s, body: s.body[:0]}
+	endpoints := endpointEntries(s.slices)
 	entries := endpoints
 	if svc.Headless {
 		s.exists = len(endpoints) > 0
@@ -88,7 +89,6 @@ func (c *config) compile(key string, svc *model.Service, list []*model.Slice) *s
 	p.ports(entries)
 	p.hosts(endpoints)
 	s.body = p.body
-	return s
 }
 
 // externalTarget is the target of an ExternalName. An address is no name: such
@@ -153,34 +153,41 @@ type packer struct {
 	c    *config
 	s    *service
 	body []byte // of s
-	// order gives for each address its place in the list of the name itself.
-	order map[netip.Addr]int
+	// v4 and v6 are the lists of the name itself; places gives where an address is in its list, where they are long.
+	v4, v6 []netip.Addr
+	places map[netip.Addr]int
 }
 
 // addrs packs the distinct addresses of the entries.
 func (p *packer) addrs(entries []entry) (v4, v6 answer) {
+	list4, list6 := distinct(entries)
+	return p.family(list4, p.v4, p.s.v4), p.family(list6, p.v6, p.s.v6)
+}
+
+// distinct gives the addresses of the entries by family, in their order.
+func distinct(entries []entry) (v4, v6 []netip.Addr) {
 	seen := newSet[netip.Addr](len(entries))
-	var list4, list6 []netip.Addr
 	for i := range entries {
 		switch ip := entries[i].addr; {
 		case !seen.add(ip):
 		case ip.Is4():
-			list4 = append(list4, ip)
+			v4 = append(v4, ip)
 		default:
-			list6 = append(list6, ip)
+			v6 = append(v6, ip)
 		}
 	}
-	return p.family(list4, p.s.v4), p.family(list6, p.s.v6)
+	return v4, v6
 }
 
 // family packs addresses of one family. What is a part of whole, the answer at
-// the Service's own name, is shared and not packed again: nearly always.
-func (p *packer) family(list []netip.Addr, whole answer) answer {
+// the Service's own name with the addresses of own, is shared and not packed
+// again: nearly always.
+func (p *packer) family(list, own []netip.Addr, whole answer) answer {
 	if len(list) == 0 {
 		return answer{}
 	}
 	size := recordSize(list[0].Is4())
-	if at, ok := p.within(list); ok && (at+len(list))*size <= int(whole.size) {
+	if at := p.place(list[0], own); at >= 0 && at+len(list) <= int(whole.count) && slices.Equal(own[at:at+len(list)], list) {
 		return answer{off: whole.off + uint32(at*size), size: uint32(len(list) * size), count: uint16(len(list))}
 	}
 	a := p.begin()
@@ -194,33 +201,29 @@ func (p *packer) family(list []netip.Addr, whole answer) answer {
 	return p.end(a)
 }
 
-// within gives where list is as a run in the list of the Service's own name.
-func (p *packer) within(list []netip.Addr) (at int, ok bool) {
-	at, ok = p.order[list[0]]
-	for i, ip := range list {
-		if n, known := p.order[ip]; !ok || !known || n != at+i {
-			return 0, false
-		}
+// place gives where an address is in the list of the Service's own name, below 0 when it is not.
+func (p *packer) place(ip netip.Addr, own []netip.Addr) int {
+	if p.places == nil {
+		return slices.Index(own, ip)
 	}
-	return at, ok
+	if at, ok := p.places[ip]; ok {
+		return at
+	}
+	return -1
 }
 
 // own packs the addresses of the Service's own name, which the others may share.
 func (p *packer) own(entries []entry) {
-	p.s.v4, p.s.v6 = p.addrs(entries)
-	p.order = make(map[netip.Addr]int, len(entries))
-	var n4, n6 int
-	for i := range entries {
-		ip := entries[i].addr
-		if _, ok := p.order[ip]; ok {
-			continue
-		}
-		if ip.Is4() {
-			p.order[ip] = n4
-			n4++
-		} else {
-			p.order[ip] = n6
-			n6++
+	v4, v6 := distinct(entries)
+	p.s.v4, p.s.v6 = p.family(v4, nil, answer{}), p.family(v6, nil, answer{})
+	p.v4, p.v6 = v4, v6
+	if len(entries) <= smallSet {
+		return
+	}
+	p.places = make(map[netip.Addr]int, len(v4)+len(v6))
+	for _, list := range [][]netip.Addr{v4, v6} {
+		for at, ip := range list {
+			p.places[ip] = at
 		}
 	}
 }
@@ -347,6 +350,9 @@ func (p *packer) ports(entries []entry) {
 
 // hosts packs the addresses of each hostname.
 func (p *packer) hosts(entries []entry) {
+	if !slices.ContainsFunc(entries, func(e entry) bool { return e.named }) {
+		return
+	}
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return !e.named })
 	slices.SortStableFunc(entries, func(a, b entry) int { return strings.Compare(a.host, b.host) })
 	for len(entries) > 0 {

@@ -4,24 +4,60 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"iter"
+	"math/bits"
 )
 
-// shardCount trades the cost of a change (the array of shards and one shard are
-// copied) against that of a shard: at 10,000 keys a shard holds 20.
-const shardCount = 512
+const (
+	// A change copies the array of groups, one group and one shard: at 10,000 keys
+	// a shard holds three.
+	groupCount = 64
+	groupSize  = 64
+	shardCount = groupCount * groupSize
+	// mostLoose is how many shards of a group may lie by themselves.
+	mostLoose = groupSize / 2
+)
 
 // index is a persistent map from bytes to bytes: a change copies one shard and
-// the array, so a reader of the old version is never disturbed and needs no
-// lock. It is made of few allocations, all but the array without pointers: a
+// the arrays it is in, so a reader of the old version is never disturbed and needs no
+// lock. It is made of few allocations, all but the arrays without pointers: a
 // zone is most of what a node without a service proxy holds, and each object of
 // its own would cost the collector's attention, a pointer and the rounding of
 // its size. What is deleted or replaced leaves no room behind, because the
 // shard it was in is written anew: an index is as large as one that was made
 // of its entries at once, whatever its history.
 type index struct {
-	shards *[shardCount]shard
+	groups *[groupCount]*group // nil: of nothing
 	size   int
 	seed   maphash.Seed // unknown to who chooses the names
+}
+
+// group is some shards. All but a few lie together in one run of bytes and one
+// of slots, so that an index that was built at once is made of large objects:
+// among the garbage of a start thousands of small ones would each keep a span
+// of the allocator from being given back. What shards that were written anew have
+// left in the run stays with it, until there are too many of them (mostLoose)
+// and the group is brought together again.
+type group struct {
+	shards [groupSize]shard
+	// loose has a bit for each shard that lies by itself.
+	loose uint64
+}
+
+// together gives the group with all its shards in one run.
+func (g *group) together() *group {
+	var slots, size int
+	for i := range g.shards {
+		slots += len(g.shards[i].slots)
+		size += len(g.shards[i].data)
+	}
+	allSlots, all := make([]slot, 0, slots), make([]byte, 0, size)
+	out := &group{}
+	for i := range g.shards {
+		s, at, off := &g.shards[i], len(allSlots), len(all)
+		allSlots, all = append(allSlots, s.slots...), append(all, s.data...)
+		out.shards[i] = shard{allSlots[at:len(allSlots):len(allSlots)], all[off:len(all):len(all)]}
+	}
+	return out
 }
 
 // shard is a hash table with linear probing, three quarters full at most, over
@@ -52,11 +88,15 @@ func (s *shard) entry(off uint32) (key, value []byte, end uint32) {
 
 // get gives the value of a key; it must not be written to.
 func (x *index) get(key []byte) (value []byte, ok bool) {
-	if x.shards == nil {
+	if x.groups == nil {
 		return nil, false
 	}
 	at, hash := place(x.seed, key)
-	s := &x.shards[at]
+	g := x.groups[at/groupSize]
+	if g == nil {
+		return nil, false
+	}
+	s := &g.shards[at%groupSize]
 	i := s.find(hash, key)
 	if i < 0 || s.slots[i].hash == 0 {
 		return nil, false
@@ -93,11 +133,7 @@ func (s *shard) find(hash uint32, key []byte) int {
 // all yields every key and value, in no order.
 func (x *index) all() iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		if x.shards == nil {
-			return
-		}
-		for i := range x.shards {
-			s := &x.shards[i]
+		for s := range x.shards() {
 			for _, o := range s.slots {
 				if o.hash == 0 {
 					continue
@@ -110,16 +146,35 @@ func (x *index) all() iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// edit collects changes to an index. Until done it may write the shards that are in own.
-type edit struct {
-	x   index
-	own map[uint32]*owned
+// shards yields the shards of the groups that there are.
+func (x *index) shards() iter.Seq[*shard] {
+	return func(yield func(*shard) bool) {
+		if x.groups == nil {
+			return
+		}
+		for _, g := range x.groups {
+			for i := 0; g != nil && i < groupSize; i++ {
+				if !yield(&g.shards[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
-// owned is what is known about a shard that is a copy.
+// edit collects changes to an index. Until done it may write the shards that are in own.
+type edit struct {
+	x      index
+	own    map[uint32]*owned
+	groups [groupCount]bool // those that are copies
+}
+
+// owned is what is known about a shard that may be written.
 type owned struct {
 	// live entries, and how many bytes they take of data.
 	live, size int
+	// copied: it is not the one of the version before any more.
+	copied bool
 }
 
 func (x *index) edit() *edit { return &edit{x: *x} }
@@ -128,12 +183,21 @@ func (x *index) edit() *edit { return &edit{x: *x} }
 // nothing in it that is not used.
 func (e *edit) done() index {
 	for at, o := range e.own {
-		s := &e.x.shards[at]
-		if fit := slotsFor(o.live); len(s.data) != cap(s.data) || len(s.data) != o.size || len(s.slots) != fit {
-			*s = s.packed(fit, o.size)
+		g := e.x.groups[at/groupSize]
+		s := &g.shards[at%groupSize]
+		if fit := slotsFor(o.live); cap(s.data) != o.size || len(s.slots) != fit {
+			*s = s.packed(fit, o.size, -1)
+		}
+		if g.loose &^= 1 << (at % groupSize); o.live > 0 {
+			g.loose |= 1 << (at % groupSize)
 		}
 	}
-	e.own = nil
+	for i, copied := range e.groups {
+		if copied && bits.OnesCount64(e.x.groups[i].loose) >= mostLoose {
+			e.x.groups[i] = e.x.groups[i].together()
+		}
+	}
+	e.own, e.groups = nil, [groupCount]bool{}
 	return e.x
 }
 
@@ -149,15 +213,15 @@ func slotsFor(n int) int {
 	return room
 }
 
-// packed gives a shard with so many slots and the entries of s, which are size bytes.
-func (s *shard) packed(slots, size int) shard {
+// packed gives a shard with so many slots, room for size bytes and the entries of s but for that of one slot.
+func (s *shard) packed(slots, size, without int) shard {
 	if slots == 0 {
 		return shard{}
 	}
 	out := shard{make([]slot, slots), make([]byte, 0, size)}
 	mask := uint32(slots - 1)
-	for _, o := range s.slots {
-		if o.hash == 0 {
+	for at, o := range s.slots {
+		if o.hash == 0 || at == without {
 			continue
 		}
 		i := o.hash >> 1 & mask
@@ -171,21 +235,14 @@ func (s *shard) packed(slots, size int) shard {
 	return out
 }
 
-// shard gives the shard of a key to be written, with a free slot, and the key's hash.
-func (e *edit) shard(key []byte) (s *shard, o *owned, hash uint32) {
-	if e.x.shards == nil {
+// shard gives the shard of a key, the slot of its entry (below 0: there is none) and its hash.
+func (e *edit) shard(key []byte) (s *shard, o *owned, at int, hash uint32) {
+	if e.x.groups == nil {
+		e.x.groups, e.own = new([groupCount]*group), map[uint32]*owned{}
 		e.x.seed = maphash.MakeSeed() // the first key makes the seed
 	}
-	at, hash := place(e.x.seed, key)
-	if e.own == nil {
-		e.own = map[uint32]*owned{}
-		shards := new([shardCount]shard)
-		if e.x.shards != nil {
-			*shards = *e.x.shards
-		}
-		e.x.shards = shards
-	}
-	s, o = &e.x.shards[at], e.own[at]
+	place, hash := place(e.x.seed, key)
+	s, o = e.writable(place), e.own[place]
 	if o == nil {
 		o = &owned{size: len(s.data)} // it was left without anything unused
 		for _, slot := range s.slots {
@@ -193,31 +250,54 @@ func (e *edit) shard(key []byte) (s *shard, o *owned, hash uint32) {
 				o.live++
 			}
 		}
-		e.own[at] = o
-		*s = s.packed(slotsFor(o.live+1), o.size)
-	} else if fit := slotsFor(o.live + 1); fit > len(s.slots) || len(s.data) > 2*o.size+spare {
-		*s = s.packed(max(fit, len(s.slots)), o.size)
+		e.own[place] = o
 	}
-	return s, o, hash
+	if at = s.find(hash, key); at >= 0 && s.slots[at].hash == 0 {
+		at = -1
+	}
+	return s, o, at, hash
+}
+
+// writable gives a shard in arrays that are not those of the version before.
+func (e *edit) writable(place uint32) *shard {
+	if e.own == nil {
+		groups := *e.x.groups
+		e.x.groups, e.own = &groups, map[uint32]*owned{}
+	}
+	if n := place / groupSize; !e.groups[n] {
+		g := new(group)
+		if was := e.x.groups[n]; was != nil {
+			*g = *was
+		}
+		e.x.groups[n], e.groups[n] = g, true
+	}
+	return &e.x.groups[place/groupSize].shards[place%groupSize]
 }
 
 func (e *edit) get(key []byte) (value []byte, ok bool) { return e.x.get(key) }
 
 // set gives a key of at most 255 bytes its value; both are copied.
 func (e *edit) set(key, value []byte) {
-	s, o, hash := e.shard(key)
-	i := s.find(hash, key)
-	if s.slots[i].hash == 0 {
+	s, o, at, hash := e.shard(key)
+	if at < 0 {
 		o.live++
 		e.x.size++
 	} else {
-		o.size -= s.sizeAt(i)
+		o.size -= s.sizeAt(at)
 	}
-	s.slots[i] = slot{hash, uint32(len(s.data))}
+	o.size += entryHead + len(key) + len(value)
+	// One change leaves nothing to be packed: the copy is as large as it has to be.
+	if fit := slotsFor(o.live); !o.copied || fit > len(s.slots) || len(s.data) > 2*o.size+spare {
+		*s, at = s.packed(max(fit, len(s.slots)), o.size, at), -1
+		o.copied = true
+	}
+	if at < 0 {
+		at = s.find(hash, key)
+	}
+	s.slots[at] = slot{hash, uint32(len(s.data))}
 	s.data = append(s.data, byte(len(key)))
 	s.data = binary.LittleEndian.AppendUint32(s.data, uint32(len(value)))
 	s.data = append(append(s.data, key...), value...)
-	o.size += entryHead + len(key) + len(value)
 }
 
 func (s *shard) sizeAt(i int) int {
@@ -230,12 +310,11 @@ func (e *edit) delete(key []byte) {
 	if _, ok := e.get(key); !ok {
 		return
 	}
-	s, o, hash := e.shard(key)
-	gone := s.find(hash, key)
+	s, o, at, _ := e.shard(key)
 	o.live--
-	o.size -= s.sizeAt(gone)
+	o.size -= s.sizeAt(at)
 	e.x.size--
-	s.slots[gone] = slot{}
-	// Others may have gone past it: all find their places anew.
-	*s = s.packed(len(s.slots), o.size)
+	// Others may have gone past its slot: all find their places anew.
+	*s = s.packed(slotsFor(o.live), o.size, at)
+	o.copied = true
 }

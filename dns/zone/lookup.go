@@ -2,6 +2,7 @@ package zone
 
 import (
 	"encoding/binary"
+	"iter"
 	"net/netip"
 	"strconv"
 
@@ -193,13 +194,17 @@ func (z *Zone) hasEndpoint(key []byte, a netip.Addr) bool {
 }
 
 // slicesOf gives the slices of a Service, in the order of their keys.
-func (z *Zone) slicesOf(key []byte) (list []*model.Slice) {
+func (z *Zone) slicesOf(key []byte) []*model.Slice {
 	value, ok := z.services.get(key)
 	if !ok {
 		return nil
 	}
-	for k := range record(value).sliceKeys(key) {
-		if sl, ok := z.in.Slices.Get(k); ok {
+	return slicesIn(z.in, record(value).sliceKeys(key))
+}
+
+func slicesIn(in Input, keys iter.Seq[model.Key]) (list []*model.Slice) {
+	for k := range keys {
+		if sl, ok := in.Slices.Get(k); ok {
 			list = append(list, sl)
 		}
 	}

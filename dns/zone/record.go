@@ -88,8 +88,9 @@ func (s *service) appendRecord(dst []byte) []byte {
 		dst = appendAnswer(appendAnswer(appendAnswer(dst, p.v4), p.v6), p.srv)
 	}
 	if flags&hasHosts != 0 {
-		hosts := s.appendHosts(nil)
-		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(hosts))), hosts...)
+		at := len(dst)
+		dst = s.appendHosts(binary.LittleEndian.AppendUint32(dst, 0))
+		binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
 	}
 	for _, sl := range s.slices {
 		ns := sl.Key.Namespace
