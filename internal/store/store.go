@@ -4,6 +4,8 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+
+	"nodelet/internal/model"
 )
 
 // Store holds the current snapshot.
@@ -17,6 +19,17 @@ func New() (*Store, *Writers) {
 	s := &Store{}
 	s.current.Store(empty())
 	return s, writers(s)
+}
+
+// NewPacked is New for a daemon that reads Services and EndpointSlices one by
+// one, when they change: these tables, which grow with the cluster, keep them
+// packed, a fifth of the size. Reading one makes it anew, some hundred nanoseconds.
+func NewPacked() (*Store, *Writers) {
+	s, w := New()
+	snap := s.Snapshot()
+	snap.Services.pack = &packing[model.Key, *model.Service]{model.ParseKey, (*model.Service).Pack, model.UnpackService}
+	snap.Slices.pack = &packing[model.Key, *model.Slice]{model.ParseKey, (*model.Slice).Pack, model.UnpackSlice}
+	return s, w
 }
 
 // Snapshot gives the current picture.

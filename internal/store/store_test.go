@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"sync"
 	"testing"
 
@@ -37,7 +38,13 @@ func TestCommitMakesOneRevisionAndWakesReaders(t *testing.T) {
 }
 
 func TestSameValueIsNoChange(t *testing.T) {
-	s, w := New()
+	for name, newStore := range map[string]func() (*Store, *Writers){"plain": New, "packed": NewPacked} {
+		t.Run(name, func(t *testing.T) { checkSameValue(t, newStore) })
+	}
+}
+
+func checkSameValue(t *testing.T, newStore func() (*Store, *Writers)) {
+	s, w := newStore()
 	a := service("a", "1")
 	w.Services.Set(a.Key, a)
 	snap := s.Snapshot()
@@ -98,10 +105,18 @@ func TestAppliedHasNoRevisionOfItsOwn(t *testing.T) {
 	}
 }
 
-// The law of Since: applying the deltas to any older state gives the newer one.
+// The law of Since: applying the deltas to any older state gives the newer one,
+// whether values are kept as they are or packed.
 func TestSinceLaw(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { checkSince(t, New, func(a, b *model.Service) bool { return a == b }) })
+	t.Run("packed", func(t *testing.T) {
+		checkSince(t, NewPacked, func(a, b *model.Service) bool { return a == b || a != nil && b != nil && reflect.DeepEqual(a, b) })
+	})
+}
+
+func checkSince(t *testing.T, newStore func() (*Store, *Writers), same func(a, b *model.Service) bool) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, w := New()
+		s, w := newStore()
 		type version struct {
 			snap *Snapshot
 			want map[model.Key]*model.Service
@@ -137,7 +152,7 @@ func TestSinceLaw(t *testing.T) {
 				from := history[rapid.IntRange(0, len(history)-1).Draw(t, "from")]
 				got := maps.Clone(from.want)
 				for d := range now.Services.Since(from.snap.Services) {
-					if old, ok := from.want[d.Key]; ok != d.Was || old != d.Old {
+					if old, ok := from.want[d.Key]; ok != d.Was || !same(old, d.Old) {
 						t.Fatalf("delta %+v, but the old value was %v %t", d, old, ok)
 					}
 					if d.Is {
@@ -146,7 +161,7 @@ func TestSinceLaw(t *testing.T) {
 						delete(got, d.Key)
 					}
 				}
-				if !maps.Equal(got, want) {
+				if !maps.EqualFunc(got, want, same) {
 					t.Fatalf("since %d: got %v, want %v", from.snap.Revision, got, want)
 				}
 			},

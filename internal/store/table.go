@@ -24,7 +24,7 @@ type Key interface {
 // itself. The zero value is not usable; tables come out of a Snapshot.
 type Table[K Key, V any] struct {
 	// items are by key.
-	items tree[K, V]
+	items tree[K, cell[V]]
 	// dead are the deleted keys that are remembered, by revision then key; it is
 	// cut to tombstoneLimit. gone are the same by key.
 	dead, gone tree[K, struct{}]
@@ -36,6 +36,22 @@ type Table[K Key, V any] struct {
 	// made: the table came out of a Snapshot.
 	made bool
 	same func(a, b V) bool
+	// pack is nil for a table that keeps its values as they are.
+	pack *packing[K, V]
+}
+
+// cell is a value as a table keeps it: as it is, or packed.
+type cell[V any] struct {
+	value  V
+	packed string
+}
+
+// packing is for tables of which little is read: it makes a string of a value,
+// a value of that, and a key that shares the bytes of its text.
+type packing[K Key, V any] struct {
+	key    func(text string) K
+	pack   func(V) string
+	unpack func(K, string) V
 }
 
 // Delta is one key whose value differs between two versions of a table.
@@ -48,16 +64,23 @@ type Delta[K Key, V any] struct {
 
 func newTable[K Key, V any](same func(a, b V) bool) Table[K, V] {
 	return Table[K, V]{
-		items: newTree[K, V](), dead: newTree[K, struct{}](), gone: newTree[K, struct{}](), made: true, same: same,
+		items: newTree[K, cell[V]](), dead: newTree[K, struct{}](), gone: newTree[K, struct{}](), made: true, same: same,
 	}
 }
 
 // Get gives the value of a key.
 func (t Table[K, V]) Get(k K) (v V, ok bool) {
 	if n := t.items.get(k.String()); n != nil {
-		return n.value, true
+		return t.valueOf(n), true
 	}
 	return v, false
+}
+
+func (t *Table[K, V]) valueOf(n *node[K, cell[V]]) V {
+	if t.pack != nil {
+		return t.pack.unpack(n.key, n.value.packed)
+	}
+	return n.value.value
 }
 
 // Len is the number of keys.
@@ -73,7 +96,7 @@ func (t Table[K, V]) Synced() bool { return t.synced }
 // All yields every key and value in the order of the keys' text.
 func (t Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		t.items.all("", func(n *node[K, V]) bool { return yield(n.key, n.value) })
+		t.items.all("", func(n *node[K, cell[V]]) bool { return yield(n.key, t.valueOf(n)) })
 	}
 }
 
@@ -99,10 +122,10 @@ func (t Table[K, V]) Since(prev Table[K, V]) iter.Seq[Delta[K, V]] {
 		if t.last == prev.last || t.floor > prev.last && !t.yieldLost(prev, yield) || !t.yieldDead(prev, yield) {
 			return
 		}
-		t.items.since(prev.last, func(n *node[K, V]) bool {
-			d := Delta[K, V]{Key: n.key, New: n.value, Is: true}
+		t.items.since(prev.last, func(n *node[K, cell[V]]) bool {
+			d := Delta[K, V]{Key: n.key, New: t.valueOf(n), Is: true}
 			if old := prev.items.get(n.text); old != nil {
-				d.Old, d.Was = old.value, true
+				d.Old, d.Was = prev.valueOf(old), true
 			}
 			return yield(d)
 		})
@@ -113,17 +136,17 @@ func (t Table[K, V]) Since(prev Table[K, V]) iter.Seq[Delta[K, V]] {
 func (t Table[K, V]) yieldDead(prev Table[K, V], yield func(Delta[K, V]) bool) bool {
 	return t.dead.all(revKey(prev.last+1, ""), func(n *node[K, struct{}]) bool {
 		old := prev.items.get(n.key.String())
-		return old == nil || yield(Delta[K, V]{Key: n.key, Old: old.value, Was: true})
+		return old == nil || yield(Delta[K, V]{Key: n.key, Old: prev.valueOf(old), Was: true})
 	})
 }
 
 // yieldLost yields the deleted keys whose tombstones are no longer remembered.
 func (t Table[K, V]) yieldLost(prev Table[K, V], yield func(Delta[K, V]) bool) bool {
-	return prev.items.all("", func(n *node[K, V]) bool {
+	return prev.items.all("", func(n *node[K, cell[V]]) bool {
 		if t.items.get(n.text) != nil || t.gone.get(n.text) != nil {
 			return true
 		}
-		return yield(Delta[K, V]{Key: n.key, Old: n.value, Was: true})
+		return yield(Delta[K, V]{Key: n.key, Old: prev.valueOf(n), Was: true})
 	})
 }
 

@@ -22,14 +22,20 @@ func (tx *Tx[K, V]) Before() Table[K, V] { return tx.old }
 func (tx *Tx[K, V]) Set(k K, v V) {
 	name := k.String()
 	if old := tx.now.items.get(name); old != nil {
-		if tx.now.same != nil && tx.now.same(old.value, v) {
+		if tx.now.same != nil && tx.now.same(tx.now.valueOf(old), v) {
 			return
 		}
 		name = old.text // one copy
 	} else if tomb := tx.now.gone.delete(tx.rev, name); tomb != nil {
 		tx.now.dead.delete(tx.rev, revKey(tomb.rev, name))
 	}
-	tx.now.items.set(tx.rev, node[K, V]{text: name, key: k, value: v, rev: tx.rev})
+	kept := cell[V]{value: v}
+	if p := tx.now.pack; p != nil {
+		all := name + p.pack(v) // one object for the text, the key and the value
+		name, kept = all[:len(name)], cell[V]{packed: all[len(name):]}
+		k = p.key(name)
+	}
+	tx.now.items.set(tx.rev, node[K, cell[V]]{text: name, key: k, value: kept, rev: tx.rev})
 	tx.dirty = true
 }
 
