@@ -63,7 +63,7 @@ type Node struct {
 // nothing; the proxy tries here what the kernel can do, and takes its health port.
 func New(cfg Config, deps Deps) (*Node, error) {
 	n := &Node{cfg: cfg, deps: deps, started: time.Now(), loops: map[string]func() reconcile.Status{}}
-	n.store, n.writers = store.New()
+	n.store, n.writers = cfg.newStore()
 	var err error
 	if n.client, err = cfg.client(); err != nil {
 		return nil, err

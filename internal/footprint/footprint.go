@@ -18,6 +18,11 @@ const (
 	// and 100 changes a second: 11 MB less than with Go's 100, for 0.3 % of a core;
 	// 30 saves 8 MB more and takes 2.4 %.
 	steadyGC = 50
+	// startGC is the same during the start of a daemon that need not be quick
+	// about it. Measured with the first lists of 10,000 Services and DNS alone: 1 MB
+	// less when all garbage is gone, because it had less to lie between; 0.3 s of
+	// a processor.
+	startGC = 25
 	// trimEvery is how often what bursts of work have left is given back.
 	trimEvery = 10 * time.Minute
 )
@@ -25,10 +30,20 @@ const (
 // first are the pauses before the trims that follow the start, when the first pods have come.
 var first = []time.Duration{8 * time.Second, 30 * time.Second}
 
+// Begin keeps the heap small until Settle, at the cost of time.
+func Begin() {
+	if !chosen() {
+		debug.SetGCPercent(startGC)
+	}
+}
+
+// chosen tells whether the operator has decided when to collect.
+func chosen() bool { return os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" }
+
 // Settle goes over from the start, most of which is garbage, to the steady
 // state, and keeps it until ctx ends.
 func Settle(ctx context.Context) {
-	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+	if !chosen() {
 		debug.SetGCPercent(steadyGC)
 	}
 	Trim()
