@@ -1,11 +1,18 @@
 package node
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	proxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
+	"sigs.k8s.io/yaml"
+
+	"nodelet/proxy"
 )
 
 // kubeProxyConfiguration is what the proxy was told, as kube-proxy would write it; mode is the one in use.
@@ -38,7 +45,7 @@ func (c *Config) kubeProxyConfiguration(mode string) *proxyv1alpha1.KubeProxyCon
 		Conntrack:         o.conntrackConfiguration(),
 	}
 	if len(c.NodeIPs) > 0 {
-		out.BindAddress = c.NodeIPs[0].String()
+		out.BindAddress = "0.0.0.0"
 	}
 	return out
 }
@@ -54,3 +61,35 @@ func (o *ProxyOptions) conntrackConfiguration() proxyv1alpha1.KubeProxyConntrack
 }
 
 func seconds(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
+
+// WriteProxyConfig writes the proxy's settings to a new file, as a
+// KubeProxyConfiguration that --proxy-config and kube-proxy read. A file that
+// is there is replaced whole or, when something is in the way, not at all.
+func (c *Config) WriteProxyConfig(path string) error {
+	mode := c.ProxyMode
+	if mode == proxy.Auto || mode == proxy.EBPF { // kube-proxy has neither: the reader's default
+		mode = ""
+	}
+	out := c.kubeProxyConfiguration(mode)
+	out.BindAddress = "0.0.0.0"
+	if len(c.NodeIPs) > 0 && c.NodeIPs[0].Is6() {
+		out.BindAddress = "::"
+	}
+	text, err := yaml.Marshal(out)
+	if err != nil {
+		return fmt.Errorf("write the proxy's settings as YAML: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".proxy-config-")
+	if err != nil {
+		return fmt.Errorf("write the proxy's settings (--write-config-to): %w", err)
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write the proxy's settings (--write-config-to): %w", err), os.Remove(f.Name()))
+	}
+	return nil
+}

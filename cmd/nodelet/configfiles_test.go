@@ -3,10 +3,14 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"nodelet/node"
 )
 
 func write(t *testing.T, path, text string) {
@@ -70,5 +74,62 @@ func TestMistakesInFilesAreToldWithTheirPlace(t *testing.T) {
 		if _, err := f.config(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// TestWriteConfigTo: what is written says the same when it is read, and kube-proxy's
+// own file comes out as it went in; what is in the way leaves nothing behind.
+func TestWriteConfigTo(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "proxy.yaml")
+	base := []string{"--data-dir", dir, "--run-dir", dir, "--node-ip", "10.1.2.3", "--hostname-override", "n"}
+	run := func(args ...string) (node.Config, []string) {
+		t.Helper()
+		var f nodeFlags
+		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		f.add(fs)
+		if err := fs.Parse(append(args, base...)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := f.config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, f.files.ignored
+	}
+	first, _ := run("--proxy-mode=iptables", "--cluster-cidr=10.5.0.0/16", "--masquerade-all", "--iptables-masquerade-bit=3", "--conntrack-min=7",
+		"--conntrack-tcp-timeout-close-wait=90m", "--nodeport-addresses=primary,10.0.0.0/8", "--ipvs-scheduler=lc", "--detect-local-mode=NodeCIDR", "--profiling")
+	if err := first.WriteProxyConfig(file); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, ignored := run("--proxy-config", file)
+	if len(ignored) > 0 {
+		t.Errorf("ignored: %q in\n%s", ignored, text)
+	}
+	if !reflect.DeepEqual(first.ProxyOptions, second.ProxyOptions) || first.ProxyMode != second.ProxyMode ||
+		!slices.Equal(first.ClusterCIDRs, second.ClusterCIDRs) || first.MetricsAddr != second.MetricsAddr {
+		t.Errorf("written\n%+v, read\n%+v from\n%s", first.ProxyOptions, second.ProxyOptions, text)
+	}
+	again := filepath.Join(dir, "again.yaml")
+	if err := second.WriteProxyConfig(again); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(again); err != nil || string(got) != string(text) {
+		t.Errorf("written again, %v:\n%s\nthe first time:\n%s", err, got, text)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "full", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{filepath.Join(dir, "nowhere", "f"), filepath.Join(dir, "full")} {
+		if err := first.WriteProxyConfig(bad); err == nil || !strings.Contains(err.Error(), "--write-config-to") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".proxy-config-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

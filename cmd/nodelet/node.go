@@ -19,6 +19,8 @@ func nodeCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	f.add(c.Flags())
+	var proxyConfig string
+	c.Flags().StringVar(&proxyConfig, "write-config-to", "", "write the service proxy's settings, from defaults, --proxy-config and flags, to this file as a KubeProxyConfiguration, and exit")
 	c.Flags().StringVar(&f.cfg.Kubeconfig, "kubeconfig", "", "credentials and address of the API server (default: <data-dir>/node.kubeconfig)")
 	c.Flags().StringVar(&f.cfg.BootstrapKubeconfig, "bootstrap-kubeconfig", "", "credentials that may ask for an identity of this node; --kubeconfig is then written")
 	c.Flags().BoolVar(&f.cfg.InCluster, "in-cluster", false, "use the service account of the pod this runs in")
@@ -33,6 +35,9 @@ func nodeCommand() *cobra.Command {
 			return err
 		}
 		f.files.report(log)
+		if proxyConfig != "" {
+			return cfg.WriteProxyConfig(proxyConfig)
+		}
 		release, err := takeLock(cfg)
 		if err != nil {
 			return err

@@ -20,6 +20,12 @@ func CanEnd(t *testing.T) bool {
 	return endable(t, load(t, spec)) == nil
 }
 
+// Since tells whether the kernel is of a version or a later one.
+func Since(t *testing.T, major, minor int) bool {
+	t.Helper()
+	return since(t, major, minor)
+}
+
 // Cookie tells the network namespace of a back end.
 func Cookie(b *Backend) uint64 { return b.cookie }
 

@@ -26,6 +26,9 @@ slice d/h-4 of d/h p:8080/TCP 10.244.1.2=ready@n1
 // newXDPNode has XDP on both links to other hosts.
 func newXDPNode(t *testing.T, world string) *labNode {
 	t.Helper()
+	if !ebpf.Since(t, 6, 3) {
+		t.Skip("before Linux 6.3 nothing is redirected to a veth, as nobody knows whether its other end receives")
+	}
 	n := newNodeIn(t, sandbox(t), "")
 	n.Serve(n.Host("r"), 8080)
 	n.TakesXDP()
@@ -69,7 +72,7 @@ func TestXDPForwards(t *testing.T) {
 	n := newXDPNode(t, remoteWorld)
 	all, _, err := n.back.Shortcuts()
 	if want := []lb.Shortcut{{Link: "eth0", On: true}, {Link: "eth1", On: true}}; err != nil || !slices.Equal(all, want) {
-		t.Fatalf("shortcuts %v, %v; want %v (before Linux 6.3 only one link can be used)", all, err, want)
+		t.Fatalf("shortcuts %v, %v; want %v", all, err, want)
 	}
 	var last uint64
 	for _, to := range []string{"192.168.7.1:30080", "[fd07::1]:30080", "1.2.3.4:80", "5.6.7.8:80", "10.96.0.1:80", "[fd96::1]:80"} {
