@@ -170,8 +170,8 @@ func (p *agentParts) buildServer() (err error) {
 		TokenTTL: c.Kubelet.TokenTTL, AllowedTTL: c.Kubelet.AllowedTTL, DeniedTTL: c.Kubelet.DeniedTTL,
 	}, server.Deps{
 		Store: p.n.store, Runtime: p.runtime, Reviews: p.n.client, Stats: p.stats, Log: p.n.deps.Log,
-		SyncLoop: p.syncLoop,
-		Metrics:  server.Metrics{Process: p.n.metrics.Handler(), Probes: p.counted.handler(), Request: p.n.metrics.HTTP().Request},
+		SyncLoop: p.syncLoop, Verbosity: c.verbosity(),
+		Metrics: server.Metrics{Process: p.n.metrics.Handler(), Probes: p.counted.handler(), Request: p.n.metrics.HTTP().Request},
 	})
 	return err
 }

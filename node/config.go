@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -82,6 +83,8 @@ type Config struct {
 	HealthzAddr     netip.AddrPort
 	ProxyHealthAddr netip.AddrPort
 	MetricsAddr     netip.AddrPort
+	// Level, if not nil, is how much is logged; it may change at any time.
+	Level *slog.LevelVar `json:"-"`
 	// Flags are the values of the command line's flags by their names, shown on /flagz; files have been read into them.
 	Flags map[string]string `json:"-"`
 }

@@ -79,6 +79,8 @@ type KubeletOptions struct {
 	LimitedSwap, FailSwapOn bool
 	// NoProfiling: the kubelet API serves no /debug/pprof. ContentionProfiling: the profiles "block" and "mutex" are kept.
 	NoProfiling, ContentionProfiling bool
+	// NoVerbosity: the kubelet API does not change how much is logged (/debug/flags/v).
+	NoVerbosity bool
 	// NoSystemLogs: the kubelet API does not serve /var/log at /logs/. SystemLogQuery: that answers queries for the logs of services.
 	NoSystemLogs, SystemLogQuery bool
 	// CPUPolicy says whether containers get CPUs to themselves.

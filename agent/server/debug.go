@@ -1,12 +1,15 @@
 package server
 
 import (
+	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"nodelet/agent/server/nodelog"
@@ -91,6 +94,27 @@ func (s *Server) profile(w http.ResponseWriter, r *http.Request, req request) {
 	default:
 		pprof.Index(w, r)
 	}
+}
+
+// verbosity changes how much is logged, as on the kubelet: curl -X PUT --data 4 .../debug/flags/v.
+func (s *Server) verbosity(w http.ResponseWriter, r *http.Request, _ request) {
+	if s.deps.Verbosity == nil {
+		http.Error(w, "flags endpoint is disabled.", http.StatusMethodNotAllowed)
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, "error reading request body", http.StatusBadRequest)
+		return
+	}
+	level, err := strconv.Atoi(strings.TrimSpace(string(body)))
+	if err != nil {
+		http.Error(w, fmt.Sprintf("%q is no level: send a number", body), http.StatusBadRequest)
+		return
+	}
+	s.deps.Verbosity(level)
+	s.deps.Log.Info("kubelet API: the level of logs was changed", "v", level)
+	fmt.Fprintf(w, "successfully set klog.logging.verbosity to %d", level)
 }
 
 // served serves what somebody else makes; nil is not there.

@@ -30,13 +30,14 @@ const (
 	kindProfile
 	kindStatusz
 	kindFlagz
+	kindVerbosity
 	kinds // their number
 )
 
 // String is the label of a kind in metrics, as upstream's.
 func (k kind) String() string {
 	return [...]string{"other", "healthz", "pods", "runningpods", "containerLogs", "exec", "attach", "portForward", "run",
-		"stats", "metrics", "metrics/probes", "metrics/resource", "metrics/cadvisor", "configz", "logs", "debug", "statusz", "flagz"}[k]
+		"stats", "metrics", "metrics/probes", "metrics/resource", "metrics/cadvisor", "configz", "logs", "debug", "statusz", "flagz", "debug/flags/v"}[k]
 }
 
 // stream tells whether an answer may go on for as long as the client likes.
@@ -151,6 +152,8 @@ func (k kind) allows(method string) bool {
 		return method == http.MethodGet || method == http.MethodPost
 	case kindRun:
 		return method == http.MethodPost
+	case kindVerbosity:
+		return method == http.MethodPut
 	}
 	return method == http.MethodGet
 }
@@ -162,6 +165,7 @@ var fixed = map[string]kind{
 	"/stats/summary": kindSummary, "/metrics": kindMetrics, "/metrics/probes": kindMetricsProbes,
 	"/metrics/resource": kindMetricsResource, "/metrics/cadvisor": kindMetricsCadvisor, "/configz": kindConfigz,
 	"/logs": kindSystemLogs, "/debug/pprof": kindProfile, "/statusz": kindStatusz, "/flagz": kindFlagz,
+	"/debug/flags/v": kindVerbosity,
 }
 
 // below are the paths that have others below them.

@@ -93,6 +93,8 @@ type Deps struct {
 	Stats   Stats
 	Metrics Metrics
 	Log     *slog.Logger
+	// Verbosity changes how much is logged, in klog's levels; nil: it cannot be changed.
+	Verbosity func(level int)
 	// SyncLoop says what keeps pods from being looked after, nil when nothing does; may be nil.
 	SyncLoop func() error
 }
@@ -176,6 +178,7 @@ func (s *Server) handlers() map[kind]handler {
 		kindFlagz:           s.served(zpages.Flagz(component, s.cfg.Flags)),
 		kindSystemLogs:      s.systemLogs,
 		kindProfile:         s.profile,
+		kindVerbosity:       s.verbosity,
 	}
 }
 

@@ -226,6 +226,7 @@ func TestAuthorization(t *testing.T) {
 		{"GET", "/statusz", "get statusz,get proxy"},
 		{"GET", "/flagz", "get configz"},
 		{"GET", "/debug/pprof/heap", "get proxy"},
+		{"PUT", "/debug/flags/v", "update proxy"},
 		{"GET", "/containerLogs/ns/web-0/main", "get proxy"},
 		{"GET", "/nope", "get proxy"},
 		{"POST", "/pods", "create pods,create proxy"},

@@ -33,6 +33,7 @@ func (f *configFiles) add(fs *pflag.FlagSet) {
 func (f *configFiles) apply(flags *pflag.FlagSet, c *node.Config) error {
 	given := map[string]bool{}
 	flags.Visit(func(x *pflag.Flag) { given[x.Name] = true })
+	given["log-level"] = given["log-level"] || given["v"] // two names of one thing
 	kubelet, err := readConfigs(f.kubelet, f.dropIns)
 	if err != nil {
 		return err

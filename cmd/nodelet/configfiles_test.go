@@ -56,6 +56,26 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// -v is a name of --log-level, and wins as that does.
+func TestVerbosityWins(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kubelet.yaml")
+	write(t, file, kubeletHead+"logging: {verbosity: 5, format: json}\n")
+	for args, want := range map[string]string{"": "DEBUG json", "-v=2": "INFO json", "--log-level=warn --logging-format=text": "WARN text"} {
+		var f nodeFlags
+		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		f.add(fs)
+		if err := fs.Parse(append(strings.Fields(args), "--kubelet-config", file)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.files.apply(f.flags, &f.cfg); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.cfg.Level.Level().String() + " " + f.log.format; got != want {
+			t.Errorf("%q: %s, want %s", args, got, want)
+		}
+	}
+}
+
 func TestMistakesInFilesAreToldWithTheirPlace(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "kubelet.yaml")

@@ -2,9 +2,7 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"net/netip"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +33,7 @@ type nodeFlags struct {
 	cfg        node.Config
 	place      placeFlags
 	components []string
-	logLevel   string
+	log        logFlags
 	files      configFiles
 	flags      *pflag.FlagSet
 }
@@ -79,7 +77,8 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	addrPortVar(fs, &c.ProxyHealthAddr, "proxy-healthz-address", "where the proxy's /healthz and /livez answer")
 	addrPortVar(fs, &c.MetricsAddr, "metrics-address", "where the proxy's and the DNS server's /metrics answer")
 	fs.StringVar(&c.BinDir, "bin-dir", "", "directory of nodelet-cni and containerd-shim-runc-v2 (default: that of this program)")
-	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.log.add(fs)
+	c.Level = &f.log.level
 }
 
 // config checks the flags and completes them from the machine.
@@ -101,15 +100,6 @@ func (f *nodeFlags) config() (node.Config, error) {
 		return c, err
 	}
 	return c, c.Validate()
-}
-
-// logger writes text lines to standard error.
-func logger(level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: must be debug, info, warn or error", level)
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
 }
 
 // listValue is a comma-separated flag; the first use replaces the default.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +31,7 @@ func nodeCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		log, err := logger(f.logLevel)
+		log, err := f.log.logger(os.Stderr)
 		if err != nil {
 			return err
 		}

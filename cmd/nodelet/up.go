@@ -88,7 +88,7 @@ func (f *upFlags) run(ctx context.Context, progress *allinone.Progress) error {
 	if err != nil {
 		return err
 	}
-	log, err := logger(f.node.logLevel)
+	log, err := f.node.log.logger(os.Stderr)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package nodeconfig
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -168,7 +169,7 @@ func miscFields() []field {
 		{path: "volumePluginDir", why: "FlexVolume programs are never run"},
 		{path: "providerID", flag: "provider-id"},
 		{path: "kernelMemcgNotification", why: "pressure that the kernel tells of is always listened to"},
-		{path: "logging", flag: "log-level", text: logLevel},
+		{path: "logging", flag: "log-level", text: logLevel, also: &field{path: "logging", flag: "logging-format", text: logFormat}},
 		{path: "enableSystemLogHandler", set: noSystemLogs, zero: true},
 		{path: "enableSystemLogQuery", set: into(func(c *node.Config) *bool { return &c.Kubelet.SystemLogQuery }), zero: true},
 		{path: "shutdownGracePeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.Shutdown.Total })},
@@ -177,7 +178,7 @@ func miscFields() []field {
 		{path: "crashLoopBackOff.maxContainerRestartPeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.MaxContainerRestartPeriod })},
 		{path: "reservedMemory", why: whyNoManagers},
 		{path: "enableProfilingHandler", set: noProfiling, zero: true},
-		{path: "enableDebugFlagsHandler", why: whyOneServer, zero: true, is: []string{"true"}},
+		{path: "enableDebugFlagsHandler", set: noVerbosity, zero: true},
 		{path: "seccompDefault", set: into(func(c *node.Config) *bool { return &c.Kubelet.SeccompDefault })},
 		{path: "memoryThrottlingFactor", why: "memory is limited, not throttled"},
 		{path: "memoryReservationPolicy", is: []string{"None"}, why: "memory is limited, not reserved"},
@@ -345,19 +346,29 @@ func endpoint(_ *Document, v any) (string, error) {
 	return s, nil
 }
 
-// debugVerbosity is klog's verbosity from which on everything is wanted.
-const debugVerbosity = 4
-
 // logLevel takes klog's verbosity for a level.
 func logLevel(_ *Document, v any) (string, error) {
 	l, err := decode[struct{ Verbosity json.Number }](v)
 	if err != nil {
 		return "", err
 	}
-	if n, err := l.Verbosity.Int64(); err == nil && n >= debugVerbosity {
+	if n, err := l.Verbosity.Int64(); err == nil && node.LevelOf(int(n)) == slog.LevelDebug {
 		return "debug", nil
 	}
 	return "", nil
+}
+
+// logFormat takes how logs are written.
+func logFormat(_ *Document, v any) (string, error) {
+	l, err := decode[struct{ Format string }](v)
+	return l.Format, err
+}
+
+// noVerbosity takes whether the level of logs may be changed.
+func noVerbosity(c *node.Config, v any) error {
+	enabled, err := decode[bool](v)
+	c.Kubelet.NoVerbosity = err == nil && !enabled
+	return err
 }
 
 // hostPort adds the default port to an address without one.

@@ -17,6 +17,8 @@ type field struct {
 	// for the plain value; an empty text leaves the flag alone.
 	flag string
 	text func(d *Document, v any) (string, error)
+	// also is what else the field says, by another flag; only beside flag.
+	also *field
 	// set changes the configuration where there is no flag.
 	set func(c *node.Config, v any) error
 	// is are the values that say what nodelet does anyway.
@@ -59,14 +61,13 @@ func Map(d *Document) ([]Setting, []Ignored, error) {
 		from := d.from[f.path]
 		switch {
 		case f.flag != "":
-			s := Setting{Field: f.path, From: from, Flag: f.flag}
-			var err error
-			if s.Value, err = f.write(d, v); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %s: %w", from, f.path, err))
-				continue
-			}
-			if s.Value != "" {
-				settings = append(settings, s)
+			for one := &f; one != nil; one = one.also {
+				text, err := one.write(d, v)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("%s: %s: %w", from, f.path, err))
+				} else if text != "" {
+					settings = append(settings, Setting{Field: f.path, From: from, Flag: one.flag, Value: text})
+				}
 			}
 		case f.set != nil:
 			settings = append(settings, Setting{Field: f.path, From: from, Value: plain(v), Apply: func(c *node.Config) error { return f.set(c, v) }})
@@ -152,7 +153,11 @@ func Table(k Kind) string {
 func (f field) outcome() string {
 	switch {
 	case f.flag != "":
-		return "honoured, as `--" + f.flag + "`"
+		text := "honoured, as `--" + f.flag + "`"
+		if f.also != nil {
+			text += " and `--" + f.also.flag + "`"
+		}
+		return text
 	case f.set != nil:
 		return "honoured"
 	case len(f.is) > 0:

@@ -21,7 +21,7 @@ func proxyFields() []field {
 		{path: "clientConnection.contentType", why: "Protobuf is used where the server knows it"},
 		{path: "clientConnection.qps", why: whyNoRateLimit},
 		{path: "clientConnection.burst", why: whyNoRateLimit},
-		{path: "logging", flag: "log-level", text: logLevel},
+		{path: "logging", flag: "log-level", text: logLevel, also: &field{path: "logging", flag: "logging-format", text: logFormat}},
 		{path: "hostnameOverride", flag: "hostname-override"},
 		{path: "bindAddress", is: []string{"0.0.0.0", "::"}, why: "the primary address family is that of --node-ip"},
 		{path: "healthzBindAddress", flag: "proxy-healthz-address", text: hostPort(proxyHealthPort)},
