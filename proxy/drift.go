@@ -47,17 +47,17 @@ func newDrift() *drift { return &drift{wake: make(chan struct{}, 1), watched: ma
 
 // watch notes changes by others and asks for a look, until ctx ends. Without
 // notifications there is still the resync.
-func (d *drift) watch(ctx context.Context, netns int, failed func(error)) {
+func (d *drift) watch(ctx context.Context, from nft.Source, failed func(error)) {
 	ready := sync.OnceFunc(func() { close(d.watched) })
 	defer ready()
-	opened := ready
+	from.Opened = ready
 	for ctx.Err() == nil {
-		err := nft.WatchChanges(ctx, netns, opened, d.changed)
+		err := nft.WatchChanges(ctx, from, d.changed)
 		ready()
 		if ctx.Err() != nil {
 			return
 		}
-		opened = func() { d.changed(nft.Change{Lost: true}) } // what happened meanwhile, nobody saw
+		from.Opened = func() { d.changed(nft.Change{Lost: true}) } // what happened meanwhile, nobody saw
 		failed(err)
 		timer := time.NewTimer(defaultResync)
 		select {

@@ -15,6 +15,7 @@ import (
 
 	"nodelet/internal/conntrack"
 	"nodelet/internal/model"
+	"nodelet/internal/nft"
 	"nodelet/internal/reconcile"
 	"nodelet/internal/store"
 	"nodelet/proxy/ebpf"
@@ -197,7 +198,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		p.drift.watch(ctx, p.cfg.NetNS, func(err error) {
+		p.drift.watch(ctx, nft.Source{NetNS: p.cfg.NetNS, Own: p.owns}, func(err error) {
 			p.deps.Log.Warn("service proxy: no notifications of changed rules", "err", err, "retryIn", defaultResync)
 		})
 	}()

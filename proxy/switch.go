@@ -17,6 +17,25 @@ type engine struct {
 	stop func()
 }
 
+// ported is a Backend that writes nf_tables by a connection of its own.
+type ported interface {
+	// Port is the netlink port of that connection.
+	Port() uint32
+}
+
+// owns tells whether a netlink port is of a back end of ours. That of one that is not yet, or no longer,
+// in use counts as foreign: it costs one look.
+func (p *Proxy) owns(port uint32) bool {
+	if b, ok := p.engine.Load().Backend.(ported); ok && b.Port() == port {
+		return true
+	}
+	if d := p.draining.Load(); d != nil {
+		b, ok := d.Backend.(ported)
+		return ok && b.Port() == port
+	}
+	return false
+}
+
 // start lets the back end follow the kernel, if it wants to.
 func (e *engine) start(ctx context.Context, failed func(error)) {
 	r, ok := e.Backend.(runner)

@@ -32,6 +32,7 @@ type Options struct {
 type Conn struct {
 	mu      sync.Mutex
 	fd      int
+	port    uint32
 	sndbuf  int
 	seq     uint32
 	receive []byte
@@ -55,6 +56,13 @@ func (c *Conn) prepare() error {
 	if err := unix.Bind(c.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
+	at, err := unix.Getsockname(c.fd)
+	if err != nil {
+		return err
+	}
+	if at, ok := at.(*unix.SockaddrNetlink); ok {
+		c.port = at.Pid
+	}
 	// Answers are there when sendmsg returns; the limit is for a broken kernel only.
 	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
 		return err
@@ -67,6 +75,9 @@ func (c *Conn) prepare() error {
 	}
 	return nil
 }
+
+// Port is the connection's netlink port, by which Source.Own knows its changes.
+func (c *Conn) Port() uint32 { return c.port }
 
 // Close ends the connection.
 func (c *Conn) Close() error {
@@ -220,7 +231,7 @@ func (c *Conn) drain() {
 // reply is one message from the kernel.
 type reply struct {
 	typ, flags uint16
-	seq        uint32
+	seq, port  uint32
 	body       []byte
 }
 
@@ -232,7 +243,7 @@ func eachMessage(b []byte, each func(reply)) {
 		}
 		each(reply{
 			typ: binary.NativeEndian.Uint16(b[4:]), flags: binary.NativeEndian.Uint16(b[6:]),
-			seq: binary.NativeEndian.Uint32(b[8:]), body: b[unix.NLMSG_HDRLEN:n],
+			seq: binary.NativeEndian.Uint32(b[8:]), port: binary.NativeEndian.Uint32(b[12:]), body: b[unix.NLMSG_HDRLEN:n],
 		})
 		b = b[min((n+3)&^3, len(b)):]
 	}

@@ -107,3 +107,48 @@ func TestWatch(t *testing.T) {
 		t.Errorf("%d events of own changes", len(events))
 	}
 }
+
+// TestWatchKnowsPorts: a transaction is known by the port of the connection that made it, whatever the
+// kernel says of threads: in a container it tells their numbers on the host.
+func TestWatchKnowsPorts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	ns, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	conn, err := Open(Options{NetNS: ns.Fd()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	opened, events, ended := make(chan struct{}), make(chan Change, 10), make(chan error, 1)
+	asked := map[bool]int{}
+	go func() {
+		from := Source{NetNS: ns.Fd(), Opened: func() { close(opened) }, Own: func(port uint32) bool {
+			asked[port == conn.Port()]++
+			return port == conn.Port()
+		}}
+		ended <- WatchChanges(ctx, from, func(c Change) { events <- c })
+	}()
+	<-opened
+	if _, err := conn.Ensure(ctx, &Ruleset{Table: Table{Inet, "own"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ns.Do(func() error { return exec.Command("nft", "add table inet other").Run() }); err != nil {
+		t.Fatal(err)
+	}
+	if c := <-events; len(c.Tables) != 1 || c.Tables[0].Name != "other" {
+		t.Errorf("change of tables %v, want that of the other program", c.Tables)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if asked[true] == 0 || asked[false] == 0 || len(events) > 0 {
+		t.Errorf("asked %d times for own and %d for other messages, %d events more", asked[true], asked[false], len(events))
+	}
+}

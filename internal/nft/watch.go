@@ -16,7 +16,7 @@ import (
 // was started in, until ctx ends. Changes made by this process are left out.
 // It says "look again" and nothing more; after a lost notification as well.
 func Watch(ctx context.Context, changed func()) error {
-	return WatchChanges(ctx, 0, nil, func(Change) { changed() })
+	return WatchChanges(ctx, Source{}, func(Change) { changed() })
 }
 
 // Change is somebody else's transaction.
@@ -56,13 +56,23 @@ func processOf(thread uint32) string {
 // watchBuffer holds the notifications of some ten thousand elements until they are read.
 const watchBuffer = 2 << 20
 
-// WatchChanges calls each with every transaction of others in a namespace (a
-// file descriptor; 0 is the own one) until ctx ends. opened, if not nil, is called as soon
-// as none can be missed any more.
-func WatchChanges(ctx context.Context, netns int, opened func(), each func(Change)) error {
+// Source says what to watch.
+type Source struct {
+	// NetNS is a file descriptor of the network namespace; 0 is the caller's own.
+	NetNS int
+	// Opened is called as soon as no change can be missed any more; may be nil.
+	Opened func()
+	// Own tells whether the connection with a netlink port is the caller's: its changes are left out.
+	// Without it they are known by the thread that made them, which costs a look into /proc each time,
+	// and fails in a container: the kernel tells the number that the thread has on the host. May be nil.
+	Own func(port uint32) bool
+}
+
+// WatchChanges calls each with every transaction of others in a namespace until ctx ends.
+func WatchChanges(ctx context.Context, from Source, each func(Change)) error {
 	var pending Change
 	err := nlwatch.Watch(ctx, nlwatch.Source{
-		Protocol: unix.NETLINK_NETFILTER, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1), NetNS: netns, Buffer: watchBuffer, Opened: opened,
+		Protocol: unix.NETLINK_NETFILTER, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1), NetNS: from.NetNS, Buffer: watchBuffer, Opened: from.Opened,
 	}, func(messages []byte) {
 		if messages == nil {
 			pending = Change{}
@@ -70,7 +80,8 @@ func WatchChanges(ctx context.Context, netns int, opened func(), each func(Chang
 			return
 		}
 		eachMessage(messages, func(m reply) {
-			if m.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.body) < 4 {
+			// All messages of a transaction have the port of who asked for it.
+			if m.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.body) < 4 || from.Own != nil && from.Own(m.port) {
 				return
 			}
 			if m.typ&0xff != unix.NFT_MSG_NEWGEN {

@@ -74,6 +74,9 @@ func (b *Backend) Forget() {
 	b.rules.Forget()
 }
 
+// Port is the netlink port by which changes of the rules are known.
+func (b *Backend) Port() uint32 { return b.rules.Port() }
+
 // Untouched tells whether the rules are as they were and IPVS holds what it should.
 func (b *Backend) Untouched(ctx context.Context) bool {
 	if b.have == nil || b.draining || !b.rules.Untouched(ctx) {

@@ -59,6 +59,9 @@ func New(cfg Config) (*Backend, error) {
 // Close ends the connection; the rules stay.
 func (b *Backend) Close() error { return b.conn.Close() }
 
+// Port is the netlink port by which the back end's changes are known.
+func (b *Backend) Port() uint32 { return b.conn.Port() }
+
 // Apply makes the kernel say what want says. After an error nothing is known,
 // and the next Apply looks at everything.
 func (b *Backend) Apply(ctx context.Context, want *lb.State) (lb.Result, error) {
