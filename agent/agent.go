@@ -30,6 +30,8 @@ type Config struct {
 	ContainerLogDir string
 	// ResolvConf is the host's resolver configuration; empty: pods with dnsPolicy Default get none.
 	ResolvConf string
+	// ResolvedConf is used in its place where that names only servers on the loopback; empty for none.
+	ResolvedConf string
 	// HostsFile is the host's own, for pods on the host's network; empty means /etc/hosts.
 	HostsFile string
 	// Relist is how often the whole runtime is looked at although nothing
@@ -218,7 +220,7 @@ func New(cfg Config, deps Deps) (*Agent, error) {
 		cfg: cfg, deps: deps,
 		notes:  newNotes(deps),
 		files:  files{settings: s, containerLogs: cfg.ContainerLogDir, hosts: cfg.HostsFile, log: deps.Log},
-		resolv: &resolvConf{path: cfg.ResolvConf, log: deps.Log},
+		resolv: &resolvConf{own: resolverFile{path: cfg.ResolvConf, log: deps.Log}, resolved: resolverFile{path: cfg.ResolvedConf, log: deps.Log}},
 		wake:   make(chan model.UID),
 	}
 	a.flights = newFlights(a.wake)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -186,37 +184,3 @@ func (f files) removeLinks(dir string) {
 }
 
 func podKey(pod *corev1.Pod) model.Key { return model.Key{Namespace: pod.Namespace, Name: pod.Name} }
-
-// resolvConf reads the host's resolver configuration, anew when the file changed.
-type resolvConf struct {
-	path string
-	log  *slog.Logger
-
-	mu       sync.Mutex
-	modified time.Time
-	dns      podplan.DNS
-}
-
-func (r *resolvConf) read() podplan.DNS {
-	if r.path == "" {
-		return podplan.DNS{}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	info, err := os.Stat(r.path)
-	if err == nil && info.ModTime().Equal(r.modified) {
-		return r.dns
-	}
-	var text []byte
-	if err == nil {
-		text, err = tail(r.path, 1<<20)
-	}
-	if err != nil {
-		if !r.modified.IsZero() {
-			r.log.Warn("read resolver configuration, going on with what it was", "err", err)
-		}
-		return r.dns
-	}
-	r.modified, r.dns = info.ModTime(), podplan.ParseResolvConf(string(text))
-	return r.dns
-}

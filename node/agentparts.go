@@ -95,7 +95,7 @@ func (p *agentParts) buildAgent() (err error) {
 			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"), SeccompDefault: c.Kubelet.SeccompDefault, StaticCPUs: c.Kubelet.CPUPolicy.Static, MaxBackOff: c.Kubelet.MaxContainerRestartPeriod,
 			SandboxSeccomp: p.runtime.sandboxSeccomp(),
 		},
-		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf,
+		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf, ResolvedConf: "/run/systemd/resolve/resolv.conf",
 	}, agent.Deps{
 		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.static, Events: p.events,
 		Node: func() podplan.Node {
