@@ -282,12 +282,12 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 	if prev == nil && !p.engine.Load().Untouched(ctx) {
 		p.engine.Load().Forget()
 	}
-	p.countChanges(prev, next)
 	result, err := p.engine.Load().Apply(ctx, state)
 	if err == nil {
 		err = p.flush(ctx, before, state, result.Gone)
 	}
 	written := time.Now()
+	p.countChanges(prev, next)
 	if f := p.deps.Metrics.Synced; f != nil && (prev != nil || result.Full || err != nil) {
 		f(result.Full, written.Sub(begin), err)
 	}
