@@ -74,6 +74,9 @@ func notes(v lb.View) string {
 	if v.ExternalPolicy == "Local" {
 		out = append(out, "external traffic policy Local")
 	}
+	for _, a := range v.Outside {
+		out = append(out, "external IP "+a.String()+" is outside of --proxy-external-ip-ranges: not served")
+	}
 	if len(v.Disputed) > 0 {
 		out = append(out, "another Service has "+strings.Join(v.Disputed, ", "))
 	}

@@ -26,7 +26,9 @@ import (
 type ProxyOptions struct {
 	// NodePortAddresses are ranges and the keywords NodePortsPrimary, NodePortsLocalhost and NodePortsAll;
 	// empty is all addresses but loopback.
-	NodePortAddresses  []string
+	NodePortAddresses []string
+	// ExternalIPRanges limits the external IPs of Services; empty is no limit.
+	ExternalIPRanges   []netip.Prefix
 	MasqueradeAll      bool
 	MasqueradeBit      int
 	LocalhostNodePorts bool
@@ -153,7 +155,7 @@ func (c *Config) proxy() proxy.Config {
 		Local:    local,
 		NodeName: c.NodeName, Mode: c.proxyMode(), PodCIDRs: c.ClusterCIDRs, HealthzAddr: c.ProxyHealthAddr.String(),
 		MasqueradeAll: o.MasqueradeAll, MasqueradeBit: &o.MasqueradeBit, LocalhostNodePorts: o.LocalhostNodePorts,
-		NodePortAddresses: c.nodePorts(), Conntrack: o.Conntrack, IPVS: o.IPVS, EBPF: o.EBPF, Answered: answered,
+		NodePortAddresses: c.nodePorts(), ExternalIPRanges: o.ExternalIPRanges, Conntrack: o.Conntrack, IPVS: o.IPVS, EBPF: o.EBPF, Answered: answered,
 		Maglev: o.Algorithm == model.AlgorithmMaglev, MaglevSize: o.MaglevSize,
 	}
 }

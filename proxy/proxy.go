@@ -48,6 +48,8 @@ type Config struct {
 	// LocalhostNodePorts serves IPv4 node ports on 127.0.0.1 too, and sets
 	// the sysctl route_localnet for it.
 	LocalhostNodePorts bool
+	// ExternalIPRanges limits the external IPs of Services; none is no limit.
+	ExternalIPRanges []netip.Prefix
 	// Maglev: mode ebpf chooses endpoints for what comes by a device by Maglev
 	// tables unless a Service's annotation says otherwise; MaglevSize is their
 	// length, one of maglev.Sizes, 0 for the default.
@@ -176,7 +178,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 func (c *Config) meaning() (*lb.Config, error) {
 	m := &lb.Config{
 		NodeName: c.NodeName, PodCIDRs: c.PodCIDRs, Local: c.Local, MasqueradeAll: c.MasqueradeAll,
-		NodePortAddresses: c.NodePortAddresses, LocalhostNodePorts: c.LocalhostNodePorts, Answered: c.Answered,
+		NodePortAddresses: c.NodePortAddresses, ExternalIPRanges: c.ExternalIPRanges, LocalhostNodePorts: c.LocalhostNodePorts, Answered: c.Answered,
 		Maglev: c.Maglev, MaglevSize: c.MaglevSize,
 	}
 	if c.MasqueradeBit != nil {

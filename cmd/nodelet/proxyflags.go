@@ -15,6 +15,7 @@ func addProxyFlags(fs *pflag.FlagSet, c *node.Config) {
 	o := &c.ProxyOptions
 	fs.StringVar(&c.ProxyMode, "proxy-mode", c.ProxyMode, "how Services are put into the kernel: "+strings.Join(proxy.Modes(), ", "))
 	fs.StringSliceVar(&o.NodePortAddresses, "nodeport-addresses", nil, "ranges of the node's addresses that serve node ports; primary is --node-ip, all is all but loopback, localhost needs --iptables-localhost-nodeports (default: all)")
+	prefixesVar(fs, &o.ExternalIPRanges, "proxy-external-ip-ranges", "ranges that spec.externalIPs of Services must be in to be served, on every node the same; load balancer IPs are not limited by it (default: no limit)")
 	fs.BoolVar(&o.MasqueradeAll, "masquerade-all", o.MasqueradeAll, "masquerade all traffic to cluster IPs")
 	fs.StringVar(&o.DetectLocalMode, "detect-local-mode", lb.ByClusterCIDR.String(), "how traffic of local pods is told, which is not masqueraded and knows no external traffic policy: "+strings.Join(lb.LocalModes(), ", "))
 	fs.StringVar(&o.PodBridgeInterface, "pod-bridge-interface", "", "the bridge that local pods' traffic comes in by, with --detect-local-mode=BridgeInterface")

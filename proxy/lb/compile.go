@@ -25,7 +25,7 @@ func (l *local) skipped(s *model.Service) string {
 		return "ExternalName: answered by DNS only"
 	case len(s.ClusterIPs) == 0:
 		return "has no cluster IP yet"
-	case slices.ContainsFunc(s.ClusterIPs, func(a netip.Addr) bool { return slices.Contains(l.answered, a) }):
+	case slices.ContainsFunc(s.ClusterIPs, func(a netip.Addr) bool { return slices.Contains(l.cfg.Answered, a) }):
 		return "answered by this node itself"
 	}
 	return ""
@@ -58,9 +58,9 @@ func compilePort(here *local, s *model.Service, in portOf) *Port {
 		Service: s.Key, Name: in.port.Name, Proto: in.port.Protocol,
 		ClusterIP:     netip.AddrPortFrom(in.ip, in.port.Port),
 		Affinity:      s.AffinityTimeout,
-		Maglev:        s.Algorithm == model.AlgorithmMaglev || here.maglev && s.Algorithm != model.AlgorithmRandom,
+		Maglev:        s.Algorithm == model.AlgorithmMaglev || here.cfg.Maglev && s.Algorithm != model.AlgorithmRandom,
 		InternalLocal: s.InternalLocal,
-		Others:        others(s, in.port, ipv6),
+		Others:        others(here.cfg, s, in.port, ipv6),
 	}
 	p.ExternalLocal = s.ExternalLocal && len(p.Others) > 0
 	p.Sources = sources(here, s, ipv6)
@@ -104,7 +104,7 @@ func usageOf(p *Port) usage {
 }
 
 // others lists the frontends of a port besides its ClusterIP.
-func others(s *model.Service, port *model.ServicePort, ipv6 bool) []Claim {
+func others(cfg *Config, s *model.Service, port *model.ServicePort, ipv6 bool) []Claim {
 	var out []Claim
 	add := func(a netip.Addr, number uint16, k Kind) {
 		if a.Is6() == ipv6 && a.IsValid() {
@@ -115,7 +115,9 @@ func others(s *model.Service, port *model.ServicePort, ipv6 bool) []Claim {
 		add(unspecified(ipv6), port.NodePort, NodePort)
 	}
 	for _, a := range s.ExternalIPs {
-		add(a, port.Port, ExternalIP)
+		if cfg.TakesExternalIP(a) {
+			add(a, port.Port, ExternalIP)
+		}
 	}
 	if s.Type == model.LoadBalancer {
 		for _, in := range s.LoadBalancer {

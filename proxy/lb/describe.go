@@ -18,9 +18,11 @@ type View struct {
 	Protocol  string         `json:"protocol,omitempty"`
 	ClusterIP netip.AddrPort `json:"clusterIP,omitzero"`
 	// Frontends are the other addresses, as text; Disputed those another Service has.
-	Frontends       []string `json:"frontends,omitempty"`
-	Disputed        []string `json:"disputed,omitempty"`
-	AffinitySeconds int      `json:"affinitySeconds,omitempty"`
+	Frontends []string `json:"frontends,omitempty"`
+	Disputed  []string `json:"disputed,omitempty"`
+	// Outside are external IPs that are not served because of Config.ExternalIPRanges.
+	Outside         []netip.Addr `json:"externalIPsOutsideRanges,omitempty"`
+	AffinitySeconds int          `json:"affinitySeconds,omitempty"`
 	// Algorithm is maglev, or empty; BadAlgorithm is what the annotation says that nobody knows.
 	Algorithm      string         `json:"algorithm,omitempty"`
 	BadAlgorithm   string         `json:"badAlgorithm,omitempty"`
@@ -75,8 +77,15 @@ func (s *State) view(p *Port) View {
 	if p.Maglev {
 		v.Algorithm = model.AlgorithmMaglev
 	}
-	if m, ok := s.snapshot.Services.Get(p.Service); ok && !slices.Contains([]string{"", model.AlgorithmMaglev, model.AlgorithmRandom}, m.Algorithm) {
-		v.BadAlgorithm = m.Algorithm
+	if m, ok := s.snapshot.Services.Get(p.Service); ok {
+		if !slices.Contains([]string{"", model.AlgorithmMaglev, model.AlgorithmRandom}, m.Algorithm) {
+			v.BadAlgorithm = m.Algorithm
+		}
+		for _, a := range m.ExternalIPs {
+			if a.Is6() == p.ClusterIP.Addr().Is6() && !s.cfg.TakesExternalIP(a) {
+				v.Outside = append(v.Outside, a)
+			}
+		}
 	}
 	if len(p.Others) > 0 {
 		v.ExternalPolicy = policyName(p.ExternalLocal)

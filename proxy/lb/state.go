@@ -32,13 +32,12 @@ type local struct {
 	place
 	addrs    []netip.Addr
 	podCIDRs []netip.Prefix
-	// answered is Config.Answered, maglev Config.Maglev.
-	answered []netip.Addr
-	maglev   bool
+	// cfg says what else a Service's meaning depends on.
+	cfg *Config
 }
 
 func localOf(cfg *Config, snap *store.Snapshot) *local {
-	l := &local{place: place{node: cfg.NodeName}, answered: cfg.Answered, maglev: cfg.Maglev}
+	l := &local{place: place{node: cfg.NodeName}, cfg: cfg}
 	if n, ok := snap.Nodes.Get(model.Key{Name: cfg.NodeName}); ok {
 		l.zone = n.Zone()
 		l.addrs = append(append(l.addrs, n.InternalIPs...), n.ExternalIPs...)
@@ -56,7 +55,7 @@ func (l *local) equal(o *local) bool {
 // Empty is the State of a world without Services.
 func Empty(cfg *Config) *State {
 	return &State{
-		cfg: cfg, here: &local{place: place{node: cfg.NodeName}, answered: cfg.Answered, maglev: cfg.Maglev},
+		cfg: cfg, here: &local{place: place{node: cfg.NodeName}, cfg: cfg},
 		owned:     tree[model.Key, []*model.Slice]{hash: hashKey},
 		services:  tree[model.Key, *service]{hash: hashKey},
 		frontends: tree[Frontend, []Target]{hash: hashFrontend},

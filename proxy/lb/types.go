@@ -25,6 +25,10 @@ type Config struct {
 	// NodePortAddresses limits node ports to addresses of the node inside
 	// these. A family without any has them on all addresses.
 	NodePortAddresses []netip.Prefix
+	// ExternalIPRanges limits the external IPs of Services to those inside: any
+	// user who may make a Service may else take any address's traffic
+	// (CVE-2020-8554). None is no limit.
+	ExternalIPRanges []netip.Prefix
 	// LocalhostNodePorts serves IPv4 node ports on loopback addresses too. It
 	// needs the sysctl route_localnet (CVE-2020-8558), hence not by default.
 	LocalhostNodePorts bool
@@ -46,6 +50,11 @@ const DefaultMasqueradeMark = 1 << 14
 
 // Mark is the masquerade bit in use.
 func (c *Config) Mark() uint32 { return cmp.Or(c.MasqueradeMark, DefaultMasqueradeMark) }
+
+// TakesExternalIP tells whether Services may have an external IP.
+func (c *Config) TakesExternalIP(a netip.Addr) bool {
+	return len(c.ExternalIPRanges) == 0 || slices.ContainsFunc(c.ExternalIPRanges, func(p netip.Prefix) bool { return p.Contains(a) })
+}
 
 // NodePortRanges gives the ranges that node ports of a family are limited to;
 // none means that they are not.
