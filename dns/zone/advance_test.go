@@ -197,15 +197,36 @@ func checkIndex(t *rapid.T, x index, want map[string]string) {
 	if slots, data := x.room(); data != entries || slots > 4*len(want) {
 		t.Fatalf("%d entries of %d bytes take %d and %d slots", len(want), entries, data, slots)
 	}
-	for i := 0; x.groups != nil && i < groupCount; i++ {
-		if g := x.groups[i]; g != nil && bits.OnesCount64(g.loose) >= mostLoose {
-			t.Fatalf("group %d has loose shards %b", i, g.loose)
-		}
-	}
 	for _, key := range manyKeys() {
 		value, ok := x.get([]byte(key))
 		if text, is := want[key]; ok != is || string(value) != text {
 			t.Fatalf("%s is %q %t, want %q %t", key, value, ok, text, is)
+		}
+	}
+}
+
+// TestIndexKeepsItsSize: however often entries are replaced, an index holds on to
+// no more than it did at first and half of its shards by themselves.
+func TestIndexKeepsItsSize(t *testing.T) {
+	const entries = 10_000
+	key := func(i int) []byte { return fmt.Append(nil, "entry ", i%entries) }
+	var x index
+	e := x.edit()
+	for i := range entries {
+		e.set(key(i), key(i))
+	}
+	x = e.done()
+	for i := range 2 * entries {
+		e := x.edit()
+		e.set(key(i*7919), key(i))
+		x = e.done()
+		if x.size != entries {
+			t.Fatalf("%d entries after %d changes", x.size, i)
+		}
+	}
+	for i, g := range x.groups {
+		if bits.OnesCount64(g.loose) >= mostLoose {
+			t.Errorf("group %d has loose shards %b", i, g.loose)
 		}
 	}
 }

@@ -86,19 +86,21 @@ func UnpackService(key Key, packed string) *Service {
 	return s
 }
 
-// Pack writes all of the Slice but its key.
+// Pack writes all of the Slice but its key, and of times but what clock they were read from.
 func (s *Slice) Pack() string {
 	p := make(packer, 0, 128)
 	foreign := s.Service.Namespace != s.Key.Namespace
-	p.flags(s.IPv6, foreign, !s.Triggered.IsZero())
+	p.flags(s.IPv6, foreign, !s.Triggered.IsZero(), !s.Arrived.IsZero())
 	p.text(s.ResourceVersion)
 	if foreign {
 		p.text(s.Service.Namespace)
 	}
 	p.text(s.Service.Name)
-	if !s.Triggered.IsZero() {
-		p = binary.AppendVarint(p, s.Triggered.Unix())
-		p.number(s.Triggered.Nanosecond())
+	for _, t := range []time.Time{s.Triggered, s.Arrived} {
+		if !t.IsZero() {
+			p = binary.AppendVarint(p, t.Unix())
+			p.number(t.Nanosecond())
+		}
 	}
 	p.number(len(s.Ports))
 	for _, o := range s.Ports {
@@ -141,9 +143,11 @@ func UnpackSlice(key Key, packed string) *Slice {
 		s.Service.Namespace = u.text()
 	}
 	s.Service.Name = u.text()
-	if flags&4 != 0 {
-		seconds := u.varint()
-		s.Triggered = time.Unix(seconds, int64(u.number())).UTC()
+	for i, t := range []*time.Time{&s.Triggered, &s.Arrived} {
+		if flags&(4<<i) != 0 {
+			seconds := u.varint()
+			*t = time.Unix(seconds, int64(u.number())).UTC()
+		}
 	}
 	s.Ports = list(&u, func() SlicePort {
 		return SlicePort{Name: u.text(), Protocol: Protocol(u.byte()), Port: uint16(u.number())}

@@ -69,8 +69,10 @@ var genSlice = rapid.Custom(func(t *rapid.T) *Slice {
 	b := rapid.Bool()
 	s := &Slice{Key: Key{"ns", "slice"}, ResourceVersion: genText.Draw(t, "rv"), IPv6: b.Draw(t, "v6")}
 	s.Service = Key{rapid.SampledFrom([]string{"ns", "", "other"}).Draw(t, "namespace"), genText.Draw(t, "service")}
-	if b.Draw(t, "triggered") {
-		s.Triggered = time.Unix(rapid.Int64Range(-1<<40, 1<<40).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC()
+	for _, at := range []*time.Time{&s.Triggered, &s.Arrived} {
+		if b.Draw(t, "time") {
+			*at = time.Unix(rapid.Int64Range(-1<<40, 1<<40).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC()
+		}
 	}
 	s.Ports = some(rapid.Custom(func(t *rapid.T) SlicePort {
 		return SlicePort{genText.Draw(t, "name"), genProtocol.Draw(t, "protocol"), genPort.Draw(t, "port")}
@@ -92,7 +94,7 @@ var exactly = []cmp.Option{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}
 func TestPackKnowsAllFields(t *testing.T) {
 	for of, want := range map[reflect.Type]int{
 		reflect.TypeFor[Service](): 20, reflect.TypeFor[ServicePort](): 5, reflect.TypeFor[LoadBalancerIngress](): 2,
-		reflect.TypeFor[Slice](): 7, reflect.TypeFor[SlicePort](): 3, reflect.TypeFor[Endpoint](): 9, reflect.TypeFor[Hints](): 2,
+		reflect.TypeFor[Slice](): 8, reflect.TypeFor[SlicePort](): 3, reflect.TypeFor[Endpoint](): 9, reflect.TypeFor[Hints](): 2,
 	} {
 		if n := of.NumField(); n != want {
 			t.Errorf("%s has %d fields, Pack knows %d", of, n, want)
