@@ -54,6 +54,9 @@ type KubeletOptions struct {
 	// TokenTTL, AllowedTTL and DeniedTTL are how long the kubelet API believes what the API server said of a token,
 	// and of what somebody may do; 0 means 2 min, 5 min and 30 s.
 	TokenTTL, AllowedTTL, DeniedTTL time.Duration
+	// RuntimeRequestTimeout bounds calls to the container runtime but for pulls, and for what brings a time of its
+	// own; 0 means 2 min.
+	RuntimeRequestTimeout time.Duration
 	// EventRecordQPS and EventBurst bound the events that are written; 0 means 50 a second, and 100 at once.
 	// NoEventBound is no bound.
 	EventRecordQPS int32
@@ -111,6 +114,9 @@ func (k *KubeletOptions) check() error {
 	}
 	if k.TokenTTL < 0 || k.AllowedTTL < 0 || k.DeniedTTL < 0 {
 		errs = append(errs, errors.New("authentication.webhook.cacheTTL, authorization.webhook.cacheAuthorizedTTL and cacheUnauthorizedTTL: must not be negative"))
+	}
+	if k.RuntimeRequestTimeout < 0 {
+		errs = append(errs, fmt.Errorf("runtimeRequestTimeout is %s: it must not be negative", k.RuntimeRequestTimeout))
 	}
 	if k.EventRecordQPS < NoEventBound || k.EventBurst < 0 {
 		errs = append(errs, fmt.Errorf("eventRecordQPS is %d and eventBurst %d: neither may be negative", k.EventRecordQPS, k.EventBurst))

@@ -30,6 +30,9 @@ func TestEventRate(t *testing.T) {
 			t.Errorf("%d a second, %d at once: %+v, want %+v", test.qps, test.burst, got, test.want)
 		}
 	}
+	if err := (&KubeletOptions{RuntimeRequestTimeout: -1}).check(); err == nil {
+		t.Error("a negative time for calls to the runtime is accepted")
+	}
 	if err := (&KubeletOptions{EventRecordQPS: -2}).check(); err == nil {
 		t.Error("a negative rate is accepted")
 	}

@@ -25,7 +25,7 @@ type containerRuntime struct {
 // was named, which may come up later.
 func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m *metrics.Runtime) (*containerRuntime, error) {
 	if c.RuntimeEndpoint != "" {
-		client, err := cri.Dial(c.RuntimeEndpoint, cri.Deps{Observe: m.Observe})
+		client, err := cri.Dial(c.RuntimeEndpoint, cri.Deps{Observe: m.Observe, Timeout: c.Kubelet.RuntimeRequestTimeout})
 		if err != nil {
 			return nil, err
 		}
@@ -36,7 +36,7 @@ func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m *metrics.R
 		CNIConfDir: c.cniConf(), CNIBinDirs: []string{c.cniBin(), foreignCNIBin},
 		Shim: c.BinDir + "/containerd-shim-runc-v2", RegistryDirs: c.RegistryConfigDir,
 		SystemdCgroup: c.Kubelet.CgroupDriver == driverSystemd,
-	}, embedded.Deps{Log: log, Observe: m.Observe})
+	}, embedded.Deps{Log: log, Observe: m.Observe, Timeout: c.Kubelet.RuntimeRequestTimeout})
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded containerd: %w", err)
 	}

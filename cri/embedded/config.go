@@ -31,6 +31,7 @@ type Config struct {
 type Deps struct {
 	Log     *slog.Logger
 	Observe func(op string, took time.Duration, err error) // see cri.Deps
+	Timeout time.Duration                                  // see cri.Deps
 }
 
 // Socket is where crictl and ctr find this containerd.
@@ -88,4 +89,4 @@ func (c Config) validate() error {
 }
 
 // deps for the client.
-func (d Deps) client() cri.Deps { return cri.Deps{Observe: d.Observe} }
+func (d Deps) client() cri.Deps { return cri.Deps{Observe: d.Observe, Timeout: d.Timeout} }

@@ -110,7 +110,7 @@ func nodeFields() []field {
 		{path: "topologyManagerScope", is: []string{"container"}, why: whyNoManagers},
 		{path: "topologyManagerPolicyOptions", why: whyNoManagers},
 		{path: "qosReserved", why: "not part of this version"},
-		{path: "runtimeRequestTimeout", why: "calls to the runtime have limits by their kind"},
+		{path: "runtimeRequestTimeout", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.RuntimeRequestTimeout })},
 		{path: "hairpinMode", why: "pods reach themselves through their Services in any case"},
 		{path: "maxPods", flag: "max-pods"},
 		{path: "podCIDR", why: "the range comes from the Node object"},
