@@ -42,7 +42,7 @@ func catalog() []suite {
 		{pkg: "cni/link"},
 		{pkg: "dns", tests: "^TestKernel"},
 		{pkg: "proxy/nftables", tests: "Conformance|Worlds|Drift|Probe|Restart", data: []string{"proxy/lb/testdata"}},
-		{pkg: "proxy/ebpf", tests: "Load|Conformance"},
+		{pkg: "proxy/ebpf", tests: "Load|Conformance|XDP"},
 		{pkg: "proxy/ipvs"},
 		{pkg: "proxy", tests: "^TestForeignIPVS"},
 		{pkg: "proxy/prove", tests: "Simulated|Held|Packets|IPVS"},
