@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -427,6 +428,9 @@ func printStatus(b *strings.Builder, s *corev1.PodStatus) {
 		}
 	}
 	fmt.Fprintf(b, " qos=%s host=%s pod=%s\n", s.QOSClass, s.HostIP, s.PodIPs)
+	if want := []corev1.HostIP{{IP: s.HostIP}}; s.HostIP != "" && !slices.Equal(s.HostIPs, want) {
+		fmt.Fprintf(b, "hosts %v\n", s.HostIPs)
+	}
 	for _, c := range s.Conditions {
 		fmt.Fprintf(b, "  %s=%s", c.Type, c.Status)
 		if c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress {
