@@ -66,6 +66,21 @@ func (n *labNode) shortcutsOn() {
 	}
 }
 
+// noXDP waits until no link has an XDP program: the kernel takes one off some
+// time after its pin.
+func (n *labNode) noXDP(why string) {
+	n.t.Helper()
+	for deadline := time.Now().Add(traffic.Patience); ; {
+		out := n.Command("ip", "link")
+		if !strings.Contains(out, "xdp") {
+			return
+		}
+		if time.Now().After(deadline) {
+			n.t.Fatalf("%s, and XDP still is there:\n%s", why, out)
+		}
+	}
+}
+
 // TestXDPForwards: of a connection between other hosts all packets but those
 // that begin it are forwarded by XDP, in both directions; what ends here is not.
 func TestXDPForwards(t *testing.T) {
@@ -150,9 +165,7 @@ func TestXDPLongWay(t *testing.T) {
 	n.apply("")
 	n.asks(tcp)
 	n.asks(udp)
-	if out := n.Command("ip", "link"); strings.Contains(out, "xdp") {
-		t.Errorf("XDP was switched off, and still is there:\n%s", out)
-	}
+	n.noXDP("it was switched off")
 }
 
 // TestXDPRefused: a link that another program has, and one that is not there,
@@ -231,8 +244,18 @@ func TestXDPUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.asks(c)
-	if out := n.Command("ip", "link"); strings.Contains(out, "xdp") {
-		t.Errorf("draining, and XDP still is there:\n%s", out)
+	n.noXDP("draining")
+}
+
+// TestXDPCleanup: what reset calls takes the program off all links.
+func TestXDPCleanup(t *testing.T) {
+	n := newXDPNode(t, remoteWorld)
+	if err := n.back.Cleanup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.noXDP("cleaned up")
+	if left, err := n.back.Residue(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("residue %v, %v", left, err)
 	}
 }
 
