@@ -188,8 +188,9 @@ type advance struct {
 
 	services, namespaces, reverse, pods *edit
 
-	// body and record are where one Service after the other is compiled.
-	body, record []byte
+	// body and record are where one Service after the other is compiled, value
+	// where what an index is given is written.
+	body, record, value []byte
 }
 
 // lists are the keys of the slices of a Service before and after the step, in
@@ -276,12 +277,15 @@ func (a *advance) countNamespace(ns string, was, is bool) {
 	n, _ := binary.Uvarint(value)
 	switch {
 	case is:
-		a.namespaces.set([]byte(ns), binary.AppendUvarint(nil, n+1))
+		n++
 	case n > 1:
-		a.namespaces.set([]byte(ns), binary.AppendUvarint(nil, n-1))
+		n--
 	default:
 		a.namespaces.delete([]byte(ns))
+		return
 	}
+	a.value = binary.AppendUvarint(a.value[:0], n)
+	a.namespaces.set([]byte(ns), a.value)
 }
 
 // movePod brings the index of verified pod records in step with one pod.
@@ -379,7 +383,7 @@ func (a *advance) moveRefs(old, now []named) {
 		if len(list) == 0 {
 			a.reverse.delete([]byte(n.addr))
 		} else {
-			a.reverse.set([]byte(n.addr), appendRefs(nil, list))
+			a.setRefs(n.addr, list)
 		}
 	}
 	for _, n := range now {
@@ -389,7 +393,12 @@ func (a *advance) moveRefs(old, now []named) {
 		value, _ := a.reverse.get([]byte(n.addr))
 		list := readRefs(value)
 		if i, found := slices.BinarySearchFunc(list, n.ref, ref.compare); !found {
-			a.reverse.set([]byte(n.addr), appendRefs(nil, slices.Insert(list, i, n.ref)))
+			a.setRefs(n.addr, slices.Insert(list, i, n.ref))
 		}
 	}
+}
+
+func (a *advance) setRefs(addr string, list []ref) {
+	a.value = appendRefs(a.value[:0], list)
+	a.reverse.set([]byte(addr), a.value)
 }

@@ -9,9 +9,9 @@ import (
 
 const (
 	// A change copies the array of groups, one group and one shard: at 10,000 keys
-	// a shard holds three.
+	// a shard holds ten.
 	groupCount = 64
-	groupSize  = 64
+	groupSize  = 16
 	shardCount = groupCount * groupSize
 	// mostLoose is how many shards of a group may lie by themselves.
 	mostLoose = groupSize / 2
@@ -40,7 +40,7 @@ type index struct {
 type group struct {
 	shards [groupSize]shard
 	// loose has a bit for each shard that lies by itself.
-	loose uint64
+	loose uint16
 }
 
 // together gives the group with all its shards in one run.
@@ -193,7 +193,7 @@ func (e *edit) done() index {
 		}
 	}
 	for i, copied := range e.groups {
-		if copied && bits.OnesCount64(e.x.groups[i].loose) >= mostLoose {
+		if copied && bits.OnesCount16(e.x.groups[i].loose) >= mostLoose {
 			e.x.groups[i] = e.x.groups[i].together()
 		}
 	}
