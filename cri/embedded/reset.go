@@ -246,7 +246,11 @@ func descends(pid int, parents map[int]int, from map[int]bool) bool {
 }
 
 // isShim looks at the arguments: containerd-shim-runc-v2 -namespace k8s.io -id ID -address SOCKET.
+// In another pid namespace, that of a container or of a lab's node, the same path is another socket.
 func isShim(pid int, socket string) bool {
+	if !samePIDs(pid) {
+		return false
+	}
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
 		return false
@@ -257,6 +261,16 @@ func isShim(pid int, socket string) bool {
 	}
 	i := slices.Index(args, "-address")
 	return i >= 0 && i+1 < len(args) && args[i+1] == socket
+}
+
+// samePIDs tells whether a process is in this one's pid namespace.
+func samePIDs(pid int) bool {
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return false
+	}
+	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	return err == nil && its == own
 }
 
 // inContainer looks for a container's id at the end of a cgroup: .../ID or .../cri-containerd-ID.scope,

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -49,6 +50,28 @@ func TestReset(t *testing.T) {
 	}
 	if err := Reset(t.Context(), m.config.Root, m.config.State); err != nil {
 		t.Errorf("a second reset: %v", err)
+	}
+}
+
+// TestShimOfAnotherPIDNamespace: a lab's node, or a container, may have the same paths as the machine around it.
+func TestShimOfAnotherPIDNamespace(t *testing.T) {
+	const socket = "/run/x/containerd.sock"
+	for name, flags := range map[string]uintptr{"ours": 0, "another": syscall.CLONE_NEWPID} {
+		cmd := exec.Command("sh")
+		cmd.Args = []string{"/bin/" + shimName, "-c", "read line", "-address", socket}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+		if _, err := cmd.StdinPipe(); err != nil { // it ends when nobody can write any more
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		got := isShim(cmd.Process.Pid, socket)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if want := name == "ours"; got != want {
+			t.Errorf("in %s pid namespace: taken for a shim of ours: %t", name, got)
+		}
 	}
 }
 
