@@ -370,6 +370,7 @@ func TestImageThatDisappears(t *testing.T) {
 	run(t, critest.Config{}, func(t *testing.T, w *world) {
 		n := want{pod: "a", image: "x:1", policy: corev1.PullIfNotPresent}
 		w.plan(n, time.Minute)
+		synctest.Wait() // the loop looks once more after the pull
 		if _, err := w.runtime.Runtime.(*cri.Client).RemoveImage(t.Context(), &runtimev1.RemoveImageRequest{Image: &runtimev1.ImageSpec{Image: "x:1"}}); err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,8 @@ type lab struct {
 	closers []func() error
 	// sockets wraps the making of clients' sockets on the node and in its pods; may be nil.
 	sockets func(open func() error) error
+	// ports are those of UDP clients.
+	ports traffic.Ports
 }
 
 func newLab() (*lab, error) {
@@ -233,6 +235,7 @@ func (l *lab) dial(from host, q traffic.Question) (c *traffic.Conn, err error) {
 	if from.name == "r" { // which has addresses of its node as well
 		q.From = from.ip(q.To.Addr().Is6())
 	}
+	q.FromPort = l.ports.Next()
 	err = l.ns[from.name].Do(func() error {
 		dial := func() error {
 			c, err = traffic.Dial(q)

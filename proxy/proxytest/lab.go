@@ -9,6 +9,7 @@ import (
 
 	"nodelet/internal/netns"
 	"nodelet/internal/nl"
+	"nodelet/proxy/traffic"
 )
 
 // Lab is the network.
@@ -20,6 +21,8 @@ type Lab struct {
 	sockets func(open func() error) error
 	// refusedByEPERM as the trait of that name says.
 	refusedByEPERM bool
+	// ports are those of UDP clients.
+	ports traffic.Ports
 }
 
 // Host is one namespace. IP4 and IP6 are what it is known by.

@@ -65,7 +65,7 @@ func (l *Lab) Serve(h *Host, port uint16) (stop func()) {
 // Dial connects from a host.
 func (l *Lab) Dial(from *Host, proto model.Protocol, to netip.AddrPort, wait time.Duration) (*traffic.Conn, error) {
 	var c *traffic.Conn
-	q := traffic.Question{Proto: proto, To: to, Wait: wait}
+	q := traffic.Question{Proto: proto, To: to, Wait: wait, FromPort: l.ports.Next()}
 	if from.Name == "r" { // which has addresses of its node as well
 		q.From = from.IP(to.Addr().Is6())
 	}
