@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"nodelet/cni/link"
 	"nodelet/cni/ruleset"
@@ -76,7 +77,8 @@ func confFiles(_ context.Context, cfg Config) ([]thing, error) {
 const cacheDir = "/var/lib/cni"
 
 // cachedResults are those results that this node's plugin has given, which
-// show by the state directory in the configuration they were made with. The
+// show by the state directory in the configuration they were made with, and those of our network
+// that a kill has left half written, which are of no use to anybody. The
 // directories go when nothing else is in them.
 func cachedResults(cfg Config, dir string) (things []thing, err error) {
 	results := filepath.Join(dir, "results")
@@ -100,8 +102,9 @@ func cachedResults(cfg Config, dir string) (things []thing, err error) {
 		var cached struct {
 			Config []byte `json:"config"`
 		}
-		ours := err == nil && json.Unmarshal(text, &cached) == nil && bytes.Contains(cached.Config, []byte(strconv.Quote(cfg.StateDir)))
-		if ours {
+		torn := err == nil && json.Unmarshal(text, &cached) != nil
+		ours := bytes.Contains(cached.Config, []byte(strconv.Quote(cfg.StateDir)))
+		if ours || torn && strings.HasPrefix(e.Name(), networkName+"-") {
 			things = append(things, thing{"file " + path, func() error {
 				err := os.Remove(path)
 				_, _ = os.Remove(results), os.Remove(dir)

@@ -348,6 +348,13 @@ func TestCachedResults(t *testing.T) {
 	if err := things[0].remove(); err != nil {
 		t.Error(err)
 	}
+	torn := filepath.Join(cache, "results", "nodelet-b-eth0")
+	if err := os.WriteFile(torn, []byte(`{"kind":"cniCach`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if things, err = cachedResults(cfg, cache); err != nil || len(things) != 1 || things[0].remove() != nil {
+		t.Errorf("one that was half written: %v %v", things, err)
+	}
 	left, err := os.ReadDir(filepath.Join(cache, "results"))
 	if err != nil || len(left) != 2 {
 		t.Errorf("left: %v %v", left, err)

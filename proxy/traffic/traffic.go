@@ -122,8 +122,9 @@ type Conn struct {
 // The zero value is ready for use.
 type Ports struct{ last atomic.Uint32 }
 
-// firstPort and ports are below those of services (30000) and those that the kernel chooses.
-const firstPort, ports = 10000, 20000
+// firstPort and ports are above what the kernel chooses for clients, and away from what back ends
+// choose for masqueraded flows.
+const firstPort, ports = 61000, 4500
 
 // Next is a port that no one had for long.
 func (p *Ports) Next() uint16 { return uint16(firstPort + p.last.Add(1)%ports) }

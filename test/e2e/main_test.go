@@ -18,6 +18,9 @@ import (
 // childEnv marks the process that runs inside the namespaces.
 const childEnv = "NODELET_E2E_INSIDE"
 
+// varLib is empty in there: libcni writes to /var/lib/cni, whatever directories a node is given.
+const varLib = "/var/lib"
+
 // nodeIP is the address of the machine inside the namespaces.
 const nodeIP = "10.77.0.1"
 
@@ -37,7 +40,23 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "e2e: set up namespaces:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(max(m.Run(), left()))
+}
+
+// left is 1 when something is in the directory that only these tests write to.
+func left() (code int) {
+	err := filepath.WalkDir(varLib, func(path string, e os.DirEntry, err error) error {
+		if path != varLib {
+			fmt.Fprintln(os.Stderr, "e2e: left behind:", path)
+			code = 1
+		}
+		return err
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: look for what is left:", err)
+		return 1
+	}
+	return code
 }
 
 // outside runs this test binary again in new namespaces.
@@ -63,13 +82,16 @@ func outside() int {
 	return 0
 }
 
-// inside gives the machine an uplink with an address and a default route, and
+// inside gives the machine an uplink with an address and a default route, an empty /var/lib, and
 // a mount tree that is shared within, as on a real machine, but not with the outside.
 func inside() error {
 	for _, flags := range []uintptr{unix.MS_REC | unix.MS_PRIVATE, unix.MS_REC | unix.MS_SHARED} {
 		if err := unix.Mount("", "/", "", flags, ""); err != nil {
 			return fmt.Errorf("change propagation of /: %w", err)
 		}
+	}
+	if err := unix.Mount("tmpfs", varLib, "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("hide %s: %w", varLib, err)
 	}
 	for _, c := range []string{
 		"link set lo up",
