@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,12 +59,19 @@ func TestShimOfAnotherPIDNamespace(t *testing.T) {
 	const socket = "/run/x/containerd.sock"
 	for name, flags := range map[string]uintptr{"ours": 0, "another": syscall.CLONE_NEWPID} {
 		cmd := exec.Command("sh")
-		cmd.Args = []string{"/bin/" + shimName, "-c", "read line", "-address", socket}
+		cmd.Args = []string{"/bin/" + shimName, "-c", "echo up; read line", "-address", socket}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
 		if _, err := cmd.StdinPipe(); err != nil { // it ends when nobody can write any more
 			t.Fatal(err)
 		}
+		says, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(says, make([]byte, 3)); err != nil { // before, its arguments may be empty
 			t.Fatal(err)
 		}
 		got := isShim(cmd.Process.Pid, socket)
