@@ -10,7 +10,8 @@ import (
 	"nodelet/internal/netns"
 )
 
-func TestForeignChains(t *testing.T) {
+func newNamespace(t *testing.T) *netns.NS {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
@@ -18,12 +19,23 @@ func TestForeignChains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ns.Close()
+	t.Cleanup(func() { _ = ns.Close() })
+	return ns
+}
+
+func openIn(t *testing.T, ns *netns.NS) *Conn {
+	t.Helper()
 	conn, err := Open(Options{NetNS: ns.Fd()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func TestForeignChains(t *testing.T) {
+	ns := newNamespace(t)
+	conn := openIn(t, ns)
 	run := func(args ...string) {
 		t.Helper()
 		if err := ns.Do(func() error { return exec.Command("nft", args...).Run() }); err != nil {
@@ -53,14 +65,7 @@ func TestForeignChains(t *testing.T) {
 
 // TestWatch: changes by others are told, changes by this process are not.
 func TestWatch(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := newNamespace(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	events, ended := make(chan struct{}, 100), make(chan error, 1)
 	go func() {
@@ -111,19 +116,8 @@ func TestWatch(t *testing.T) {
 // TestWatchKnowsPorts: a transaction is known by the port of the connection that made it, whatever the
 // kernel says of threads: in a container it tells their numbers on the host.
 func TestWatchKnowsPorts(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	conn, err := Open(Options{NetNS: ns.Fd()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	ns := newNamespace(t)
+	conn := openIn(t, ns)
 	ctx, cancel := context.WithCancel(context.Background())
 	opened, events, ended := make(chan struct{}), make(chan Change, 10), make(chan error, 1)
 	asked := map[bool]int{}
