@@ -49,8 +49,10 @@ func main() {
 // packages are those with such benchmarks, from the root of the repository.
 func packages() []string {
 	return []string{
-		"./proxy/lb", "./proxy/eval", "./proxy/nftables", "./dns/zone", "./cni/routes", "./explain", "./agent/podplan",
-		"./agent/volume/volumeplan", "./agent/nodestatus/nodeplan", "./agent/evict/evictplan", "./agent/image/gcplan",
+		"./proxy/lb", "./proxy/eval", "./proxy/nftables", "./proxy/ebpf", "./proxy/iptables", "./proxy/ipvs", "./internal/nft/sim", "./explain",
+		"./dns/zone", "./dns/corefile", "./cni/routes", "./agent/podplan", "./agent/podstatus", "./agent/admission", "./agent/volume/volumeplan",
+		"./agent/nodestatus/nodeplan", "./agent/evict/evictplan", "./agent/image/gcplan", "./agent/image/imageplan", "./agent/logs/logplan",
+		"./agent/static/staticplan", "./agent/shutdown/shutdownplan", "./agent/exclusive/cpuplan", "./agent/exclusive/deviceplan", "./agent/dra/draplan",
 	}
 }
 
@@ -69,7 +71,7 @@ func run(file string, update, all bool) error {
 	if all {
 		sizes, howLong = "^[0-9]+$", "20x"
 	}
-	const planners = "^Benchmark(Compile|AdvanceOneSlice|Eval|PlanChange|PlanWhole|Make|GrowthBuild|GrowthAdvance|Explain)$"
+	const planners = "^Benchmark(Compile|AdvanceOneSlice|Eval|PlanChange|PlanWhole|Make|GrowthBuild|GrowthAdvance|Explain|Decide|Take|Prepare|Next|Credentials|Parse|Run|Patch)$"
 	args := append([]string{"test", "-tags", "no_btrfs,no_devmapper,no_zfs,osusergo,netgo", "-run", "^$", "-bench", planners + "/" + sizes,
 		"-benchmem", "-benchtime", howLong}, packages()...)
 	cmd := exec.Command("go", args...)
