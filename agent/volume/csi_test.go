@@ -26,6 +26,7 @@ import (
 	"nodelet/agent/volume/csi/csitest"
 	"nodelet/agent/volume/mount"
 	"nodelet/internal/model"
+	"nodelet/internal/reconcile"
 )
 
 const driverName = "fake.example.com"
@@ -120,6 +121,8 @@ type driven struct {
 	driver *csitest.Driver
 	api    *csiAPI
 	spec   storagev1.CSIDriverSpec
+	// health is that of unstaging.
+	health *reconcile.Health
 }
 
 func newDriven(t *testing.T, cfg csitest.Config, spec storagev1.CSIDriverSpec) *driven {
@@ -155,7 +158,8 @@ func (d *driven) restart() {
 	if d.csi != nil {
 		d.csi.Close()
 	}
-	d.csi = csi.New(csi.Config{Root: d.root, NodeName: "node-1"}, csi.Deps{API: d.api, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	d.health = &reconcile.Health{}
+	d.csi = csi.New(csi.Config{Root: d.root, NodeName: "node-1"}, csi.Deps{API: d.api, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Health: d.health})
 	d.register()
 	d.boot()
 	d.drivers()
@@ -184,15 +188,22 @@ func noAttach() storagev1.CSIDriverSpec {
 	return storagev1.CSIDriverSpec{AttachRequired: &no}
 }
 
+// nothingLeft: volumes are unstaged after their pods have gone.
 func (d *driven) nothingLeft() {
 	d.t.Helper()
+	pattern := "plugins/kubernetes.io/csi/*/*/*"
+	d.until("all unstaged", func() bool {
+		left, _ := filepath.Glob(filepath.Join(d.root, pattern))
+		s, _ := d.driver.InUse()
+		return s == 0 && len(left) == 0
+	})
 	if s, p := d.driver.InUse(); s != 0 || p != 0 {
 		d.t.Errorf("%d staged, %d published", s, p)
 	}
 	if m := d.mounts(); len(m) > 0 {
 		d.t.Errorf("mounts left: %q", m)
 	}
-	for _, pattern := range []string{"plugins/kubernetes.io/csi/*/*/*", "plugins/kubernetes.io/csi/volumeDevices/*/*/*", "pods/*"} {
+	for _, pattern := range []string{pattern, "plugins/kubernetes.io/csi/volumeDevices/*/*/*", "pods/*"} {
 		if left, _ := filepath.Glob(filepath.Join(d.root, pattern)); len(left) > 0 {
 			d.t.Errorf("left: %q", left)
 		}
@@ -241,6 +252,7 @@ func TestARestartedDaemonLeavesAloneWhatIsRightAndRemovesTheRest(t *testing.T) {
 	d.sync(stays)
 	d.ready(uid(1))
 	d.gone(uid(2))
+	d.until("one unstaged", func() bool { n, _ := d.driver.InUse(); return n == 1 })
 	if got := d.driver.Calls()[before:]; !slices.Equal(got, []string{"NodeUnpublishVolume vol-b", "NodeUnstageVolume vol-b"}) {
 		t.Fatalf("calls %q", got)
 	}
@@ -310,9 +322,7 @@ func TestAttachmentIsAwaitedAndInUseIsToldFirst(t *testing.T) {
 	d.sync()
 	d.gone(uid(1))
 	d.nothingLeft()
-	if d.api.inUse != nil {
-		t.Errorf("still in use: %q", d.api.inUse)
-	}
+	d.until("free to be detached", func() bool { return len(d.inUse()) == 0 })
 }
 
 // A pod that is gone before its volume was staged: after a refusal there is nothing to unstage, after a
@@ -327,10 +337,10 @@ func TestARefusalToStageIsNotTakenBack(t *testing.T) {
 			d.says(uid(1), model.VolumesFailed, "NodeStageVolume")
 			d.sync()
 			d.gone(uid(1))
+			d.nothingLeft()
 			if got := slices.Contains(d.driver.Calls(), "NodeUnstageVolume vol-1"); got != unstaged {
 				t.Errorf("unstaged: %t, calls %q", got, d.driver.Calls())
 			}
-			d.nothingLeft()
 		})
 	}
 }
@@ -355,7 +365,7 @@ func TestADriverThatAttachesNoMoreHoldsNothing(t *testing.T) {
 	d.spec = noAttach()
 	d.drivers()
 	d.ready(uid(2))
-	d.await(uid(1), "no volume in use", func(*model.PodVolumes, bool) bool { return len(d.inUse()) == 0 })
+	d.until("free to be detached", func() bool { return len(d.inUse()) == 0 })
 	d.restart()
 	for _, v := range []string{"vol-1", "vol-2"} {
 		d.claim(v, persistent(v))

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 
@@ -111,7 +112,12 @@ func (v *Volumes) Run(ctx context.Context) error {
 		},
 		Health: v.deps.Health,
 	}
-	return loop.Run(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return loop.Run(ctx) })
+	if v.deps.CSI != nil {
+		g.Go(func() error { return v.deps.CSI.Run(ctx, v.deps.Store) })
+	}
+	return g.Wait()
 }
 
 // adopt notes every pod that an earlier run left on disk.
@@ -146,13 +152,14 @@ func (v *Volumes) adoptDrivers(found []os.DirEntry) {
 	if v.deps.CSI == nil {
 		return
 	}
+	var pods []model.UID
 	for _, e := range found {
-		if !podUID(e.Name()) {
-			continue
+		if podUID(e.Name()) {
+			pods = append(pods, model.UID(e.Name()))
 		}
-		if err := v.deps.CSI.Adopt(model.UID(e.Name())); err != nil {
-			v.deps.Log.Error("read what an earlier run left", "pod", e.Name(), "err", err)
-		}
+	}
+	if err := v.deps.CSI.Adopt(pods); err != nil {
+		v.deps.Log.Error("read which volumes of CSI drivers an earlier run left: until a start that can, none is unstaged", "err", err)
 	}
 }
 

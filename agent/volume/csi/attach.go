@@ -60,6 +60,9 @@ func (j *job) noLongerAttached(ctx context.Context, have record, done bool) erro
 			return err
 		}
 	}
+	if err := j.keepAttached(j.rec); err != nil {
+		return err
+	}
 	j.inUse.remove(j.rec.id())
 	return j.reportInUse(ctx)
 }

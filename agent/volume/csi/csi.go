@@ -14,6 +14,7 @@ import (
 
 	"nodelet/agent/volume/volumeplan"
 	"nodelet/internal/model"
+	"nodelet/internal/reconcile"
 )
 
 // callTimeout bounds one call to a driver, as upstream does.
@@ -58,6 +59,10 @@ type Deps struct {
 	Called func(driver, method, code string, took time.Duration)
 	// Registered is called when a driver has come: pods may wait for it; may be nil.
 	Registered func(driver string)
+	// Measured is told of each operation, by upstream's name, that takes a volume down; may be nil.
+	Measured func(plugin, operation string, took time.Duration, err error)
+	// Health is that of unstaging: it names the volumes that stay; may be nil.
+	Health *reconcile.Health
 }
 
 // Volumes makes and removes the volumes of all drivers.
@@ -66,9 +71,12 @@ type Volumes struct {
 	deps    Deps
 	boot    string
 	drivers drivers
-	locks   locks
-	users   users
-	inUse   inUse
+	// locks has one lock for each volume, by its id.
+	locks reconcile.Locks[string]
+	users users
+	inUse inUse
+	// idle are volumes that their last pod has left.
+	idle chan place
 }
 
 // New makes the part; it touches nothing yet.
@@ -79,7 +87,10 @@ func New(cfg Config, deps Deps) *Volumes {
 	if deps.Registered == nil {
 		deps.Registered = func(string) {}
 	}
-	return &Volumes{cfg: cfg, deps: deps, boot: bootID()}
+	if deps.Measured == nil {
+		deps.Measured = func(string, string, time.Duration, error) {}
+	}
+	return &Volumes{cfg: cfg, deps: deps, boot: bootID(), idle: make(chan place)}
 }
 
 // Request is one volume of one pod.
@@ -97,7 +108,7 @@ func (r Request) uid() model.UID { return model.UID(r.Pod.UID) }
 // again > 0 asks to be called again after that time.
 func (v *Volumes) Make(ctx context.Context, r Request) (again time.Duration, err error) {
 	rec := v.record(r)
-	release, err := v.locks.acquire(ctx, rec.id())
+	release, err := v.locks.Acquire(ctx, rec.id())
 	if err != nil {
 		return 0, err
 	}
@@ -120,8 +131,8 @@ func (v *Volumes) unlessDone(want record, err error) error {
 	return err
 }
 
-// Remove takes down every volume that a pod has records of, those that were
-// only begun too. The caller sees to it that no container of the pod runs.
+// Remove unpublishes every volume that a pod has records of, those that were
+// only begun too; Run unstages them. The caller sees to it that no container of the pod runs.
 func (v *Volumes) Remove(ctx context.Context, uid model.UID) error {
 	records, err := v.podRecords(uid)
 	if err != nil {
@@ -138,44 +149,4 @@ func (v *Volumes) Remove(ctx context.Context, uid model.UID) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// locks is one lock for each volume.
-type locks struct {
-	mu   sync.Mutex
-	held map[string]*lock
-}
-
-type lock struct {
-	token chan struct{}
-	users int
-}
-
-// acquire waits for the lock of a volume, or for the end of ctx.
-func (l *locks) acquire(ctx context.Context, id string) (release func(), err error) {
-	l.mu.Lock()
-	if l.held == nil {
-		l.held = map[string]*lock{}
-	}
-	k := l.held[id]
-	if k == nil {
-		k = &lock{token: make(chan struct{}, 1)}
-		l.held[id] = k
-	}
-	k.users++
-	l.mu.Unlock()
-	drop := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.users--; k.users == 0 {
-			delete(l.held, id)
-		}
-	}
-	select {
-	case k.token <- struct{}{}:
-		return func() { <-k.token; drop() }, nil
-	case <-ctx.Done():
-		drop()
-		return nil, ctx.Err()
-	}
 }

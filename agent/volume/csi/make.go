@@ -3,9 +3,7 @@ package csi
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -99,9 +97,9 @@ func (j *job) stage(ctx context.Context) error {
 		return nil
 	}
 	j.staged = dir
-	rec := record{Spec: j.rec.Spec, Handle: j.rec.Handle, Driver: j.rec.Driver, Block: j.rec.Block}
-	have, ok := readRecord(file)
-	if ok && have.Handle == rec.Handle && have.done(j.boot) {
+	rec := record{Spec: j.rec.Spec, Handle: j.rec.Handle, Driver: j.rec.Driver, Block: j.rec.Block, Attach: j.rec.Attach}
+	have, known := readRecord(file)
+	if known && have.Handle == rec.Handle && have.done(j.boot) {
 		return nil
 	}
 	secrets, err := j.secret(ctx, j.Volume.CSI.StageSecret)
@@ -119,7 +117,7 @@ func (j *job) stage(ctx context.Context) error {
 		VolumeCapability: j.capability(), Secrets: secrets, VolumeContext: j.persistent(),
 	})
 	if err != nil {
-		if final(err) {
+		if final(err) && !known { // what was staged before, and perhaps half taken down, is not undone by a refusal
 			forgetStaging(dir, file)
 		}
 		return err
@@ -243,9 +241,9 @@ func (j *job) secret(ctx context.Context, key model.Key) (map[string]string, err
 	return out, nil
 }
 
-// remove takes down one volume of a pod: unpublished, unstaged when the pod was the last, forgotten.
-func (v *Volumes) remove(ctx context.Context, rec record) error {
-	release, err := v.locks.acquire(ctx, rec.id())
+// remove takes down one volume of a pod: unpublished, and forgotten. What is staged is of no pod: see Run.
+func (v *Volumes) remove(ctx context.Context, rec record) (err error) {
+	release, err := v.locks.Acquire(ctx, rec.id())
 	if err != nil {
 		return err
 	}
@@ -255,6 +253,10 @@ func (v *Volumes) remove(ctx context.Context, rec record) error {
 		return err
 	}
 	defer d.release()
+	start := time.Now()
+	defer func() {
+		v.deps.Measured(plugin, operation(rec.Block, "unmap_volume", "volume_unmount"), time.Since(start), err)
+	}()
 	_, err = call(ctx, d, "NodeUnpublishVolume", d.node.NodeUnpublishVolume, &csipb.NodeUnpublishVolumeRequest{VolumeId: rec.Handle, TargetPath: rec.Target})
 	if err != nil {
 		return fmt.Errorf("NodeUnpublishVolume: %w", err)
@@ -262,43 +264,19 @@ func (v *Volumes) remove(ctx context.Context, rec record) error {
 	if err := mount.RemoveTree(rec.Target); err != nil {
 		return err
 	}
-	if !v.users.others(rec.id(), rec.pod) {
-		if err := v.unstage(ctx, d, rec); err != nil {
-			return err
-		}
+	if err := v.keepAttached(rec); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(filepath.Dir(v.podRecord(rec.pod, rec.Spec))); err != nil {
 		return fmt.Errorf("remove record of volume: %w", err)
 	}
 	v.users.remove(rec.id(), rec.pod)
-	if rec.Attach && !v.users.others(rec.id(), "") {
-		v.inUse.remove(rec.id())
-		if err := v.reportInUse(ctx); err != nil {
-			v.deps.Log.Warn("report volumes in use", "err", err)
-		}
-	}
-	return nil
-}
-
-// unstage undoes stage, if that was ever begun.
-func (v *Volumes) unstage(ctx context.Context, d *driver, rec record) error {
-	dir, file := v.staging(rec)
-	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+	if v.users.any(rec.id()) {
 		return nil
 	}
-	if d.can(csipb.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME) {
-		_, err := call(ctx, d, "NodeUnstageVolume", d.node.NodeUnstageVolume, &csipb.NodeUnstageVolumeRequest{VolumeId: rec.Handle, StagingTargetPath: dir})
-		if err != nil {
-			return fmt.Errorf("NodeUnstageVolume: %w", err)
-		}
+	select {
+	case v.idle <- v.place(rec):
+	case <-ctx.Done(): // the next daemon finds it
 	}
-	if err := mount.RemoveTree(dir); err != nil {
-		return err
-	}
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove record of staged volume: %w", err)
-	}
-	// Only directories that are empty now go.
-	_ = os.Remove(filepath.Dir(file))
 	return nil
 }

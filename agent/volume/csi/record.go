@@ -38,7 +38,7 @@ type record struct {
 	// Target is where the volume is published; empty in upstream's records, which are of file systems only.
 	Target string `json:"targetPath,omitempty"`
 	Block  bool   `json:"block,omitempty"`
-	// Attach: the volume counts as in use on this node.
+	// Attach: the volume counts as in use on this node, also while it is only staged.
 	Attach bool `json:"attach,omitempty"`
 	// Done is the boot in which the volume was published and all is well.
 	Done string `json:"done,omitempty"`
@@ -159,6 +159,8 @@ func writeRecord(file string, rec record) error {
 type users struct {
 	mu   sync.Mutex
 	pods map[string]map[model.UID]bool
+	// unsure: there may be more.
+	unsure bool
 }
 
 func (u *users) add(id string, pod model.UID) {
@@ -182,27 +184,18 @@ func (u *users) remove(id string, pod model.UID) {
 	}
 }
 
-// others reports whether another pod than this has a record of the volume.
-func (u *users) others(id string, pod model.UID) bool {
+// any reports whether a pod has a record of the volume.
+func (u *users) any(id string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	n := len(u.pods[id])
-	if u.pods[id][pod] {
-		n--
-	}
-	return n > 0
+	return u.unsure || len(u.pods[id]) > 0
 }
 
-// Adopt reads the records that an earlier run left for a pod.
-func (v *Volumes) Adopt(uid model.UID) error {
-	records, err := v.podRecords(uid)
-	for _, rec := range records {
-		v.users.add(rec.id(), uid)
-		if rec.Attach {
-			v.inUse.add(rec.id())
-		}
-	}
-	return err
+// doubt notes that there may be users that are not known: every volume counts as used from then on.
+func (u *users) doubt() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.unsure = true
 }
 
 // bootID tells boots of the machine apart; empty when the kernel does not say.

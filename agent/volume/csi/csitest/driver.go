@@ -1,6 +1,7 @@
 package csitest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +57,7 @@ type Driver struct {
 	expanded  map[string]int64
 	calls     []string
 	breaches  []string
-	hang      map[string]chan struct{} // volume -> calls wait until closed
+	hang      map[string]chan struct{} // volume, or method and volume -> calls wait until closed
 	refuse    map[string]codes.Code    // method and volume -> what is answered
 	status    chan *registerapi.RegistrationStatus
 }
@@ -129,6 +130,12 @@ func (d *Driver) Hang(volume string) {
 	d.hang[volume] = make(chan struct{})
 }
 
+// HangCall makes the calls of one method for a volume wait until GoCall.
+func (d *Driver) HangCall(method, volume string) { d.Hang(method + " " + volume) }
+
+// GoCall ends HangCall.
+func (d *Driver) GoCall(method, volume string) { d.Go(method + " " + volume) }
+
 // Refuse has calls of a method for a volume fail without any effect; codes.OK ends that.
 func (d *Driver) Refuse(method, volume string, code codes.Code) {
 	d.mu.Lock()
@@ -199,7 +206,7 @@ func (d *Driver) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	method := filepath.Base(info.FullMethod) + " " + v.GetVolumeId()
 	d.calls = append(d.calls, method)
 	refused := d.refuse[method]
-	hang := d.hang[v.GetVolumeId()]
+	hang := cmp.Or(d.hang[v.GetVolumeId()], d.hang[method])
 	fault, late := d.rand.Float64() < d.cfg.FaultRate, d.rand.IntN(2) == 0
 	delay := time.Duration(d.rand.IntN(3)) * time.Millisecond
 	d.mu.Unlock()
