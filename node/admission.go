@@ -44,6 +44,7 @@ func (p *agentParts) podCgroup(pod *corev1.Pod) cgroup.Pod {
 	if p.n.cfg.Kubelet.CPUPolicy.Static && exclusive.WantsCPUs(pod) {
 		out.Limits.CPUQuota, out.Limits.CPUPeriod = 0, 0
 	}
+	out.Limits.Over(p.n.cfg.Kubelet.CPUQuotaPeriod, p.n.cfg.Kubelet.NoCPUQuota)
 	return out
 }
 

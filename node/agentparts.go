@@ -48,6 +48,7 @@ func (p *agentParts) buildStatus() (err error) {
 			require = append(require, r)
 		}
 	}
+	most, none := c.Kubelet.statusImages()
 	p.status, err = nodestatus.New(nodestatus.Config{
 		Identity: nodeplan.Identity{
 			Name: c.NodeName, Hostname: c.NodeName, IPs: c.NodeIPs, Labels: c.Labels, Taints: taints,
@@ -59,6 +60,7 @@ func (p *agentParts) buildStatus() (err error) {
 		LeaseDuration: c.Kubelet.NodeLeaseDuration,
 		KubeletRoot:   c.Layout.KubeletRoot(),
 		Require:       require,
+		NoRegister:    c.Kubelet.NoRegister, MaxImages: most, NoImages: none,
 	}, nodestatus.Deps{
 		Store: p.n.store, API: p.n.client, Runtime: p.runtime, Events: p.events, Log: p.n.deps.Log,
 		Health: p.n.watchHealth("node status"), Pressure: p.pressure,
@@ -93,9 +95,9 @@ func (p *agentParts) buildAgent() (err error) {
 			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
 			CgroupRoot: "/" + c.cgroups().Root, SystemdCgroups: p.systemdCgroups, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
 			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"), SeccompDefault: c.Kubelet.SeccompDefault, StaticCPUs: c.Kubelet.CPUPolicy.Static, MaxBackOff: c.Kubelet.MaxContainerRestartPeriod,
-			SandboxSeccomp: p.runtime.sandboxSeccomp(),
+			SandboxSeccomp: p.runtime.sandboxSeccomp(), NoCPUQuota: c.Kubelet.NoCPUQuota, CPUQuotaPeriod: c.Kubelet.CPUQuotaPeriod,
 		},
-		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf, ResolvedConf: "/run/systemd/resolve/resolv.conf",
+		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf, ResolvedConf: "/run/systemd/resolve/resolv.conf", Relist: c.Kubelet.SyncFrequency,
 	}, agent.Deps{
 		Store: p.n.store, Writer: p.n.writers.Runtime, Runtime: p.runtime, API: p.static, Events: p.events,
 		Node: func() podplan.Node {

@@ -44,7 +44,7 @@ func Bootstrap(ctx context.Context, c *Config, log *slog.Logger) error {
 		return err
 	}
 	missing := err != nil
-	signer, err := kube.Load(c.BootstrapKubeconfig, "nodelet/"+version.Version)
+	signer, err := kube.Load(c.BootstrapKubeconfig, "nodelet/"+version.Version, kube.Rate{})
 	if err != nil {
 		return fmt.Errorf("--bootstrap-kubeconfig: %w", err)
 	}
@@ -107,7 +107,7 @@ func (n *Node) keepClientCertificate(g *parts.Group) error {
 	signers := []certs.Signer{n.client}
 	if n.cfg.BootstrapKubeconfig != "" {
 		// For a node whose certificate ended while the API server was away.
-		bootstrap, err := kube.Load(n.cfg.BootstrapKubeconfig, "nodelet/"+version.Version)
+		bootstrap, err := kube.Load(n.cfg.BootstrapKubeconfig, "nodelet/"+version.Version, kube.Rate{})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("--bootstrap-kubeconfig: %w", err)
 		}

@@ -29,6 +29,20 @@ type KubeletOptions struct {
 	NodeStatusUpdateFrequency, NodeStatusReportFrequency, NodeLeaseDuration time.Duration
 	// UserNamespaceIDsPerPod is how many users a pod with a user namespace of its own has; 0 means 65536.
 	UserNamespaceIDsPerPod int64
+	// KubeAPIQPS and KubeAPIBurst bound the requests to the API server but heartbeats and events; 0 means no bound, and
+	// 100 at once where there is one.
+	KubeAPIQPS, KubeAPIBurst int
+	// OOMScoreAdj is what the daemon makes of its own oom_score_adj; nil: it stays as it was at the start.
+	OOMScoreAdj *int
+	// SyncFrequency is how often all that the runtime has is looked at although it told of nothing; 0 means 30 s.
+	SyncFrequency time.Duration
+	// NoRegister: somebody else makes the Node object.
+	NoRegister bool
+	// NodeStatusMaxImages is how many images the node's status names; nil means 50, -1 all.
+	NodeStatusMaxImages *int
+	// NoCPUQuota: CPU limits are not enforced. CPUQuotaPeriod is the period that they are enforced over; 0 means 100 ms.
+	NoCPUQuota     bool
+	CPUQuotaPeriod time.Duration
 	// PodPidsLimit bounds the processes of a pod; below 1 there is no bound.
 	PodPidsLimit int64
 	// PodsPerCore bounds the pods of the node beside --max-pods; 0 for no bound.
@@ -124,18 +138,18 @@ func (k *KubeletOptions) check() error {
 	if n := k.UserNamespaceIDsPerPod; n < 0 || n >= 1<<31 {
 		errs = append(errs, fmt.Errorf("userNamespaces.idsPerPod %d: must be a multiple of %d below 2^31", n, admission.DefaultIDsPerPod))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, k.checkRates())...)
 }
 
 // NoEventBound is the EventRecordQPS of a node that writes events as fast as it can.
 const NoEventBound = -1
 
 // eventRate is what KubeletOptions say of events: upstream's values where they say nothing.
-func (k *KubeletOptions) eventRate() kube.EventRate {
+func (k *KubeletOptions) eventRate() kube.Rate {
 	if k.EventRecordQPS == NoEventBound {
-		return kube.EventRate{}
+		return kube.Rate{}
 	}
-	return kube.EventRate{PerSecond: int(cmp.Or(k.EventRecordQPS, 50)), Burst: cmp.Or(k.EventBurst, 100)}
+	return kube.Rate{PerSecond: int(cmp.Or(k.EventRecordQPS, 50)), Burst: cmp.Or(k.EventBurst, 100)}
 }
 
 // apiAddress is where the kubelet API listens, with that port.

@@ -2,7 +2,9 @@ package node
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"nodelet/internal/kube"
 )
@@ -23,8 +25,8 @@ func TestEventRate(t *testing.T) {
 	for _, test := range []struct {
 		qps   int32
 		burst int
-		want  kube.EventRate
-	}{{0, 0, kube.EventRate{PerSecond: 50, Burst: 100}}, {5, 10, kube.EventRate{PerSecond: 5, Burst: 10}}, {NoEventBound, 10, kube.EventRate{}}} {
+		want  kube.Rate
+	}{{0, 0, kube.Rate{PerSecond: 50, Burst: 100}}, {5, 10, kube.Rate{PerSecond: 5, Burst: 10}}, {NoEventBound, 10, kube.Rate{}}} {
 		k := KubeletOptions{EventRecordQPS: test.qps, EventBurst: test.burst}
 		if got := k.eventRate(); got != test.want {
 			t.Errorf("%d a second, %d at once: %+v, want %+v", test.qps, test.burst, got, test.want)
@@ -35,5 +37,21 @@ func TestEventRate(t *testing.T) {
 	}
 	if err := (&KubeletOptions{EventRecordQPS: -2}).check(); err == nil {
 		t.Error("a negative rate is accepted")
+	}
+}
+
+func TestLimitsAreChecked(t *testing.T) {
+	low, high, none := -1001, 1001, -2
+	for what, k := range map[string]KubeletOptions{
+		"kubeAPIQPS": {KubeAPIQPS: -1}, "kubeAPIBurst": {KubeAPIBurst: -1}, "oomScoreAdj": {OOMScoreAdj: &low}, "oomScoreAdj is 1001": {OOMScoreAdj: &high},
+		"syncFrequency": {SyncFrequency: -1}, "nodeStatusMaxImages": {NodeStatusMaxImages: &none},
+		"cpuCFSQuotaPeriod": {CPUQuotaPeriod: time.Microsecond}, "cpuCFSQuotaPeriod is 2s": {CPUQuotaPeriod: 2 * time.Second},
+	} {
+		if err := k.check(); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if k := (KubeletOptions{KubeAPIQPS: 20}); k.check() != nil || k.apiRate() != (kube.Rate{PerSecond: 20, Burst: 100}) {
+		t.Errorf("%v %v", k.check(), k.apiRate())
 	}
 }

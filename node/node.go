@@ -89,9 +89,9 @@ func New(cfg Config, deps Deps) (*Node, error) {
 func (c *Config) client() (*kube.Client, error) {
 	agent := "nodelet/" + version.Version
 	if c.InCluster {
-		return kube.LoadInCluster(c.APIServer, agent)
+		return kube.LoadInCluster(c.APIServer, agent, c.Kubelet.apiRate())
 	}
-	return kube.Load(c.Kubeconfig, agent)
+	return kube.Load(c.Kubeconfig, agent, c.Kubelet.apiRate())
 }
 
 // Store is what the daemon knows, for those who run it.
@@ -159,6 +159,7 @@ func (n *Node) prepare() error {
 			return fmt.Errorf("make directory: %w", err)
 		}
 	}
+	n.setOOMScore()
 	if err := preflight.WriteDataVersion(l.Version()); err != nil {
 		return err
 	}

@@ -31,6 +31,11 @@ type Config struct {
 	HostRoot string
 	// Require names features that must have programmed the kernel once before the node is Ready.
 	Require []Requirement
+	// NoRegister: the Node object is made by somebody else, and waited for.
+	NoRegister bool
+	// MaxImages is how many images the status names; 0 means 50, below 0 all. NoImages: none.
+	MaxImages int
+	NoImages  bool
 	// StatusInterval is how often the status is looked at (10 s), ReportInterval how often it is
 	// written without a change (5 min), LeaseDuration how long the Lease is good for (40 s); the
 	// Lease is renewed four times in it.

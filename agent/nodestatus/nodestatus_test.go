@@ -531,6 +531,41 @@ func TestLeaseOfFormerNode(t *testing.T) {
 	})
 }
 
+// With registerNode false the object is waited for, and taken up once somebody has made it.
+func TestNodeMadeBySomebodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, nil, Config{NoRegister: true})
+		defer w.stop()
+		settle(20 * time.Second)
+		if n, _ := w.api.state(); n != nil || len(w.api.writes) > 0 {
+			t.Fatalf("registered all the same: %v, %v", n, w.api.writes)
+		}
+		made := &corev1.Node{}
+		made.Name, made.UID, made.ResourceVersion = "n1", "uid-1", "1"
+		w.api.mu.Lock()
+		w.api.node = made
+		w.api.mu.Unlock()
+		settle(20 * time.Second)
+		select {
+		case <-w.status.Registered():
+		default:
+			t.Fatal("not taken up")
+		}
+	})
+}
+
+func TestMostImages(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		want int
+	}{{Config{}, 50}, {Config{MaxImages: 3}, 3}, {Config{MaxImages: 90}, 70}, {Config{MaxImages: -1}, 70}, {Config{NoImages: true}, 0}} {
+		images := make([]*runtimev1.Image, 70)
+		if got := largest(images, c.cfg.mostImages(70)); len(got) != c.want || got == nil {
+			t.Errorf("%+v: %d images", c.cfg, len(got))
+		}
+	}
+}
+
 func metaOwner(uid types.UID) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: "n1", UID: uid}
 }

@@ -141,20 +141,33 @@ func (n *NodeStatus) listImages(ctx context.Context, l *imageList) {
 		return
 	}
 	l.last, l.at = last, now
-	images := largest(resp.GetImages())
+	images := largest(resp.GetImages(), n.cfg.mostImages(len(resp.GetImages())))
 	n.mu.Lock()
 	n.images = images
 	n.mu.Unlock()
 }
 
-// largest gives the largest images as the Node object shows them.
-func largest(images []*runtimev1.Image) []corev1.ContainerImage {
+// mostImages is how many of so many images the status names.
+func (c *Config) mostImages(all int) int {
+	switch {
+	case c.NoImages:
+		return 0
+	case c.MaxImages < 0:
+		return all
+	case c.MaxImages == 0:
+		return min(all, maxImages)
+	}
+	return min(all, c.MaxImages)
+}
+
+// largest gives the largest images, at most so many, as the Node object shows them.
+func largest(images []*runtimev1.Image, most int) []corev1.ContainerImage {
 	images = slices.Clone(images)
 	slices.SortFunc(images, func(a, b *runtimev1.Image) int {
 		return cmp.Or(cmp.Compare(b.GetSize(), a.GetSize()), cmp.Compare(a.GetId(), b.GetId()))
 	})
 	all := []corev1.ContainerImage{} // not nil: they have been listed
-	for _, i := range images[:min(len(images), maxImages)] {
+	for _, i := range images[:most] {
 		names := slices.Concat(i.GetRepoDigests(), i.GetRepoTags())
 		all = append(all, corev1.ContainerImage{Names: names[:min(len(names), maxImageNames)], SizeBytes: int64(i.GetSize())})
 	}

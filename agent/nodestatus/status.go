@@ -2,6 +2,7 @@ package nodestatus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -63,7 +64,7 @@ func (n *NodeStatus) report(ctx context.Context, plan nodeplan.Plan, now time.Ti
 // register makes the Node object, or takes over the one that exists.
 func (n *NodeStatus) register(ctx context.Context, facts nodeplan.Facts) error {
 	plan := nodeplan.Make(facts, nil)
-	node, err := n.deps.API.CreateNode(ctx, plan.Node)
+	node, err := n.create(ctx, plan)
 	switch {
 	case err == nil:
 		n.deps.Log.Info("node registered", "node", node.Name, "ready", plan.Ready())
@@ -86,6 +87,16 @@ func (n *NodeStatus) register(ctx context.Context, facts nodeplan.Facts) error {
 	close(n.registered)
 	n.deps.Events.Event(n.ref(), corev1.EventTypeNormal, "Starting", "Starting kubelet.")
 	return nil
+}
+
+// errNotRegistering stands for the answer of an API server that was not asked.
+var errNotRegistering = apierrors.NewForbidden(corev1.Resource("nodes"), "", errors.New("registerNode is false: create the Node object, and it is taken up"))
+
+func (n *NodeStatus) create(ctx context.Context, plan nodeplan.Plan) (*corev1.Node, error) {
+	if n.cfg.NoRegister {
+		return nil, errNotRegistering
+	}
+	return n.deps.API.CreateNode(ctx, plan.Node)
 }
 
 func (n *NodeStatus) took(node *corev1.Node, now time.Time) {

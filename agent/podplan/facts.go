@@ -40,6 +40,9 @@ type Settings struct {
 	SandboxSeccomp string
 	// StaticCPUs: containers of Guaranteed pods that ask for whole CPUs have them to themselves.
 	StaticCPUs bool
+	// NoCPUQuota: CPU limits are not enforced. CPUQuotaPeriod is the period that they are for; 0 means 100 ms.
+	NoCPUQuota     bool
+	CPUQuotaPeriod time.Duration
 	// MaxBackOff bounds CrashLoopBackOff; 0 means 5 min.
 	MaxBackOff time.Duration
 }

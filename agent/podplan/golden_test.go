@@ -144,6 +144,8 @@ type world struct {
 	Settings struct {
 		NoDNS, Systemd, SeccompDefault bool
 		MaxBackOff                     string
+		NoCPUQuota                     bool
+		CPUQuotaMillis                 int
 	}
 }
 
@@ -205,6 +207,7 @@ func (w *world) facts(t *testing.T, pod *corev1.Pod) Facts {
 		NodeName: "node", RootDir: "/kubelet", PodLogDir: "/logs", ClusterDomain: "cluster.local",
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.96.0.10")}, SeccompRoot: "/seccomp",
 		SystemdCgroups: w.Settings.Systemd, SeccompDefault: w.Settings.SeccompDefault,
+		NoCPUQuota: w.Settings.NoCPUQuota, CPUQuotaPeriod: time.Duration(w.Settings.CPUQuotaMillis) * time.Millisecond,
 	}
 	if w.Settings.NoDNS {
 		settings.ClusterDNS = nil

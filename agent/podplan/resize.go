@@ -74,8 +74,17 @@ func (m *maker) wanted(c ctr) model.Resources {
 // taken away altogether cannot be lifted in a running container.
 func differs(have, want model.Resources) bool {
 	return have.CPUShares != want.CPUShares ||
-		(want.CPUQuota > 0 && (have.CPUQuota != want.CPUQuota || have.CPUPeriod != want.CPUPeriod)) ||
+		(want.CPUQuota > 0 && quotaDiffers(have, want)) ||
 		(want.MemoryLimit > 0 && have.MemoryLimit != want.MemoryLimit)
+}
+
+// quotaDiffers: a container keeps the period that it was started with, so a node whose period was changed
+// since compares shares of a CPU.
+func quotaDiffers(have, want model.Resources) bool {
+	if have.CPUPeriod == want.CPUPeriod || have.CPUPeriod <= 0 || have.CPUQuota <= 0 {
+		return have.CPUQuota != want.CPUQuota || have.CPUPeriod != want.CPUPeriod
+	}
+	return have.CPUQuota*1000/have.CPUPeriod != want.CPUQuota*1000/want.CPUPeriod
 }
 
 // resizing: a running container that still has to get the resources it was granted.

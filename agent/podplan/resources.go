@@ -27,12 +27,20 @@ func shares(milli int64) int64 {
 	return min(max(min(milli, maxMilli)*1024/1000, minShares), maxShares)
 }
 
+// period is what CPU limits are enforced over, in µs.
+func (s *Settings) period() int64 {
+	if s.CPUQuotaPeriod > 0 {
+		return s.CPUQuotaPeriod.Microseconds()
+	}
+	return cpuPeriod
+}
+
 // quota turns millicores into µs a period; 0 means no limit.
-func quota(milli int64) int64 {
-	if milli <= 0 {
+func (s *Settings) quota(milli int64) int64 {
+	if milli <= 0 || s.NoCPUQuota {
 		return 0
 	}
-	return max(min(milli, maxMilli)*cpuPeriod/1000, minQuota)
+	return max(min(milli, maxMilli)*s.period()/1000, minQuota)
 }
 
 func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {
@@ -43,8 +51,8 @@ func (m *maker) containerResources(c ctr) *runtimev1.LinuxContainerResources {
 	}
 	r := &runtimev1.LinuxContainerResources{
 		CpuShares:          shares(request.MilliValue()),
-		CpuPeriod:          cpuPeriod,
-		CpuQuota:           quota(cpu.MilliValue()),
+		CpuPeriod:          m.Settings.period(),
+		CpuQuota:           m.Settings.quota(cpu.MilliValue()),
 		MemoryLimitInBytes: memory.Value(),
 		OomScoreAdj:        m.oomScore(c),
 		HugepageLimits:     hugepages(c.Resources.Limits, m.Node.Allocatable),
@@ -146,7 +154,7 @@ func pageSize(bytes int64) string {
 }
 
 // podResources is what the containers of the pod may use together; zero where one of them has no limit.
-func podResources(pod *corev1.Pod) *runtimev1.LinuxContainerResources {
+func (s *Settings) podResources(pod *corev1.Pod) *runtimev1.LinuxContainerResources {
 	var request, cpu, memory int64
 	cpuBound, memoryBound := true, true
 	for _, c := range containers(pod) {
@@ -159,9 +167,9 @@ func podResources(pod *corev1.Pod) *runtimev1.LinuxContainerResources {
 		cpuBound = cpuBound && !c.Resources.Limits.Cpu().IsZero()
 		memoryBound = memoryBound && !c.Resources.Limits.Memory().IsZero()
 	}
-	out := &runtimev1.LinuxContainerResources{CpuShares: shares(request), CpuPeriod: cpuPeriod}
+	out := &runtimev1.LinuxContainerResources{CpuShares: shares(request), CpuPeriod: s.period()}
 	if cpuBound {
-		out.CpuQuota = quota(cpu)
+		out.CpuQuota = s.quota(cpu)
 	}
 	if memoryBound {
 		out.MemoryLimitInBytes = memory
@@ -169,14 +177,14 @@ func podResources(pod *corev1.Pod) *runtimev1.LinuxContainerResources {
 	return out
 }
 
-func overhead(pod *corev1.Pod) *runtimev1.LinuxContainerResources {
+func (s *Settings) overhead(pod *corev1.Pod) *runtimev1.LinuxContainerResources {
 	if len(pod.Spec.Overhead) == 0 {
 		return nil
 	}
 	return &runtimev1.LinuxContainerResources{
 		CpuShares:          shares(pod.Spec.Overhead.Cpu().MilliValue()),
-		CpuPeriod:          cpuPeriod,
-		CpuQuota:           quota(pod.Spec.Overhead.Cpu().MilliValue()),
+		CpuPeriod:          s.period(),
+		CpuQuota:           s.quota(pod.Spec.Overhead.Cpu().MilliValue()),
 		MemoryLimitInBytes: pod.Spec.Overhead.Memory().Value(),
 	}
 }

@@ -51,8 +51,8 @@ func (m *maker) sandboxLinux() (*runtimev1.LinuxPodSandboxConfig, error) {
 		CgroupParent:    m.Settings.CgroupParent(pod),
 		SecurityContext: security,
 		Sysctls:         map[string]string{},
-		Overhead:        overhead(pod),
-		Resources:       podResources(pod),
+		Overhead:        m.Settings.overhead(pod),
+		Resources:       m.Settings.podResources(pod),
 	}
 	if m.grant.HasCPUs() {
 		linux.Resources.CpuQuota = unlimited

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -152,6 +153,18 @@ func quota(milli int64) int64 {
 		return 0
 	}
 	return max(milli*quotaPeriod/milliPerCPU, minimumQuota)
+}
+
+// Over changes the period that a CPU quota is for, leaving what share of a CPU it is; 0 for the API's 100 ms.
+// With none there is no quota.
+func (l *Limits) Over(period time.Duration, none bool) {
+	switch {
+	case none:
+		l.CPUQuota, l.CPUPeriod = 0, 0
+	case period > 0 && l.CPUQuota > 0 && l.CPUPeriod > 0:
+		l.CPUQuota = max(l.CPUQuota*period.Microseconds()/l.CPUPeriod, minimumQuota)
+		l.CPUPeriod = period.Microseconds()
+	}
 }
 
 // weight turns shares of v1 into a weight of v2, by the kubelet's formula.

@@ -38,29 +38,29 @@ type Client struct {
 }
 
 // Load reads a kubeconfig and makes a client from it. It does not talk to the
-// server yet: that may come up later.
-func Load(kubeconfig, userAgent string) (*Client, error) {
+// server yet: that may come up later. rate bounds all requests but heartbeats and events.
+func Load(kubeconfig, userAgent string, rate Rate) (*Client, error) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig %s: %w (pass the right file with --kubeconfig)", kubeconfig, err)
 	}
-	cfg.UserAgent = userAgent
+	cfg.UserAgent, cfg.RateLimiter = userAgent, rate.limiter()
 	return New(cfg)
 }
 
 // LoadInCluster uses the service account of the pod this runs in, with the API
 // server at the given URL: the address of its Service works only once the
 // proxy does, which may be us.
-func LoadInCluster(server, userAgent string) (*Client, error) {
+func LoadInCluster(server, userAgent string, rate Rate) (*Client, error) {
 	cfg, err := rest.InClusterConfig()
 	if err != nil {
 		return nil, fmt.Errorf("read the pod's service account: %w (outside of a pod pass --kubeconfig)", err)
 	}
-	cfg.Host, cfg.UserAgent = server, userAgent
+	cfg.Host, cfg.UserAgent, cfg.RateLimiter = server, userAgent, rate.limiter()
 	return New(cfg)
 }
 
-// New makes a client from a REST configuration.
+// New makes a client from a REST configuration; of what that says of rates, only RateLimiter counts.
 func New(cfg *rest.Config) (*Client, error) {
 	c := &Client{host: cfg.Host, scheme: runtime.NewScheme(), groups: map[schema.GroupVersion]*rest.RESTClient{}}
 	for _, add := range []func(*runtime.Scheme) error{
@@ -92,9 +92,9 @@ func New(cfg *rest.Config) (*Client, error) {
 }
 
 // groupClient makes the REST client of one API group. All share one HTTP
-// client and so one connection; there is no client-side rate limit, because
-// the server has its own (priority and fairness) and waiting here only adds
-// latency to pod starts.
+// client and so one connection, and one limit on the rate of requests where there is one: by default
+// there is none, because the server has its own (priority and fairness) and waiting here only adds
+// latency to pod starts. Leases are never limited: a node whose pods have much to say must not look dead.
 func groupClient(cfg *rest.Config, gv schema.GroupVersion, codecs serializer.CodecFactory, h *http.Client) (*rest.RESTClient, error) {
 	g := rest.CopyConfig(cfg)
 	g.GroupVersion = &gv
@@ -105,7 +105,10 @@ func groupClient(cfg *rest.Config, gv schema.GroupVersion, codecs serializer.Cod
 	g.NegotiatedSerializer = codecs.WithoutConversion()
 	g.ContentType = runtime.ContentTypeProtobuf
 	g.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	g.QPS = -1
+	g.QPS = -1 // no limit but RateLimiter
+	if gv.Group == coordinationv1.GroupName {
+		g.RateLimiter = nil
+	}
 	client, err := rest.RESTClientForConfigAndClient(g, h)
 	if err != nil {
 		return nil, fmt.Errorf("make client for %s at %s: %w", gv, cfg.Host, err)

@@ -18,19 +18,21 @@ type Events struct {
 	recorder    record.EventRecorder
 }
 
-// EventRate bounds the requests that write events: so many a second, and a burst of them at once. The zero
-// value is no bound.
-type EventRate struct{ PerSecond, Burst int }
+// Rate bounds requests: so many a second, and a burst of them at once. The zero value is no bound.
+type Rate struct{ PerSecond, Burst int }
 
-func (r EventRate) limiter() flowcontrol.RateLimiter {
+func (r Rate) limiter() flowcontrol.RateLimiter {
 	if r.PerSecond <= 0 {
-		return flowcontrol.NewFakeAlwaysRateLimiter()
+		return unthrottled()
 	}
 	return flowcontrol.NewTokenBucketRateLimiter(float32(r.PerSecond), max(r.Burst, 1))
 }
 
+// unthrottled is for what must not wait behind other requests, or has a rate of its own.
+func unthrottled() flowcontrol.RateLimiter { return flowcontrol.NewFakeAlwaysRateLimiter() }
+
 // NewEvents starts a recorder that writes as component of the node until ctx ends.
-func (c *Client) NewEvents(ctx context.Context, component, node string, rate EventRate) *Events {
+func (c *Client) NewEvents(ctx context.Context, component, node string, rate Rate) *Events {
 	b := record.NewBroadcaster(record.WithContext(ctx))
 	b.StartRecordingToSink(eventSink{ctx, c, rate.limiter()})
 	return &Events{b, b.NewRecorder(c.scheme, corev1.EventSource{Component: component, Host: node})}
@@ -62,21 +64,21 @@ func (s eventSink) Create(e *corev1.Event) (*corev1.Event, error) {
 	if err := s.rate.Wait(s.ctx); err != nil {
 		return nil, err
 	}
-	return into[corev1.Event](s.ctx, s.client.core().Post().Namespace(namespaceOf(e)).Resource("events").Body(e))
+	return into[corev1.Event](s.ctx, s.client.core().Post().Throttle(unthrottled()).Namespace(namespaceOf(e)).Resource("events").Body(e))
 }
 
 func (s eventSink) Update(e *corev1.Event) (*corev1.Event, error) {
 	if err := s.rate.Wait(s.ctx); err != nil {
 		return nil, err
 	}
-	return into[corev1.Event](s.ctx, s.client.core().Put().Namespace(namespaceOf(e)).Resource("events").Name(e.Name).Body(e))
+	return into[corev1.Event](s.ctx, s.client.core().Put().Throttle(unthrottled()).Namespace(namespaceOf(e)).Resource("events").Name(e.Name).Body(e))
 }
 
 func (s eventSink) Patch(e *corev1.Event, data []byte) (*corev1.Event, error) {
 	if err := s.rate.Wait(s.ctx); err != nil {
 		return nil, err
 	}
-	return into[corev1.Event](s.ctx, s.client.core().Patch(types.StrategicMergePatchType).Namespace(namespaceOf(e)).Resource("events").Name(e.Name).Body(data))
+	return into[corev1.Event](s.ctx, s.client.core().Patch(types.StrategicMergePatchType).Throttle(unthrottled()).Namespace(namespaceOf(e)).Resource("events").Name(e.Name).Body(data))
 }
 
 // namespaceOf puts events of cluster-scoped objects into namespace default, as upstream does.

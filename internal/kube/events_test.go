@@ -4,9 +4,9 @@ import "testing"
 
 func TestEventRate(t *testing.T) {
 	for _, test := range []struct {
-		rate EventRate
+		rate Rate
 		want int // of three at once
-	}{{EventRate{}, 3}, {EventRate{PerSecond: 1, Burst: 2}, 2}, {EventRate{PerSecond: 1}, 1}} {
+	}{{Rate{}, 3}, {Rate{PerSecond: 1, Burst: 2}, 2}, {Rate{PerSecond: 1}, 1}} {
 		l, got := test.rate.limiter(), 0
 		for range 3 {
 			if l.TryAccept() {

@@ -283,7 +283,7 @@ func TestSyncedOnlyAfterTheFullList(t *testing.T) {
 }
 
 func TestLoadSaysWhatIsWrongWithTheKubeconfig(t *testing.T) {
-	if _, err := Load("/no/such/file", "test"); err == nil || !strings.Contains(err.Error(), "--kubeconfig") || !strings.Contains(err.Error(), "/no/such/file") {
+	if _, err := Load("/no/such/file", "test", Rate{}); err == nil || !strings.Contains(err.Error(), "--kubeconfig") || !strings.Contains(err.Error(), "/no/such/file") {
 		t.Fatalf("error %v", err)
 	}
 }

@@ -78,9 +78,9 @@ func (c *Client) PatchNode(ctx context.Context, name string, patch []byte) (*cor
 	return into[corev1.Node](ctx, c.core().Patch(types.StrategicMergePatchType).Resource("nodes").Name(name).Body(patch))
 }
 
-// PatchNodeStatus sends a strategic merge patch to the status of a node.
+// PatchNodeStatus sends a strategic merge patch to the status of a node; no rate holds it up, as it is a heartbeat.
 func (c *Client) PatchNodeStatus(ctx context.Context, name string, patch []byte) (*corev1.Node, error) {
-	return into[corev1.Node](ctx, c.core().Patch(types.StrategicMergePatchType).Resource("nodes").Name(name).SubResource("status").Body(patch))
+	return into[corev1.Node](ctx, c.core().Patch(types.StrategicMergePatchType).Throttle(unthrottled()).Resource("nodes").Name(name).SubResource("status").Body(patch))
 }
 
 func (c *Client) leases() *rest.RESTClient { return c.groups[coordinationv1.SchemeGroupVersion] }

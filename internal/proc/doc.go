@@ -1,6 +1,6 @@
 // Package proc finds, signals and awaits processes of this program that are
 // not children: a daemon or control plane left by an earlier start, known by
-// its pid file. It starts nothing (internal/supervise does).
+// its pid file. It also sets this process' own oom_score_adj. It starts nothing (internal/supervise does).
 //
 // Touches: /proc, pidfds, pid files.
 //

@@ -22,12 +22,11 @@ import (
 
 // Reasons that several fields share.
 const (
-	whyNoCadvisor  = "figures are read on demand, nothing is collected in between"
-	whyNoPolling   = "nodelet waits for events instead of asking at intervals"
-	whyNoRateLimit = "requests are not limited here; the API server has its own priority and fairness"
-	whyNoManagers  = "memory is not assigned exclusively, and resources are not aligned with one another, by this version"
-	whyNoIPTables  = "the service proxy keeps its rules itself"
-	whyOneServer   = "the kubelet API is always served, with these handlers"
+	whyNoCadvisor = "figures are read on demand, nothing is collected in between"
+	whyNoPolling  = "nodelet waits for events instead of asking at intervals"
+	whyNoManagers = "memory is not assigned exclusively, and resources are not aligned with one another, by this version"
+	whyNoIPTables = "the service proxy keeps its rules itself"
+	whyOneServer  = "the kubelet API is always served, with these handlers"
 )
 
 // kubeletFields is what becomes of each field of KubeletConfiguration, in its order.
@@ -40,7 +39,7 @@ func serverFields() []field {
 		{path: "enableServer", is: []string{"true"}, why: whyOneServer, zero: true},
 		{path: "staticPodPath", flag: "pod-manifest-path"},
 		{path: "podLogsDir", is: []string{"/var/log/pods"}, why: "follows --data-dir"},
-		{path: "syncFrequency", why: whyNoPolling},
+		{path: "syncFrequency", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.SyncFrequency })},
 		{path: "fileCheckFrequency", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.FileCheckFrequency })},
 		{path: "httpCheckFrequency", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.HTTPCheckFrequency })},
 		{path: "staticPodURL", flag: "manifest-url"},
@@ -72,7 +71,7 @@ func serverFields() []field {
 		{path: "enableContentionProfiling", set: into(func(c *node.Config) *bool { return &c.Kubelet.ContentionProfiling })},
 		{path: "healthzPort", flag: "healthz-address", text: healthz},
 		{path: "healthzBindAddress", flag: "healthz-address", text: healthz},
-		{path: "oomScoreAdj", why: "set it in the unit that starts the daemon"},
+		{path: "oomScoreAdj", set: into(oomScore), zero: true},
 	}
 }
 
@@ -117,13 +116,13 @@ func nodeFields() []field {
 		{path: "podPidsLimit", set: into(func(c *node.Config) *int64 { return &c.Kubelet.PodPidsLimit })},
 		{path: "resolvConf", flag: "resolv-conf"},
 		{path: "runOnce", why: "removed upstream"},
-		{path: "cpuCFSQuota", is: []string{"true"}, why: "CPU limits are always enforced", zero: true},
-		{path: "cpuCFSQuotaPeriod", is: []string{"100ms"}, why: "the period is 100 ms"},
-		{path: "nodeStatusMaxImages", is: []string{"50"}, why: "the status names 50 images", zero: true},
+		{path: "cpuCFSQuota", set: not(func(c *node.Config) *bool { return &c.Kubelet.NoCPUQuota }), zero: true},
+		{path: "cpuCFSQuotaPeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.CPUQuotaPeriod })},
+		{path: "nodeStatusMaxImages", set: into(func(c *node.Config) **int { return &c.Kubelet.NodeStatusMaxImages }), zero: true},
 		{path: "maxOpenFiles", why: "set it in the unit that starts the daemon"},
 		{path: "contentType", why: "Protobuf is used where the server knows it"},
-		{path: "kubeAPIQPS", why: whyNoRateLimit},
-		{path: "kubeAPIBurst", why: whyNoRateLimit},
+		{path: "kubeAPIQPS", set: into(func(c *node.Config) *int { return &c.Kubelet.KubeAPIQPS })},
+		{path: "kubeAPIBurst", set: into(func(c *node.Config) *int { return &c.Kubelet.KubeAPIBurst })},
 		{path: "serializeImagePulls", flag: "max-parallel-image-pulls", text: serially, zero: true},
 		{path: "maxParallelImagePulls", flag: "max-parallel-image-pulls"},
 	}
@@ -144,7 +143,7 @@ func resourceFields() []field {
 		{path: "makeIPTablesUtilChains", why: whyNoIPTables, zero: true, is: []string{"true", "false"}},
 		{path: "iptablesMasqueradeBit", why: "the service proxy's own setting counts"},
 		{path: "iptablesDropBit", why: whyNoIPTables},
-		{path: "featureGates", why: "behaviour does not depend on gates here"},
+		{path: "featureGates", why: whyNoGates, each: judgeGates},
 		{path: "failSwapOn", set: into(func(c *node.Config) *bool { return &c.Kubelet.FailSwapOn }), zero: true},
 		{path: "memorySwap.swapBehavior", set: swapBehavior},
 		{path: "containerLogMaxSize", flag: "container-log-max-size"},
@@ -170,20 +169,20 @@ func miscFields() []field {
 		{path: "providerID", flag: "provider-id"},
 		{path: "kernelMemcgNotification", why: "pressure that the kernel tells of is always listened to"},
 		{path: "logging", flag: "log-level", text: logLevel, also: &field{path: "logging", flag: "logging-format", text: logFormat}},
-		{path: "enableSystemLogHandler", set: noSystemLogs, zero: true},
+		{path: "enableSystemLogHandler", set: not(func(c *node.Config) *bool { return &c.Kubelet.NoSystemLogs }), zero: true},
 		{path: "enableSystemLogQuery", set: into(func(c *node.Config) *bool { return &c.Kubelet.SystemLogQuery }), zero: true},
 		{path: "shutdownGracePeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.Shutdown.Total })},
 		{path: "shutdownGracePeriodCriticalPods", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.Shutdown.Critical })},
 		{path: "shutdownGracePeriodByPodPriority", set: periods},
 		{path: "crashLoopBackOff.maxContainerRestartPeriod", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.MaxContainerRestartPeriod })},
 		{path: "reservedMemory", why: whyNoManagers},
-		{path: "enableProfilingHandler", set: noProfiling, zero: true},
-		{path: "enableDebugFlagsHandler", set: noVerbosity, zero: true},
+		{path: "enableProfilingHandler", set: not(func(c *node.Config) *bool { return &c.Kubelet.NoProfiling }), zero: true},
+		{path: "enableDebugFlagsHandler", set: not(func(c *node.Config) *bool { return &c.Kubelet.NoVerbosity }), zero: true},
 		{path: "seccompDefault", set: into(func(c *node.Config) *bool { return &c.Kubelet.SeccompDefault })},
 		{path: "memoryThrottlingFactor", why: "memory is limited, not throttled"},
 		{path: "memoryReservationPolicy", is: []string{"None"}, why: "memory is limited, not reserved"},
 		{path: "registerWithTaints", flag: "register-with-taints", text: taints},
-		{path: "registerNode", is: []string{"true"}, why: "the node registers itself where it may", zero: true},
+		{path: "registerNode", set: not(func(c *node.Config) *bool { return &c.Kubelet.NoRegister }), zero: true},
 		{path: "tracing", why: "not part of this version"},
 		{path: "localStorageCapacityIsolation", why: "local storage is always counted", zero: true, is: []string{"true"}},
 		{path: "containerRuntimeEndpoint", flag: "container-runtime-endpoint", text: endpoint},
@@ -193,11 +192,16 @@ func miscFields() []field {
 	}
 }
 
-// noSystemLogs takes whether the host's log files are served.
-func noSystemLogs(c *node.Config, v any) error {
-	enabled, err := decode[bool](v)
-	c.Kubelet.NoSystemLogs = err == nil && !enabled
-	return err
+// oomScore is where both kinds of files put the daemon's oom_score_adj.
+func oomScore(c *node.Config) **int { return &c.Kubelet.OOMScoreAdj }
+
+// not makes a setter of a switch that is stored as its opposite, so that off is the zero value.
+func not(to func(*node.Config) *bool) func(*node.Config, any) error {
+	return func(c *node.Config, v any) error {
+		enabled, err := decode[bool](v)
+		*to(c) = err == nil && !enabled
+		return err
+	}
 }
 
 // duration makes a setter of a time that the file writes as 10s.
@@ -362,13 +366,6 @@ func logLevel(_ *Document, v any) (string, error) {
 func logFormat(_ *Document, v any) (string, error) {
 	l, err := decode[struct{ Format string }](v)
 	return l.Format, err
-}
-
-// noVerbosity takes whether the level of logs may be changed.
-func noVerbosity(c *node.Config, v any) error {
-	enabled, err := decode[bool](v)
-	c.Kubelet.NoVerbosity = err == nil && !enabled
-	return err
 }
 
 // hostPort adds the default port to an address without one.

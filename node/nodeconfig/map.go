@@ -25,6 +25,8 @@ type field struct {
 	is []string
 	// why all other values are ignored.
 	why string
+	// each judges the entries of a map one by one; only beside why.
+	each func(d *Document, path string, entries map[string]any) []Ignored
 	// zero: 0, false and "" are values and do not mean that the field is not set.
 	zero bool
 }
@@ -71,6 +73,10 @@ func Map(d *Document) ([]Setting, []Ignored, error) {
 			}
 		case f.set != nil:
 			settings = append(settings, Setting{Field: f.path, From: from, Value: plain(v), Apply: func(c *node.Config) error { return f.set(c, v) }})
+		case f.each != nil:
+			if entries, ok := v.(map[string]any); ok {
+				ignored = append(ignored, f.each(d, f.path, entries)...)
+			}
 		case !slices.Contains(f.is, plain(v)):
 			ignored = append(ignored, Ignored{f.path, from, plain(v), f.why})
 		}

@@ -121,7 +121,7 @@ func outcome(kind Kind, files []File) string {
 func printSet(b *strings.Builder, name string, v reflect.Value) {
 	for i := range v.NumField() {
 		if f := v.Field(i); !f.IsZero() {
-			fmt.Fprintf(b, "%s.%s: %v\n", name, v.Type().Field(i).Name, f)
+			fmt.Fprintf(b, "%s.%s: %v\n", name, v.Type().Field(i).Name, reflect.Indirect(f))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package nodeconfig
 // Reasons that several fields share.
 const (
 	whyWindows    = "Windows only"
+	whyOneClient  = "the daemon has one client for all it does: kubeAPIQPS and kubeAPIBurst of KubeletConfiguration bound it"
 	whyEventDrive = "rules follow each change at once; they are compared with the kernel every 30 s"
 )
 
@@ -15,12 +16,12 @@ const (
 // proxyFields is what becomes of each field of KubeProxyConfiguration, in its order.
 func proxyFields() []field {
 	return []field{
-		{path: "featureGates", why: "behaviour does not depend on gates here"},
+		{path: "featureGates", why: whyNoGates, each: judgeGates},
 		{path: "clientConnection.kubeconfig", why: "the daemon has one identity, that of --kubeconfig"},
 		{path: "clientConnection.acceptContentTypes", why: "Protobuf is used where the server knows it"},
 		{path: "clientConnection.contentType", why: "Protobuf is used where the server knows it"},
-		{path: "clientConnection.qps", why: whyNoRateLimit},
-		{path: "clientConnection.burst", why: whyNoRateLimit},
+		{path: "clientConnection.qps", why: whyOneClient},
+		{path: "clientConnection.burst", why: whyOneClient},
 		{path: "logging", flag: "log-level", text: logLevel, also: &field{path: "logging", flag: "logging-format", text: logFormat}},
 		{path: "hostnameOverride", flag: "hostname-override"},
 		{path: "bindAddress", is: []string{"0.0.0.0", "::"}, why: "the primary address family is that of --node-ip"},
@@ -57,7 +58,7 @@ func proxyFields() []field {
 		{path: "detectLocal.interfaceNamePrefix", flag: "pod-interface-name-prefix"},
 		{path: "clusterCIDR", flag: "cluster-cidr"},
 		{path: "nodePortAddresses", flag: "nodeport-addresses"},
-		{path: "oomScoreAdj", why: "set it in the unit that starts the daemon"},
+		{path: "oomScoreAdj", set: into(oomScore)},
 		{path: "conntrack.maxPerCore", flag: "conntrack-max-per-core", zero: true},
 		{path: "conntrack.min", flag: "conntrack-min", zero: true},
 		{path: "conntrack.tcpEstablishedTimeout", flag: "conntrack-tcp-timeout-established", zero: true},

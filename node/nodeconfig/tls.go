@@ -15,13 +15,6 @@ func keepCertificate(c *node.Config, v any) error {
 	return err
 }
 
-// noProfiling takes enableProfilingHandler: profiles are served unless it says no.
-func noProfiling(c *node.Config, v any) error {
-	enabled, err := decode[bool](v)
-	c.Kubelet.NoProfiling = err == nil && !enabled
-	return err
-}
-
 // tlsVersions are upstream's names; older ones are not served.
 var tlsVersions = map[string]uint16{"VersionTLS12": tls.VersionTLS12, "VersionTLS13": tls.VersionTLS13}
 
