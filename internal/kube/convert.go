@@ -93,11 +93,11 @@ func (n *names) servicePorts(ports []corev1.ServicePort) []model.ServicePort {
 }
 
 // sliceFrom is slice, with when the object came.
-func (n *names) sliceFrom(got *received) func(any) (model.Key, *model.Slice, bool) {
+func (n *names) sliceFrom(came *time.Time) func(any) (model.Key, *model.Slice, bool) {
 	return func(o any) (model.Key, *model.Slice, bool) {
 		k, out, keep := n.slice(o)
 		if keep {
-			out.Arrived = got.at(o)
+			out.Arrived = *came
 		}
 		return k, out, keep
 	}

@@ -58,9 +58,9 @@ func (r *Reflector) Run(ctx context.Context) error {
 		reflect(ctx, r, source{client: core, resource: "services"}, &corev1.Service{}, sink(r.Writers.Services, shared.service))
 	})
 	wg.Go(func() {
-		got := &received{}
-		slices := source{client: discovery, resource: "endpointslices", got: got}
-		reflect(ctx, r, slices, &discoveryv1.EndpointSlice{}, sink(r.Writers.Slices, shared.sliceFrom(got)))
+		came := new(time.Time)
+		slices := source{client: discovery, resource: "endpointslices", came: came}
+		reflect(ctx, r, slices, &discoveryv1.EndpointSlice{}, sink(r.Writers.Slices, shared.sliceFrom(came)))
 	})
 	wg.Go(func() {
 		reflect(ctx, r, source{client: core, resource: "nodes"}, &corev1.Node{}, sink(r.Writers.Nodes, nodeOf))
@@ -93,8 +93,8 @@ type source struct {
 	resource  string
 	namespace string
 	selector  fields.Selector
-	// got remembers when objects came; nil where nobody asks.
-	got *received
+	// came is when the event came that is put into the table; nil where nobody asks.
+	came *time.Time
 }
 
 func (s source) String() string {
@@ -124,7 +124,9 @@ func reflect(ctx context.Context, r *Reflector, s source, object runtime.Object,
 			if o.TimeoutSeconds != nil {
 				req = req.Timeout(time.Duration(*o.TimeoutSeconds) * time.Second)
 			}
-			w, err := openStream(ctx, req, object, s.got)
+			// A watch from no version begins with what there is, as if it were new.
+			listed := o.SendInitialEvents == nil && o.ResourceVersion != "" && o.ResourceVersion != "0"
+			w, err := openStream(ctx, req, target{object, to, listed, s.came})
 			r.Contact.note(s.String(), err)
 			return w, err
 		},

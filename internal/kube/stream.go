@@ -13,11 +13,13 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 )
 
 // streamBuffer holds what came until it is decoded.
@@ -27,33 +29,57 @@ const streamBuffer = 16 << 10
 const frameLimit = 16 << 20
 
 // stream is a watch of one kind of object. client-go's own copies and wraps each object several times
-// on its way, for kinds that are not known beforehand; this one reads it where it lies in the frame,
-// and notes when it came.
+// on its way, for kinds that are not known beforehand; this one reads it where it lies in the frame.
+//
+// Who watches is client-go's Reflector: it lists, begins again and waits between attempts, and collects
+// what a first list brings as events. What comes after that list goes into the table from here, by the
+// goroutine that has read it: the way by the Reflector would cost a wake more. Of these events the
+// Reflector gets to know the last version, when the watch ends, as a bookmark.
 type stream struct {
+	target
 	body   *arriving
-	kind   runtime.Object
-	got    *received
 	events chan watch.Event
 	done   chan struct{}
 	once   sync.Once
+	// at is when the first byte of the event came that is being read.
+	at time.Time
+	// last is the version of the last event that went into the table; empty when that is told.
+	last string
 }
 
-// openStream starts a watch. kind is an empty object of what is watched.
-func openStream(ctx context.Context, req *rest.Request, kind runtime.Object, got *received) (watch.Interface, error) {
+// target says what a stream reads, and where it goes.
+type target struct {
+	// kind is an empty object of what is watched.
+	kind  runtime.Object
+	table cache.ReflectorStore
+	// listed: the table has the first list, so events go there.
+	listed bool
+	// came is when the event came whose object goes into the table; zero while there is none. May be nil.
+	came *time.Time
+}
+
+// openStream starts a watch.
+func openStream(ctx context.Context, req *rest.Request, to target) (watch.Interface, error) {
 	body, err := req.Stream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{body: &arriving{ReadCloser: body}, kind: kind, got: got, events: make(chan watch.Event), done: make(chan struct{})}
+	s := &stream{target: to, body: &arriving{ReadCloser: body}, events: make(chan watch.Event), done: make(chan struct{})}
 	go s.run()
 	return s, nil
 }
 
-// ResultChan is closed when the watch ends.
+// ResultChan is closed when the watch ends. It has no room: who takes an event is done with the one before.
 func (s *stream) ResultChan() <-chan watch.Event { return s.events }
 
-// Stop ends the watch.
+// Stop ends the watch. When it returns, nothing more goes into the table: what the next list says stays.
 func (s *stream) Stop() {
+	s.end()
+	for range s.events { // until run closes it
+	}
+}
+
+func (s *stream) end() {
 	s.once.Do(func() {
 		close(s.done)
 		_ = s.body.Close()
@@ -62,13 +88,16 @@ func (s *stream) Stop() {
 
 func (s *stream) run() {
 	defer close(s.events)
-	defer s.Stop()
+	defer s.end()
 	next, err := s.decoder()
 	for err == nil {
 		var e watch.Event
-		if e, err = next(); err == nil && !s.send(e) {
+		if e, err = next(); err == nil && !s.take(e) {
 			return
 		}
+	}
+	if !s.tellLast() {
+		return
 	}
 	// Watches end all the time, by the server's limit or with the connection; who watches begins again.
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || net.IsProbableEOF(err) || net.IsTimeout(err) {
@@ -77,6 +106,52 @@ func (s *stream) run() {
 	status := apierrors.NewClientErrorReporter(http.StatusInternalServerError, http.MethodGet, "ClientWatchDecoding").
 		AsObject(fmt.Errorf("read the watch: %w", err))
 	s.send(watch.Event{Type: watch.Error, Object: status})
+}
+
+// take passes an event on; false when nobody wants to hear more.
+func (s *stream) take(e watch.Event) bool {
+	o, err := meta.Accessor(e.Object)
+	if s.listed && e.Type != watch.Error && err == nil {
+		s.put(e, o.GetResourceVersion())
+		return true
+	}
+	if !s.tellLast() || !s.send(e) {
+		return false
+	}
+	if e.Type == watch.Bookmark && err == nil && o.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
+		// The Reflector now replaces the table. It is done when it takes the same bookmark once more.
+		s.listed = s.send(e)
+		return s.listed
+	}
+	return true
+}
+
+// put changes the table. The tables of this package refuse nothing.
+func (s *stream) put(e watch.Event, version string) {
+	if s.came != nil {
+		*s.came = s.at
+		defer func() { *s.came = time.Time{} }()
+	}
+	switch e.Type {
+	case watch.Added, watch.Modified:
+		_ = s.table.Add(e.Object)
+	case watch.Deleted:
+		_ = s.table.Delete(e.Object)
+	}
+	s.last = version
+}
+
+// tellLast tells who watches where the next watch has to begin; false when nobody wants to hear more.
+func (s *stream) tellLast() bool {
+	if s.last == "" {
+		return true
+	}
+	o := s.kind.DeepCopyObject()
+	if m, err := meta.Accessor(o); err == nil {
+		m.SetResourceVersion(s.last)
+	}
+	s.last = ""
+	return s.send(watch.Event{Type: watch.Bookmark, Object: o})
 }
 
 // send gives false when nobody wants to hear more.
@@ -132,7 +207,7 @@ func (l *lines) next() (watch.Event, error) {
 	if err := l.in.Decode(&e); err != nil {
 		return watch.Event{}, err
 	}
-	at := l.body.at
+	l.at = l.body.at
 	o, err := l.object(e.Type)
 	if err != nil {
 		return watch.Event{}, err
@@ -140,7 +215,6 @@ func (l *lines) next() (watch.Event, error) {
 	if err := json.Unmarshal(e.Object, o); err != nil {
 		return watch.Event{}, fmt.Errorf("decode an object: %w", err)
 	}
-	l.got.note(o, at)
 	return watch.Event{Type: watch.EventType(e.Type), Object: o}, nil
 }
 
@@ -157,7 +231,7 @@ func (f *framed) next() (watch.Event, error) {
 	if _, err := io.ReadFull(f.in, head[:]); err != nil {
 		return watch.Event{}, err
 	}
-	at := f.body.at
+	f.at = f.body.at
 	n := binary.BigEndian.Uint32(head[:])
 	if n > frameLimit {
 		return watch.Event{}, fmt.Errorf("an event has %d bytes: more than %d", n, frameLimit)
@@ -187,7 +261,6 @@ func (f *framed) next() (watch.Event, error) {
 	if err := m.Unmarshal(body); err != nil {
 		return watch.Event{}, fmt.Errorf("decode an object: %w", err)
 	}
-	f.got.note(o, at)
 	return watch.Event{Type: watch.EventType(verb), Object: o}, nil
 }
 
@@ -201,38 +274,4 @@ func (a *arriving) Read(b []byte) (int, error) {
 	n, err := a.ReadCloser.Read(b)
 	a.at = time.Now()
 	return n, err
-}
-
-// received remembers when the last objects of a stream came: the one that is being taken up, and the
-// one that waits behind it. A nil one remembers nothing.
-type received struct {
-	mu   sync.Mutex
-	last [2]arrival
-}
-
-type arrival struct {
-	object any
-	at     time.Time
-}
-
-func (r *received) note(o runtime.Object, at time.Time) {
-	if r == nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last[0], r.last[1] = r.last[1], arrival{o, at}
-}
-
-// at is when an object came; zero for one that is not remembered, such as those of a list. It is asked once.
-func (r *received) at(o any) time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, a := range r.last {
-		if a.object == o {
-			r.last[i] = arrival{}
-			return a.at
-		}
-	}
-	return time.Time{}
 }

@@ -69,7 +69,7 @@ func watchOf(t *testing.T, body []byte) (got []string, objects []runtime.Object)
 		t.Fatal(err)
 	}
 	req := c.groups[discoveryv1.SchemeGroupVersion].Get().Resource("endpointslices")
-	w, err := openStream(context.Background(), req, &discoveryv1.EndpointSlice{}, nil)
+	w, err := openStream(context.Background(), req, target{kind: &discoveryv1.EndpointSlice{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func (b bytesOf) Marshal() ([]byte, error) { return b, nil }
 func BenchmarkStream(b *testing.B) {
 	frame := wireOf(b, "MODIFIED", sliceNamed("a"))
 	in := io.Reader(&repeated{b: frame})
-	s := &stream{body: &arriving{ReadCloser: io.NopCloser(in)}, kind: &discoveryv1.EndpointSlice{}, got: &received{}}
+	s := &stream{target: target{kind: &discoveryv1.EndpointSlice{}}, body: &arriving{ReadCloser: io.NopCloser(in)}}
 	next, err := s.decoder()
 	if err != nil {
 		b.Fatal(err)

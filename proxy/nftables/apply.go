@@ -30,8 +30,8 @@ type Backend struct {
 	have []*content
 	// applied is the State that have stands for.
 	applied *lb.State
-	// generation is the kernel's count after our last change, when nobody else
-	// made one at the same time; otherwise 0.
+	// generation is the kernel's count of changes as it is when nobody else has made one since
+	// the last look at everything; 0 when that is not known.
 	generation uint32
 	// tidying: the next look at the kernel is only to remove idle plans.
 	tidying bool
@@ -93,16 +93,8 @@ func (b *Backend) commit(ctx context.Context, tx *nft.Tx, want *lb.State) error 
 	if err := b.conn.Apply(ctx, tx); err != nil {
 		return err
 	}
-	if !tx.Empty() {
-		now, err := b.conn.Generation(ctx)
-		if err != nil {
-			return err
-		}
-		if generation != 0 && now.ID == generation+1 {
-			b.generation = now.ID
-		}
-	} else {
-		b.generation = generation
+	if generation != 0 {
+		b.generation = generation + uint32(tx.Transactions())
 	}
 	b.have, b.applied = have, want
 	return nil
