@@ -176,7 +176,7 @@ func (a *Agent) stop(ctx context.Context, j job, id string, grace time.Duration)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	a.deps.Log.Warn("stop container", "pod", podName(j), "id", id, "err", err)
+	a.deps.Log.Warn("stop container", "pod", podName(j), "id", id, "err", a.killed(ctx, j, err))
 	wait := time.NewTimer(stopRetry)
 	defer wait.Stop()
 	select {

@@ -81,7 +81,7 @@ func (a *Agent) act(ctx context.Context, j job, action podplan.Action) error {
 		return a.createSandbox(ctx, j, x)
 	case podplan.StopSandbox:
 		_, err := a.deps.Runtime.StopPodSandbox(ctx, &runtimev1.StopPodSandboxRequest{PodSandboxId: x.ID})
-		return gone(err)
+		return a.killed(ctx, j, gone(err))
 	case podplan.RemoveSandbox:
 		_, err := a.deps.Runtime.RemovePodSandbox(ctx, &runtimev1.RemovePodSandboxRequest{PodSandboxId: x.ID})
 		return gone(err)
@@ -125,12 +125,22 @@ func gone(err error) error {
 	return err
 }
 
+// killed tells of a kill that failed.
+func (a *Agent) killed(ctx context.Context, j job, err error) error {
+	if err != nil && ctx.Err() == nil {
+		a.event(j.pod, "", warning("FailedKillPod", "error killing pod: "+err.Error()))
+	}
+	return err
+}
+
 func (a *Agent) createSandbox(ctx context.Context, j job, x podplan.CreateSandbox) error {
 	if x.Changed {
 		a.event(j.pod, "", normal("SandboxChanged", "Pod sandbox changed, it will be killed and re-created."))
 	}
+	reason, what := "FailedCreatePodContainer", "unable to ensure pod container exists: "
 	err := a.deps.EnsureCgroup(x.Pod)
 	if err == nil {
+		reason, what = "FailedCreatePodSandBox", "Failed to create pod sandbox: "
 		a.notes.edit(j.uid, func(p *podNotes) { p.Cgroup = podplan.CgroupOf(x.Pod) })
 		err = a.files.makeLogDir(x.Config.LogDirectory)
 	}
@@ -146,8 +156,8 @@ func (a *Agent) createSandbox(ctx context.Context, j job, x podplan.CreateSandbo
 		a.deps.Metrics.Started(time.Since(seen))
 		return nil
 	}
-	if a.fail(ctx, j, "", "FailedCreatePodSandBox", err) {
-		a.event(j.pod, "", warning("FailedCreatePodSandBox", "Failed to create pod sandbox: "+err.Error()))
+	if a.fail(ctx, j, "", reason, err) {
+		a.event(j.pod, "", warning(reason, what+err.Error()))
 	}
 	return errNoted
 }

@@ -30,7 +30,7 @@ func (h *Handlers) exec(ctx context.Context, t Target, e execution) Result {
 	case got.GetExitCode() != 0:
 		return failure("%s", output(got))
 	}
-	return Result{Success, output(got)}
+	return Result{Outcome: Success, Message: output(got)}
 }
 
 // output is what a command wrote, both streams one after the other: the

@@ -94,7 +94,7 @@ func judge(resp *http.Response, timeout time.Duration) Result {
 	if serving != "SERVING" {
 		return failure("service unhealthy (responded with %q)", serving)
 	}
-	return Result{Success, "service healthy"}
+	return Result{Outcome: Success, Message: "service healthy"}
 }
 
 // frameHeader precedes a gRPC message: one byte for compression, four for the length.

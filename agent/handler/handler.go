@@ -35,13 +35,19 @@ func (o Outcome) String() string { return [...]string{"success", "failure", "unk
 type Result struct {
 	Outcome Outcome
 	Message string
+	// Odd: it succeeded, but users should know of Message.
+	Odd bool
 }
 
 // String is outcome and message.
 func (r Result) String() string { return r.Outcome.String() + ": " + r.Message }
 
-func failure(format string, args ...any) Result { return Result{Failure, fmt.Sprintf(format, args...)} }
-func unknown(format string, args ...any) Result { return Result{Unknown, fmt.Sprintf(format, args...)} }
+func failure(format string, args ...any) Result {
+	return Result{Outcome: Failure, Message: fmt.Sprintf(format, args...)}
+}
+func unknown(format string, args ...any) Result {
+	return Result{Outcome: Unknown, Message: fmt.Sprintf(format, args...)}
+}
 
 // Runtime is what is used of cri.Runtime.
 type Runtime interface {

@@ -71,9 +71,9 @@ func (h *Handlers) get(ctx context.Context, t Target, a *corev1.HTTPGetAction, a
 		// Without the body: this text is shown to people who may not read what the server says.
 		return failure("HTTP probe failed with statuscode: %d", status)
 	case status >= 300:
-		return Result{Success, fmt.Sprintf("Probe terminated redirects, Response body: %s", body)}
+		return Result{Message: fmt.Sprintf("Probe terminated redirects, Response body: %s", body), Odd: true}
 	}
-	return Result{Success, body}
+	return Result{Message: body}
 }
 
 // hookGet makes the HTTP request of a hook: any answer will do. A server that

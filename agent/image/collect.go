@@ -58,6 +58,8 @@ type Collector struct {
 
 	mu   sync.Mutex // one collection at a time
 	seen map[string]*times
+	// failures of rounds, one after the other.
+	failures int
 }
 
 // times is what is remembered of one image. Losing it with the daemon keeps images longer, never shorter.
@@ -85,10 +87,22 @@ func (c *Collector) Run(ctx context.Context) error {
 		Resync:   c.cfg.Interval,
 		Backoff:  reconcile.Backoff{Min: c.cfg.Interval, Max: c.cfg.Interval},
 		Sync: func(ctx context.Context, _, _ *store.Snapshot) error {
-			return c.collect(ctx, false)
+			return c.told(ctx, c.collect(ctx, false))
 		},
 	}
 	return loop.Run(ctx)
+}
+
+// told lets users know when it fails not once but again: the first time the runtime may just be busy.
+func (c *Collector) told(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		c.failures = 0
+		return err
+	}
+	if c.failures++; c.failures > 1 {
+		c.event("ImageGCFailed", err.Error())
+	}
+	return err
 }
 
 // Reclaim removes all images that nobody uses.

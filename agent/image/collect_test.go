@@ -150,3 +150,22 @@ func TestBadPolicy(t *testing.T) {
 		t.Error("accepted")
 	}
 }
+
+// One round that fails is nothing to tell of; the next is.
+func TestCollectFailsAgain(t *testing.T) {
+	collecting(t, gcplan.Policy{}, func(c *cellar) {
+		c.server.Inject(critest.Fault{Op: "ListImages", Kind: critest.Refuse, Times: 2})
+		time.Sleep(5*time.Minute + time.Second)
+		if n := c.told("ImageGCFailed"); n != 0 {
+			c.t.Errorf("told %d times of one failure", n)
+		}
+		time.Sleep(5 * time.Minute)
+		if n := c.told("ImageGCFailed"); n != 1 {
+			c.t.Errorf("told %d times of two failures", n)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := c.told("ImageGCFailed"); n != 1 {
+			c.t.Errorf("told %d times when it works again", n)
+		}
+	})
+}

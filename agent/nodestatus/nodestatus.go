@@ -106,6 +106,7 @@ type NodeStatus struct {
 	node     *corev1.Node // as the API server last gave it
 	seen     *model.Node  // the entry of the store that node was last compared with
 	reported time.Time
+	cordoned bool // as users were last told; false at first, as they were not
 	machine  *nodeplan.Machine
 }
 

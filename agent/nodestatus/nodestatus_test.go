@@ -531,6 +531,40 @@ func TestLeaseOfFormerNode(t *testing.T) {
 	})
 }
 
+// Users hear when somebody takes the node out of service, and back.
+func TestCordonIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := running(t, nil)
+		defer w.stop()
+		settle(time.Second)
+		for i, want := range []string{"Normal NodeNotSchedulable", "Normal NodeSchedulable"} {
+			w.api.mu.Lock()
+			w.api.rv++
+			w.api.node.Spec.Unschedulable = i == 0
+			w.api.node.ResourceVersion = fmt.Sprint(w.api.rv)
+			rv := w.api.node.ResourceVersion
+			w.api.mu.Unlock()
+			row := &model.Node{Name: "n1", ResourceVersion: rv}
+			if i == 0 {
+				row.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}} // by the node controller
+			}
+			w.writers.Nodes.Set(model.Key{Name: "n1"}, row)
+			settle(time.Minute)
+			w.events.mu.Lock()
+			n := 0
+			for _, e := range w.events.all {
+				if e == want {
+					n++
+				}
+			}
+			w.events.mu.Unlock()
+			if n != 1 {
+				t.Errorf("%s told %d times: %q", want, n, w.events.all)
+			}
+		}
+	})
+}
+
 // With registerNode false the object is waited for, and taken up once somebody has made it.
 func TestNodeMadeBySomebodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

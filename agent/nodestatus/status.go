@@ -40,6 +40,7 @@ func (n *NodeStatus) sync(ctx context.Context, _, next *store.Snapshot) error {
 	} else if err := n.refresh(ctx, next); err != nil {
 		return err
 	}
+	n.tellCordoned()
 	plan := nodeplan.Make(facts, n.node)
 	if !plan.Changed && facts.Now.Sub(n.reported) < n.cfg.ReportInterval {
 		return nil
@@ -101,6 +102,19 @@ func (n *NodeStatus) create(ctx context.Context, plan nodeplan.Plan) (*corev1.No
 
 func (n *NodeStatus) took(node *corev1.Node, now time.Time) {
 	n.node, n.reported = node, now
+}
+
+// tellCordoned tells that somebody took the node out of service, or back.
+func (n *NodeStatus) tellCordoned() {
+	if n.node.Spec.Unschedulable == n.cordoned {
+		return
+	}
+	n.cordoned = n.node.Spec.Unschedulable
+	reason := "NodeSchedulable"
+	if n.cordoned {
+		reason = "NodeNotSchedulable"
+	}
+	n.deps.Events.Event(n.ref(), corev1.EventTypeNormal, reason, fmt.Sprintf("Node %s status is now: %s", n.cfg.Identity.Name, reason))
 }
 
 func (n *NodeStatus) tell(plan nodeplan.Plan) {

@@ -169,6 +169,9 @@ func (p *Probes) run(ctx context.Context, facts probeplan.Facts, step probeplan.
 		ran := result.Outcome == handler.Failure
 		p.deps.Events.Event(ref(facts.Pod, facts.Key.Container), corev1.EventTypeWarning, "Unhealthy",
 			probeplan.Unhealthy(facts.Key.Type, result.Message, ran))
+	} else if result.Odd {
+		p.deps.Events.Event(ref(facts.Pod, facts.Key.Container), corev1.EventTypeWarning, "ProbeWarning",
+			probeplan.Odd(facts.Key.Type, result.Message))
 	}
 	return result
 }

@@ -412,3 +412,19 @@ func TestPostStartGates(t *testing.T) {
 		w.expect("1m0s/1", w.ran("r"))
 	})
 }
+
+// A probe that succeeds otherwise than was meant counts as a success, and users hear of it.
+func TestOddSuccess(t *testing.T) {
+	bubble(t, func(_ *testing.T, w *world) {
+		w.mu.Lock()
+		w.answers["r"] = handler.Result{Message: "Probe terminated redirects", Odd: true}
+		w.mu.Unlock()
+		w.pod(func(_ *corev1.Pod, c *corev1.Container) { c.ReadinessProbe = probe("r", nil) })
+		w.container("1", model.ContainerRunning)
+		time.Sleep(time.Second)
+		w.expect("1 success", w.verdict(model.Readiness))
+		if len(w.events) != 1 || w.events[0] != "p spec.containers{c} Warning ProbeWarning: Readiness probe warning: Probe terminated redirects" {
+			t.Errorf("events %q", w.events)
+		}
+	})
+}

@@ -228,7 +228,7 @@ func (s *Shutdown) callOff(session Session) error {
 // tell lets users and other parts know. Upstream puts the node's name into the UID of its events.
 func (s *Shutdown) tell(what string) {
 	name := s.cfg.NodeName
-	s.deps.Events.Event(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name)}, corev1.EventTypeNormal, "NodeShutdown", what)
+	s.deps.Events.Event(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name)}, corev1.EventTypeNormal, "Shutdown", what)
 	s.deps.Changed()
 	s.poke()
 }

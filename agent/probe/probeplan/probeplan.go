@@ -229,12 +229,20 @@ func Of(c *corev1.Container, t model.ProbeType) *corev1.Probe {
 
 // Unhealthy is the text of the event about a run that did not succeed.
 func Unhealthy(t model.ProbeType, output string, ran bool) string {
-	name := t.String()
-	name = strings.ToUpper(name[:1]) + name[1:]
 	if !ran {
-		return fmt.Sprintf("%s probe errored and resulted in unknown state: %s", name, output)
+		return fmt.Sprintf("%s probe errored and resulted in unknown state: %s", title(t), output)
 	}
-	return fmt.Sprintf("%s probe failed: %s", name, output)
+	return fmt.Sprintf("%s probe failed: %s", title(t), output)
+}
+
+// Odd is the text of the event about a run that succeeded otherwise than was meant.
+func Odd(t model.ProbeType, output string) string {
+	return fmt.Sprintf("%s probe warning: %s", title(t), output)
+}
+
+func title(t model.ProbeType) string {
+	name := t.String()
+	return strings.ToUpper(name[:1]) + name[1:]
 }
 
 func ended(pod *corev1.Pod) bool {
