@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -120,7 +121,10 @@ func check(ctx context.Context, device string) error {
 // run gives what a program said on its standard output.
 func run(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
-	// Without it, a formatter of a killed daemon would go on below the next one's.
+	// Without Pdeathsig, a formatter of a killed daemon would go on below the next one's. The kernel means the
+	// thread by "parent", so that stays this goroutine's own until the program has ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	var said strings.Builder
