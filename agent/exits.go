@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -22,11 +23,28 @@ type earlyExit struct {
 	pod model.UID
 }
 
+// endingLooks bounds the looks at a pod after an end that the runtime has not told yet: they are endingPause
+// apart, twice that, and so on, for 0.6 s together. A relist is then due.
+const (
+	endingLooks = 6
+	endingPause = 10 * time.Millisecond
+)
+
+// ending is the end of a container or sandbox that the runtime is about to tell, but only to who asks.
+type ending struct {
+	pod   model.UID
+	looks int
+}
+
 // listenExits notes the ends of containers until ctx ends.
 func (o *observer) listenExits(ctx context.Context) {
 	for n := 1; ; n++ {
 		err := o.deps.Exits(ctx, o.noteExit)
 		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, cri.ErrUnimplemented) {
+			o.log.Info("the runtime tells of no ends of containers before it has cleaned up after them")
 			return
 		}
 		o.log.Warn("listen to the runtime's exits, hearing of them later until it works again", "err", err)
@@ -36,22 +54,68 @@ func (o *observer) listenExits(ctx context.Context) {
 	}
 }
 
-// noteExit has the pod of a container looked at that ended, if it is to be told early.
+// noteExit has the pod of a container looked at that ended: at once if it is to be told early, else, where
+// the runtime tells of no events, when the runtime will have cleaned up.
 func (o *observer) noteExit(e cri.Exit) {
 	snap := o.deps.Store.Snapshot()
 	for uid, rt := range snap.Runtime.All() {
 		c := rt.ByID(e.ContainerID)
-		if c == nil {
+		if c == nil && !sandboxReady(rt, e.ContainerID) {
 			continue
 		}
 		pod, _ := snap.Pods.Get(uid)
-		if c.State == model.ContainerRunning && toldEarly(pod, c.Name) {
+		switch {
+		case c != nil && c.State != model.ContainerRunning:
+		case c != nil && !e.Unclear && toldEarly(pod, c.Name):
 			if o.hasten(e, uid) {
 				o.retry(uid)
 			}
+		case o.silent():
+			o.awaitEnd(e.ContainerID, uid)
+			o.retry(uid)
 		}
 		return
 	}
+}
+
+func sandboxReady(rt *model.PodRuntime, id string) bool {
+	return slices.ContainsFunc(rt.Sandboxes, func(s model.Sandbox) bool { return s.ID == id && s.Ready })
+}
+
+// silent: the runtime tells of no events.
+func (o *observer) silent() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.noEvents
+}
+
+// awaitEnd has a pod looked at again until the runtime says that a container or sandbox has ended.
+func (o *observer) awaitEnd(id string, uid model.UID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.endings[id] = ending{pod: uid}
+}
+
+// lookAgain is when a pod that was just looked at has to be looked at again because something of it has
+// ended; 0 for not before somebody says so.
+func (o *observer) lookAgain(uid model.UID) (after time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, e := range o.endings {
+		if e.pod != uid {
+			continue
+		}
+		if e.looks == endingLooks {
+			delete(o.endings, id)
+			continue
+		}
+		if next := endingPause << e.looks; after == 0 || next < after {
+			after = next
+		}
+		e.looks++
+		o.endings[id] = e
+	}
+	return after
 }
 
 // hasten notes an end, unless the agent has brought it about: whoever changes a pod so that a container is
@@ -99,8 +163,13 @@ func (o *observer) settleExits(uid model.UID, listed *model.PodRuntime) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for id, pod := range o.asked {
-		if pod == uid && (listed == nil || listed.ByID(id) == nil || listed.ByID(id).State != model.ContainerRunning) {
+		if pod == uid && !stillRuns(listed, id) {
 			delete(o.asked, id)
+		}
+	}
+	for id, e := range o.endings {
+		if e.pod == uid && !stillRuns(listed, id) {
+			delete(o.endings, id)
 		}
 	}
 	for id, e := range o.exits {
@@ -118,6 +187,15 @@ func (o *observer) settleExits(uid model.UID, listed *model.PodRuntime) {
 			o.altered[id] = true
 		}
 	}
+}
+
+// stillRuns tells whether the runtime says that a container runs, or a sandbox is ready; listed is nil for a pod that is gone.
+func stillRuns(listed *model.PodRuntime, id string) bool {
+	if listed == nil {
+		return false
+	}
+	c := listed.ByID(id)
+	return c != nil && c.State == model.ContainerRunning || sandboxReady(listed, id)
 }
 
 // apply makes a container that the runtime says runs one that has exited.

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"nodelet/cri"
 	"nodelet/cri/critest"
 	"nodelet/internal/model"
 )
@@ -112,5 +113,67 @@ func TestEarlyExitIsCorrected(t *testing.T) {
 			last := w.get(uid).Status.ContainerStatuses[0].LastTerminationState.Terminated
 			return last != nil && last.Reason == "OOMKilled" && last.ExitCode == 137
 		})
+	})
+}
+
+// A runtime without events, which is listed every second, is asked again soon after an end, until it tells of it.
+func TestEndsInARuntimeWithoutEvents(t *testing.T) {
+	const lag, most = 50 * time.Millisecond, 100 * time.Millisecond
+	cfg := critest.Config{FaultRate: -1, ExitLag: lag, Unimplemented: []string{"GetContainerEvents"}}
+	for _, phase := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, 700 * time.Millisecond} {
+		in(t, cfg, func(w *world) {
+			p := pod("a", corev1.Container{Name: "c"})
+			p.Spec.RestartPolicy = corev1.RestartPolicyNever
+			uid := w.run(p)
+			time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + phase))) // at some time between two lists
+			began := time.Now()
+			id := w.container("c").GetId()
+			w.runtime.Exit(id, 3)
+			w.await("the end in the table", time.Minute, func() bool {
+				rt, _ := w.agent.deps.Store.Snapshot().Runtime.Get(uid)
+				return rt.ByID(id).State == model.ContainerExited
+			})
+			if took := time.Since(began); took < lag || took > most {
+				t.Errorf("seen after %s", took)
+			}
+			if n := w.agent.observer.awaited(); n > 0 {
+				t.Errorf("%d ends are remembered for ever", n)
+			}
+		})
+	}
+}
+
+// A runtime that takes long to clean up is not asked for ever: the next list finds it.
+func TestEndsThatAreToldLate(t *testing.T) {
+	const lag = 5 * time.Second
+	in(t, critest.Config{FaultRate: -1, ExitLag: lag, Unimplemented: []string{"GetContainerEvents"}}, func(w *world) {
+		p := pod("a", corev1.Container{Name: "c"})
+		p.Spec.RestartPolicy = corev1.RestartPolicyNever
+		uid := w.run(p)
+		id := w.container("c").GetId()
+		w.runtime.Exit(id, 3)
+		w.await("that it is waited for", time.Minute, func() bool { return w.agent.observer.awaited() == 1 })
+		w.await("that it is waited for no more", lag/2, func() bool { return w.agent.observer.awaited() == 0 })
+		w.await("the end in the API", lag+5*time.Second, func() bool { return w.get(uid).Status.Phase == corev1.PodFailed })
+	})
+}
+
+func (o *observer) awaited() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.endings)
+}
+
+// An end whose cause only the runtime can tell is told when it does.
+func TestUnclearEndsAreLeftToTheRuntime(t *testing.T) {
+	in(t, critest.Config{FaultRate: -1}, func(w *world) {
+		w.run(pod("a", corev1.Container{Name: "c"}))
+		id := w.container("c").GetId()
+		for _, unclear := range []bool{true, false} {
+			w.agent.observer.noteExit(cri.Exit{ContainerID: id, Code: 137, Unclear: unclear})
+			if _, told := w.agent.observer.exited(id); told == unclear {
+				t.Errorf("unclear %t: told early %t", unclear, told)
+			}
+		}
 	})
 }

@@ -52,6 +52,10 @@ type observer struct {
 	doubts map[model.UID]bool
 	// exits are the ends of containers, by id, that the runtime still says run.
 	exits map[string]earlyExit
+	// endings are the ends, by id of a container or sandbox, that the runtime has yet to tell.
+	endings map[string]ending
+	// noEvents: the runtime tells of none.
+	noEvents bool
 	// asked are the containers, by id, that the agent itself is stopping, with their pods.
 	asked map[string]model.UID
 	// altered are containers, by id, that were changed in their state: what is known of them is out of date.
@@ -71,6 +75,7 @@ func newObserver(cfg Config, deps Deps) *observer {
 		files: termination{podLogs: cfg.Settings.PodLogDir},
 		hints: make(chan model.UID, hintLimit), all: make(chan struct{}, 1),
 		seen: map[model.UID]uint64{}, doubts: map[model.UID]bool{}, altered: map[string]bool{}, exits: map[string]earlyExit{}, asked: map[string]model.UID{},
+		endings: map[string]ending{},
 	}
 }
 
@@ -116,7 +121,10 @@ func (o *observer) run(ctx context.Context) error {
 		Name: "observe", Store: o.deps.Store, Log: o.log, Health: o.deps.ObserveHealth,
 		Keys: func(_, _ *store.Snapshot) iter.Seq[model.UID] { return func(func(model.UID) bool) {} },
 		Sync: func(ctx context.Context, uid model.UID, _ *store.Snapshot) (time.Duration, error) {
-			return 0, o.pod(ctx, uid)
+			if err := o.pod(ctx, uid); err != nil {
+				return 0, err
+			}
+			return o.lookAgain(uid), nil
 		},
 		Hints: o.hints,
 	}
@@ -142,6 +150,9 @@ func (o *observer) listen(ctx context.Context, interval chan<- time.Duration) {
 		}
 		if errors.Is(err, cri.ErrUnimplemented) {
 			o.log.Info("the runtime tells of no events: looking at all of it regularly", "interval", o.cfg.RelistWithoutEvents)
+			o.mu.Lock()
+			o.noEvents = true
+			o.mu.Unlock()
 			interval <- o.cfg.RelistWithoutEvents
 			return
 		}

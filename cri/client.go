@@ -43,6 +43,7 @@ type server interface {
 	RuntimeConfig(context.Context, *runtimev1.RuntimeConfigRequest) (*runtimev1.RuntimeConfigResponse, error)
 	UpdateRuntimeConfig(context.Context, *runtimev1.UpdateRuntimeConfigRequest) (*runtimev1.UpdateRuntimeConfigResponse, error)
 	events(ctx context.Context, fn func(*runtimev1.ContainerEventResponse)) error
+	exits(ctx context.Context, fn func(Exit)) error
 }
 
 func newClient(endpoint string, s server, deps Deps) *Client {

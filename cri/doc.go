@@ -1,11 +1,13 @@
-// Package cri is the client of the container runtime: CRI v1 and nothing of pods.
+// Package cri is the client of the container runtime: CRI v1, the events of containerd that CRI has no call
+// for, and nothing of pods.
 //
 // It hands requests to a runtime behind a unix socket (Dial) or inside this process
 // (InProcess, used by cri/embedded and cri/critest) through one interface, Runtime. It does not
 // retry, does not cache, does not decide: names, attempts, back-off and adoption belong to the
 // agent.
 //
-// Flow: agent/execute.go -> cri.Runtime -> runtime; runtime -> Client.Events -> agent/observe.go.
+// Flow: agent/execute.go -> cri.Runtime -> runtime; runtime -> Client.Events -> agent/observe.go;
+// containerd -> Client.Exits -> agent/exits.go.
 //
 // Touches: the runtime's socket.
 //

@@ -12,14 +12,6 @@ import (
 // errStreamEnded stands for a stream that the runtime closed in good order: it is going away.
 var errStreamEnded = status.Error(codes.Unavailable, "the runtime ended the event stream")
 
-// Exit is the end of a container's first process, as a runtime may tell of it before it says that the
-// container has exited.
-type Exit struct {
-	ContainerID string
-	Code        int32
-	At          time.Time
-}
-
 // Events is Runtime.Events.
 func (c *Client) Events(ctx context.Context, fn func(*runtimev1.ContainerEventResponse)) error {
 	const op = "GetContainerEvents"

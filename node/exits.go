@@ -10,17 +10,17 @@ import (
 // sigkilled is the exit code of a process that SIGKILL ended, which is also how the kernel frees memory.
 const sigkilled = 128 + 9
 
-// exits tells of containers' ends before CRI does; nil where the runtime is not embedded. Whether the
-// kernel killed one for lack of memory only CRI tells for sure, so those that may have been are left to it.
+// exits tells of containers' ends before CRI does. Whether the kernel killed one for lack of memory only CRI
+// tells for sure, so those that may have been are marked.
 func (p *agentParts) exits() func(context.Context, func(cri.Exit)) error {
-	if p.runtime.server == nil {
-		return nil
+	listen := p.runtime.Exits
+	if p.runtime.server != nil {
+		listen = p.runtime.server.Exits
 	}
 	return func(ctx context.Context, fn func(cri.Exit)) error {
-		return p.runtime.server.Exits(ctx, func(e cri.Exit) {
-			if e.Code != sigkilled || p.spared(e.ContainerID) {
-				fn(e)
-			}
+		return listen(ctx, func(e cri.Exit) {
+			e.Unclear = e.Code == sigkilled && !p.spared(e.ContainerID)
+			fn(e)
 		})
 	}
 }

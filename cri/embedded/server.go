@@ -20,7 +20,7 @@ import (
 )
 
 // namespace is where CRI keeps its containers and images: `ctr -n k8s.io`.
-const namespace = "k8s.io"
+const namespace = cri.ContainerdNamespace
 
 // Server is the running containerd.
 type Server struct {
