@@ -24,8 +24,12 @@ const parallelReports = 16
 
 // calm is how long the status of a pod that is just starting may wait: mostly
 // the pod runs by then, and one write says all. Disk and API server meanwhile
-// work for what the pod waits for.
-const calm = 200 * time.Millisecond
+// work for what the pod waits for. Pods that start together take longer and
+// wait longer, so much for each of them, up to calmLimit.
+const (
+	calm      = 200 * time.Millisecond
+	calmLimit = 5 * time.Second
+)
 
 // reporter writes the status of pods to the API where it differs.
 type reporter struct {
@@ -99,7 +103,7 @@ func (r *reporter) sync(ctx context.Context, uid model.UID, snap *store.Snapshot
 		return again, nil
 	}
 	due := r.due(uid, now)
-	if wait := calm - now.Sub(due); wait > 0 && starting(plan.Status) {
+	if wait := r.patience() - now.Sub(due); wait > 0 && starting(plan.Status) {
 		return sooner(wait, again), nil
 	}
 	patch, err := podstatus.Patch(pod, plan.Status)
@@ -160,6 +164,19 @@ func (r *reporter) due(uid model.UID, now time.Time) time.Time {
 		r.sent[uid] = last
 	}
 	return last.due
+}
+
+// patience is how long a status may wait that says only that a pod is starting, among as many as wait now.
+func (r *reporter) patience() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	waiting := 0
+	for _, last := range r.sent {
+		if !last.due.IsZero() {
+			waiting++
+		}
+	}
+	return min(time.Duration(waiting)*calm, calmLimit)
 }
 
 // settled: nothing is due.

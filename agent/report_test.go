@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -30,6 +31,38 @@ func TestStartsAreToldOnce(t *testing.T) {
 		w.await("status while the sandbox is made", 300*time.Millisecond, func() bool {
 			s := w.get(model.UID(p.UID)).Status.ContainerStatuses
 			return len(s) == 1 && s[0].State.Waiting != nil && s[0].State.Waiting.Reason == "ContainerCreating"
+		})
+	})
+}
+
+// So does each of many that start at once and therefore take longer. One of them that hangs is told of
+// all the same.
+func TestStartsOfManyAreToldOnce(t *testing.T) {
+	config := quiet
+	config.Latency = map[string]time.Duration{"RunPodSandbox": 2 * time.Second, "StartContainer": time.Second}
+	in(t, config, func(w *world) {
+		var uids []model.UID
+		for i := range 30 {
+			p := pod(fmt.Sprintf("p%d", i), corev1.Container{Name: "c"})
+			w.put(p)
+			uids = append(uids, model.UID(p.UID))
+		}
+		time.Sleep(time.Minute)
+		for _, uid := range uids {
+			if h := w.history[uid]; len(h) != 1 || h[0].Phase != corev1.PodRunning {
+				t.Errorf("%d writes of pod %s", len(h), uid)
+			}
+		}
+	})
+	config.Latency["RunPodSandbox"] = time.Minute
+	in(t, config, func(w *world) {
+		var last *corev1.Pod
+		for i := range 100 {
+			last = pod(fmt.Sprintf("p%d", i), corev1.Container{Name: "c"})
+			w.put(last)
+		}
+		w.await("status while the sandbox is made", calmLimit+time.Second, func() bool {
+			return len(w.get(model.UID(last.UID)).Status.ContainerStatuses) == 1
 		})
 	})
 }

@@ -105,8 +105,8 @@ func run(ctx context.Context, args []string) error {
 	only := fs.String("only", "", "measure only these areas, separated by commas (scale and pods are measured only when they are named)")
 	lab := fs.String("lab", usualLab, "name of the lab; another one for a run beside a run")
 	who := fs.String("who", "", "only contestants with this in their names")
-	size := fs.Int("size", 0, "only turns with this many objects, in areas that have sizes")
-	fs.StringVar(&o.Profile, "profile", "", "directory for profiles of nodelet's processor time under load (area proxy)")
+	fs.IntVar(&o.Size, "size", 0, "only turns with this many objects, in areas that have sizes; in area agent only so many pods at once")
+	fs.StringVar(&o.Profile, "profile", "", "directory for profiles of nodelet's processor time under load, and what else the processors do (areas proxy, agent)")
 	file := fs.String("json", "", "where every single measurement goes (default: bench.json beside the programs)")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -135,7 +135,7 @@ func run(ctx context.Context, args []string) error {
 	if *file == "" {
 		*file = filepath.Join(bin, usualFile)
 	}
-	h := &harness{bin: bin, who: *who, size: *size, lab: *lab, options: o, file: *file, result: &result.File{Machine: result.Machine(bin), Quick: o.Quick}}
+	h := &harness{bin: bin, who: *who, lab: *lab, options: o, file: *file, result: &result.File{Machine: result.Machine(bin), Quick: o.Quick}}
 	return h.run(ctx, chosen)
 }
 

@@ -37,9 +37,7 @@ const (
 type harness struct {
 	bin, peers, file, lab string
 	// who is part of the names of those who take part; empty for all.
-	who string
-	// size is that of the turns which are made; 0 for all.
-	size    int
+	who     string
 	options area.Options
 	result  *result.File
 	locked  *os.File
@@ -117,7 +115,9 @@ func (h *harness) lock() error {
 
 // area makes all turns of an area. A turn that fails is noted and the others go on.
 func (h *harness) area(ctx context.Context, a *area.Area, r *result.Area) error {
-	turns := slices.DeleteFunc(a.Turns(h.options), func(t area.Turn) bool { return !strings.Contains(t.Who, h.who) || h.size != 0 && t.Size != h.size })
+	turns := slices.DeleteFunc(a.Turns(h.options), func(t area.Turn) bool {
+		return !strings.Contains(t.Who, h.who) || h.options.Size != 0 && t.Size != h.options.Size
+	})
 	began := time.Now()
 	var failed []error
 	for i, t := range turns {

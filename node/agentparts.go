@@ -95,7 +95,7 @@ func (p *agentParts) buildAgent() (err error) {
 			NodeName: c.NodeName, RootDir: c.Layout.KubeletRoot(), PodLogDir: c.Layout.PodLogs(),
 			CgroupRoot: "/" + c.cgroups().Root, SystemdCgroups: p.systemdCgroups, ClusterDNS: c.ClusterDNS, ClusterDomain: c.ClusterDomain,
 			SeccompRoot: filepath.Join(c.Layout.KubeletRoot(), "seccomp"), SeccompDefault: c.Kubelet.SeccompDefault, StaticCPUs: c.Kubelet.CPUPolicy.Static, MaxBackOff: c.Kubelet.MaxContainerRestartPeriod,
-			SandboxSeccomp: p.runtime.sandboxSeccomp(), NoCPUQuota: c.Kubelet.NoCPUQuota, CPUQuotaPeriod: c.Kubelet.CPUQuotaPeriod,
+			SandboxSeccomp: p.runtime.sandboxSeccomp, NoCPUQuota: c.Kubelet.NoCPUQuota, CPUQuotaPeriod: c.Kubelet.CPUQuotaPeriod,
 		},
 		ContainerLogDir: c.Layout.ContainerLogs(), ResolvConf: c.ResolvConf, ResolvedConf: "/run/systemd/resolve/resolv.conf", Relist: c.Kubelet.SyncFrequency,
 	}, agent.Deps{

@@ -146,6 +146,7 @@ func (c *Config) leavers() []leaver {
 		out = append(out, leaver{cleanup, residue})
 	}
 	if root := c.Layout.KubeletRoot(); c.Has(Agent) {
+		add(func(context.Context) error { return c.Layout.removeSeccomp() }, func(context.Context) ([]string, error) { return c.Layout.seccompResidue(), nil })
 		add(func(context.Context) error { return volume.Cleanup(root) }, func(context.Context) ([]string, error) { return volume.Residue(root) })
 	}
 	if marker := c.Layout.DynamicCgroups(); c.Has(Agent) {

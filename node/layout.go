@@ -58,6 +58,12 @@ func (l Layout) KubeletRoot() string {
 	return defaultKubeletRoot
 }
 
+// SandboxSeccomp is the seccomp profile of sandboxes for a runtime of its own, which sees the
+// pods' volumes here as well.
+func (l Layout) SandboxSeccomp() string {
+	return filepath.Join(l.KubeletRoot(), "nodelet-sandbox-seccomp.json")
+}
+
 // AgentState holds what the agent keeps for its next process.
 func (l Layout) AgentState() string { return filepath.Join(l.Data, "agent") }
 

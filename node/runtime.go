@@ -19,6 +19,8 @@ import (
 type containerRuntime struct {
 	*cri.Client
 	server *embedded.Server // nil for a foreign one
+	// sandboxSeccomp is the file with the profile of sandboxes; empty for the runtime's default.
+	sandboxSeccomp string
 }
 
 // startRuntime starts the embedded containerd, or connects to the runtime that
@@ -29,7 +31,7 @@ func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m *metrics.R
 		if err != nil {
 			return nil, err
 		}
-		return &containerRuntime{Client: client}, nil
+		return &containerRuntime{Client: client, sandboxSeccomp: c.foreignSeccomp(log)}, nil
 	}
 	server, err := embedded.Start(ctx, embedded.Config{
 		Root: c.Layout.ContainerdRoot(), State: c.Layout.ContainerdState(),
@@ -40,15 +42,7 @@ func startRuntime(ctx context.Context, c *Config, log *slog.Logger, m *metrics.R
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded containerd: %w", err)
 	}
-	return &containerRuntime{Client: server.Runtime(), server: server}, nil
-}
-
-// sandboxSeccomp is the file with the profile of sandboxes; empty for the runtime's default.
-func (r *containerRuntime) sandboxSeccomp() string {
-	if r.server == nil {
-		return ""
-	}
-	return r.server.SandboxSeccomp()
+	return &containerRuntime{Client: server.Runtime(), server: server, sandboxSeccomp: server.SandboxSeccomp()}, nil
 }
 
 // run ends with ctx, or when the runtime fails for good.

@@ -41,7 +41,7 @@ func (m *maker) sandboxLinux() (*runtimev1.LinuxPodSandboxConfig, error) {
 	security := &runtimev1.LinuxSandboxSecurityContext{
 		Privileged:       anyPrivileged(pod),
 		NamespaceOptions: namespaces(pod),
-		Seccomp:          sandboxSeccomp(m.Settings),
+		Seccomp:          m.sandboxSeccomp(),
 	}
 	var err error
 	if security.NamespaceOptions.UsernsOptions, err = m.users(); err != nil {
@@ -127,10 +127,11 @@ func namespaces(pod *corev1.Pod) *runtimev1.NamespaceOption {
 	return n
 }
 
-// sandboxSeccomp: the sandbox itself does nothing that a profile of the pod could be about.
-func sandboxSeccomp(s *Settings) *runtimev1.SecurityProfile {
-	if s.SandboxSeccomp == "" {
+// sandboxSeccomp: the sandbox itself does nothing that a profile of the pod could be about. What another
+// handler than the default one makes of a sandbox is not known here.
+func (m *maker) sandboxSeccomp() *runtimev1.SecurityProfile {
+	if m.Settings.SandboxSeccomp == "" || m.obj.Spec.RuntimeClassName != nil {
 		return &runtimev1.SecurityProfile{ProfileType: runtimev1.SecurityProfile_RuntimeDefault}
 	}
-	return &runtimev1.SecurityProfile{ProfileType: runtimev1.SecurityProfile_Localhost, LocalhostRef: s.SandboxSeccomp}
+	return &runtimev1.SecurityProfile{ProfileType: runtimev1.SecurityProfile_Localhost, LocalhostRef: m.Settings.SandboxSeccomp}
 }

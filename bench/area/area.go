@@ -26,6 +26,8 @@ type Options struct {
 	Quick bool
 	// Long is for how long the area scale changes things.
 	Long time.Duration
+	// Size is the only number of objects that is measured, in areas that have sizes; 0 for all.
+	Size int
 	// Profile is the directory for profiles of ours; empty for none.
 	Profile string
 }

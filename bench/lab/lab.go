@@ -138,7 +138,26 @@ func (p *Process) Stop() {
 func (p *Process) CPU() (time.Duration, error) { return CPU(p.PID()) }
 
 // CPU is the processor time of a process and its ended children.
-func CPU(pid int) (time.Duration, error) {
+func CPU(pid int) (time.Duration, error) { return cpu(pid, 4) }
+
+// OwnCPU is that of a process alone.
+func OwnCPU(pid int) (time.Duration, error) { return cpu(pid, 2) }
+
+// AllCPU is the processor time of all processes that this one sees and of those that have ended: whose
+// parent is gone has a new one, at the latest process 1.
+func AllCPU() (sum time.Duration) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			took, _ := CPU(pid) // one that has just ended is in its parent's
+			sum += took
+		}
+	}
+	return sum
+}
+
+// cpu sums the first fields of four: user, system, and the same of children.
+func cpu(pid, fields int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read processor time: %w", err)
@@ -149,7 +168,7 @@ func CPU(pid int) (time.Duration, error) {
 		return 0, fmt.Errorf("read processor time of %d: %q", pid, b)
 	}
 	var sum int
-	for _, field := range f[11:15] { // user, system, and the same of children
+	for _, field := range f[11 : 11+fields] {
 		n, err := strconv.Atoi(field)
 		if err != nil {
 			return 0, fmt.Errorf("read processor time of %d: %w", pid, err)

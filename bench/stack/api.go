@@ -94,6 +94,24 @@ func (a *API) Do(ctx context.Context, method, path string, body, into any) error
 	return json.Unmarshal(text, into)
 }
 
+// Text is what a path answers.
+func (a *API) Text(ctx context.Context, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.server+path, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %.300s", path, resp.Status, b)
+	}
+	return string(b), err
+}
+
 // WaitFor waits until an object is there.
 func (a *API) WaitFor(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)

@@ -43,6 +43,9 @@ func New(n *area.Node) *Stack { return &Stack{Node: n} }
 // RuntimeEndpoint is the external containerd's, as CRI clients want it.
 func RuntimeEndpoint() string { return "unix://" + socket }
 
+// Processes are those that run.
+func (s *Stack) Processes() []*lab.Process { return s.processes }
+
 // Stop ends everything, the last first.
 func (s *Stack) Stop() {
 	for len(s.processes) > 0 {

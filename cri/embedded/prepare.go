@@ -59,7 +59,7 @@ func prepare(c Config, f *found) error {
 		return err
 	}
 	f.restrictOOM = !canLowerOOMScore()
-	return c.writeSandboxSeccomp()
+	return WriteSandboxSeccomp(c.sandboxSeccomp())
 }
 
 func findRunc(name string) (string, error) {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +17,7 @@ import (
 type Events struct {
 	broadcaster record.EventBroadcaster
 	recorder    record.EventRecorder
+	newest      *atomic.Pointer[time.Time]
 }
 
 // Rate bounds requests: so many a second, and a burst of them at once. The zero value is no bound.
@@ -34,12 +36,15 @@ func unthrottled() flowcontrol.RateLimiter { return flowcontrol.NewFakeAlwaysRat
 // NewEvents starts a recorder that writes as component of the node until ctx ends.
 func (c *Client) NewEvents(ctx context.Context, component, node string, rate Rate) *Events {
 	b := record.NewBroadcaster(record.WithContext(ctx))
-	b.StartRecordingToSink(eventSink{ctx, c, rate.limiter()})
-	return &Events{b, b.NewRecorder(c.scheme, corev1.EventSource{Component: component, Host: node})}
+	e := &Events{b, b.NewRecorder(c.scheme, corev1.EventSource{Component: component, Host: node}), &atomic.Pointer[time.Time]{}}
+	b.StartRecordingToSink(eventSink{ctx, c, rate.limiter(), e.newest})
+	return e
 }
 
 // Event notes one event about ref; eventType is Normal or Warning.
 func (e *Events) Event(ref corev1.ObjectReference, eventType, reason, message string) {
+	now := time.Now()
+	e.newest.Store(&now)
 	e.recorder.Event(&ref, eventType, reason, message)
 }
 
@@ -50,17 +55,46 @@ type eventSink struct {
 	ctx    context.Context
 	client *Client
 	rate   flowcontrol.RateLimiter
+	newest *atomic.Pointer[time.Time]
 }
 
-// eventCalm is how long an event waits before it is written: what it tells of
-// mostly goes on, and the API server and its disk first serve that.
-const eventCalm = 250 * time.Millisecond
+// Events wait before they are written until there has been no other for eventCalm: what they tell of mostly
+// goes on, and the API server and its disk first serve that. None waits longer than eventLimit.
+const (
+	eventCalm  = 250 * time.Millisecond
+	eventLimit = 5 * time.Second
+)
+
+// eventDue is when an event of that time may be written, by what is known of the newest one.
+func eventDue(at, newest time.Time) time.Time {
+	calm, limit := newest.Add(eventCalm), at.Add(eventLimit)
+	if calm.Before(limit) {
+		return calm
+	}
+	return limit
+}
+
+// await waits until an event of that time may be written.
+func (s eventSink) await(at time.Time) {
+	for {
+		newest := at
+		if known := s.newest.Load(); known != nil && known.After(at) {
+			newest = *known
+		}
+		wait := time.Until(eventDue(at, newest))
+		if wait <= 0 {
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
 
 func (s eventSink) Create(e *corev1.Event) (*corev1.Event, error) {
-	select {
-	case <-time.After(time.Until(e.FirstTimestamp.Add(eventCalm))):
-	case <-s.ctx.Done():
-	}
+	s.await(e.FirstTimestamp.Time)
 	if err := s.rate.Wait(s.ctx); err != nil {
 		return nil, err
 	}

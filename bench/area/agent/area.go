@@ -37,7 +37,7 @@ func Area() *area.Area {
 	}
 	slow := f(oneP99, "ms", result.Goal{Times: 1})
 	slow.Quantile = .99
-	many, hundred := f(sized(atOnce, 30), "pods/s", result.Goal{Floor: .9, Times: 1}), f(sized(atOnce, 100), "pods/s", result.Goal{Times: 1})
+	many, hundred := f(sized(atOnce, 30), "pods/s", result.Goal{Floor: .9, Times: 1}), f(sized(atOnce, 100), "pods/s", result.Goal{Floor: .9, Times: 1})
 	many.More, hundred.More = true, true
 	return &area.Area{
 		Name: "agent",
@@ -59,7 +59,7 @@ func Area() *area.Area {
 			var out []area.Turn
 			for round := range o.Runs {
 				for _, who := range []string{raw, external, upstream, embedded} {
-					out = append(out, area.Turn{Who: who, Round: round, Quick: o.Quick})
+					out = append(out, area.Turn{Who: who, Round: round, Size: o.Size, Quick: o.Quick})
 				}
 			}
 			return out
@@ -69,6 +69,9 @@ func Area() *area.Area {
 				return floor(ctx, n, t)
 			}
 			return measure(ctx, n, t, func(ctx context.Context, m *turn) error {
+				if t.Size != 0 {
+					return m.each(ctx, m.warm, m.crowds(t.Size, t.Size, t.Size))
+				}
 				return m.each(ctx, m.singles, m.stubborn, m.crowds(30, 100))
 			})
 		},
@@ -89,7 +92,7 @@ func Full() *area.Area {
 			var out []area.Turn
 			for round := range o.Runs {
 				for _, who := range []string{external, upstream, embedded} {
-					out = append(out, area.Turn{Who: who, Round: round, Quick: o.Quick})
+					out = append(out, area.Turn{Who: who, Round: round, Size: o.Size, Quick: o.Quick})
 				}
 			}
 			return out

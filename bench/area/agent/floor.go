@@ -21,6 +21,7 @@ import (
 func floor(ctx context.Context, n *area.Node, t area.Turn) error {
 	s := stack.New(n)
 	defer s.Stop()
+	m := &turn{Turn: t, node: n, stack: s}
 	s.Cgroups()
 	if _, err := s.Containerd(ctx); err != nil {
 		return err
@@ -29,9 +30,12 @@ func floor(ctx context.Context, n *area.Node, t area.Turn) error {
 	if err != nil {
 		return err
 	}
-	singles, batch := 12, 30
-	if t.Quick {
-		singles, batch = 3, 5
+	singles, crowds := 12, []int{30, 100}
+	switch {
+	case t.Size != 0:
+		singles, crowds = 1, []int{t.Size, t.Size, t.Size}
+	case t.Quick:
+		singles, crowds = 3, []int{30}
 	}
 	for i := range singles {
 		took, id, err := rawPod(ctx, n, rt, fmt.Sprintf("one-%d", i))
@@ -46,16 +50,36 @@ func floor(ctx context.Context, n *area.Node, t area.Turn) error {
 			n.Add(oneP99, raw, ms(took))
 		}
 	}
-	n.Note("%d pods at once", batch)
-	begin := time.Now()
-	if err := parallel(batch, func(i int) error {
-		_, _, err := rawPod(ctx, n, rt, fmt.Sprintf("many-%d", i))
-		return err
-	}); err != nil {
+	for _, size := range crowds {
+		if err := m.rawCrowd(ctx, rt, size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rawCrowd starts so many pods at once, and removes them.
+func (m *turn) rawCrowd(ctx context.Context, rt *cri.Client, size int) error {
+	batch := size
+	if m.Quick {
+		batch = 5
+	}
+	m.node.Note("%d pods at once", batch)
+	ids := make([]string, batch)
+	var took time.Duration
+	err := m.observed(ctx, sized("%d-at-once", size), func() error {
+		begin := time.Now()
+		defer func() { took = time.Since(begin) }()
+		return parallel(batch, func(i int) (err error) {
+			_, ids[i], err = rawPod(ctx, m.node, rt, fmt.Sprintf("many-%d", i))
+			return err
+		})
+	})
+	if err != nil {
 		return err
 	}
-	n.Add(sized(atOnce, 30), raw, float64(batch)/time.Since(begin).Seconds())
-	return nil
+	m.node.Add(sized(atOnce, size), raw, float64(batch)/took.Seconds())
+	return parallel(batch, func(i int) error { return removeRaw(ctx, rt, ids[i]) })
 }
 
 // hands is how many pods are made beside one another.

@@ -129,6 +129,15 @@ func (m *turn) singles(ctx context.Context) error {
 	return nil
 }
 
+// warm starts the first pod, which warms everything up.
+func (m *turn) warm(ctx context.Context) error {
+	if _, err := m.startPod(ctx, stack.Pod("warm", stack.HelloImage)); err != nil {
+		return err
+	}
+	_, err := m.remove(ctx, "warm")
+	return err
+}
+
 func (m *turn) startPod(ctx context.Context, p *corev1.Pod) (time.Duration, error) {
 	ready := m.watch.Expect(p.Name, stack.Ready)
 	begin := time.Now()
@@ -223,16 +232,22 @@ func (m *turn) oneCrowd(ctx context.Context, size int, last bool) error {
 		real, settle, over = 5, time.Second, 2*time.Second
 	}
 	m.node.Note("%d pods at once", real)
-	took, err := m.crowd(ctx, size, real)
+	var took time.Duration
+	err := m.observed(ctx, sized("%d-at-once", size), func() (err error) {
+		took, err = m.crowd(ctx, size, real)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	m.node.Add(sized(atOnce, size), m.Who, float64(real)/took.Seconds())
-	if err := stack.Sleep(ctx, settle); err != nil {
-		return err
+	if m.Size == 0 {
+		if err := errors.Join(stack.Sleep(ctx, settle), m.idle(ctx, size, over)); err != nil {
+			return err
+		}
 	}
-	if err := m.idle(ctx, size, over); err != nil || last {
-		return err
+	if last {
+		return nil
 	}
 	return parallel(real, func(i int) error {
 		_, err := m.remove(ctx, fmt.Sprintf("crowd-%d-%d", size, i))
