@@ -19,7 +19,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"nodelet/agent/volume/csi"
@@ -38,7 +37,8 @@ type csiAPI struct {
 	csiNode     *storagev1.CSINode
 	attachments map[string]*storagev1.VolumeAttachment
 	inUse       []string
-	claims      []string
+	// live is the one claim.
+	live *model.Claim
 }
 
 func notFound(kind, name string) error {
@@ -102,11 +102,27 @@ func (a *csiAPI) GetSecret(_ context.Context, key model.Key) (*corev1.Secret, er
 	return &corev1.Secret{Data: map[string][]byte{"name": []byte(key.String())}}, nil
 }
 
+func (a *csiAPI) GetClaim(_ context.Context, key model.Key) (*model.Claim, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.live == nil {
+		return nil, notFound("persistentvolumeclaims", key.Name)
+	}
+	return a.live, nil
+}
+
 func (a *csiAPI) PatchClaimStatus(_ context.Context, key model.Key, patch []byte) (*corev1.PersistentVolumeClaim, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.claims = append(a.claims, key.String()+" "+string(patch))
-	return nil, nil
+	if a.live == nil || a.live.Key != key {
+		return nil, notFound("persistentvolumeclaims", key.Name)
+	}
+	next, err := patched(a.live, patch)
+	if err != nil {
+		return nil, err
+	}
+	a.live = next
+	return next.Claim, nil
 }
 
 func (a *csiAPI) CreateToken(_ context.Context, sa model.Key, r *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
@@ -159,7 +175,7 @@ func (d *driven) restart() {
 		d.csi.Close()
 	}
 	d.health = &reconcile.Health{}
-	d.csi = csi.New(csi.Config{Root: d.root, NodeName: "node-1"}, csi.Deps{API: d.api, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Health: d.health})
+	d.csi = csi.New(csi.Config{Root: d.root, NodeName: "node-1"}, csi.Deps{API: d.api, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Health: d.health, Event: d.events.Event})
 	d.register()
 	d.boot()
 	d.drivers()
@@ -386,22 +402,6 @@ func (d *driven) inUse() []string {
 	d.api.mu.Lock()
 	defer d.api.mu.Unlock()
 	return d.api.inUse
-}
-
-func TestAVolumeThatGrewIsExpanded(t *testing.T) {
-	d := newDriven(t, csitest.Config{FaultRate: -1}, noAttach())
-	d.claim("data", persistent("vol-1")+"\ncapacity: {storage: 2Gi}")
-	key := model.Key{Namespace: "ns", Name: "data"}
-	c, _ := d.store.Snapshot().Claims.Get(key)
-	c.Claim.Status.Capacity = corev1.ResourceList{"storage": resource.MustParse("1Gi")}
-	d.sync(claimPod(t, 1, "data"))
-	d.ready(uid(1))
-	if got := d.driver.Expanded("vol-1"); got != 2<<30 {
-		t.Fatalf("expanded to %d", got)
-	}
-	if len(d.api.claims) == 0 || !strings.Contains(d.api.claims[0], `"storage":"2Gi"`) {
-		t.Fatalf("claim: %q", d.api.claims)
-	}
 }
 
 // A driver that hangs delays its own pods only: neither others nor their removal.

@@ -151,7 +151,9 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 			m.wait(refusedRetry)
 			return
 		} else if err != nil {
-			problem = err.Error()
+			if !errors.Is(err, csi.ErrNotExpanded) {
+				problem = err.Error()
+			}
 			m.failedToMake(vol, err)
 		}
 	}
@@ -253,7 +255,7 @@ func (m *maker) commit() {
 func (m *maker) measured(ctx context.Context, vol *volumeplan.Volume) error {
 	start := time.Now()
 	err := m.make(ctx, vol)
-	if err != nil || m.old == nil || m.old.State != model.VolumesReady {
+	if err != nil && !errors.Is(err, csi.ErrNotExpanded) || m.old == nil || m.old.State != model.VolumesReady {
 		operation := "volume_mount"
 		if vol.Block() {
 			operation = "map_volume"

@@ -33,6 +33,11 @@ func (c *Client) GetVolumeAttachment(ctx context.Context, name string) (*storage
 	return into[storagev1.VolumeAttachment](ctx, c.storage().Get().Resource("volumeattachments").Name(name))
 }
 
+// GetClaim reads a claim of a pod of this node, and its volume when it is bound.
+func (c *Client) GetClaim(ctx context.Context, key model.Key) (*model.Claim, error) {
+	return c.readClaim(ctx, key)
+}
+
 // PatchClaimStatus sends a strategic merge patch to the status of a claim.
 func (c *Client) PatchClaimStatus(ctx context.Context, key model.Key, patch []byte) (*corev1.PersistentVolumeClaim, error) {
 	return into[corev1.PersistentVolumeClaim](ctx, c.core().Patch(types.StrategicMergePatchType).

@@ -46,6 +46,7 @@ type API interface {
 	CreateCSINode(ctx context.Context, n *storagev1.CSINode) (*storagev1.CSINode, error)
 	UpdateCSINode(ctx context.Context, n *storagev1.CSINode) (*storagev1.CSINode, error)
 	GetVolumeAttachment(ctx context.Context, name string) (*storagev1.VolumeAttachment, error)
+	GetClaim(ctx context.Context, key model.Key) (*model.Claim, error)
 	GetSecret(ctx context.Context, key model.Key) (*corev1.Secret, error)
 	PatchClaimStatus(ctx context.Context, key model.Key, patch []byte) (*corev1.PersistentVolumeClaim, error)
 	CreateToken(ctx context.Context, sa model.Key, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error)
@@ -55,6 +56,8 @@ type API interface {
 type Deps struct {
 	API API
 	Log *slog.Logger
+	// Event tells users of an expansion; it never blocks; may be nil.
+	Event func(ref corev1.ObjectReference, eventType, reason, message string)
 	// Called is told of each call to a driver; may be nil.
 	Called func(driver, method, code string, took time.Duration)
 	// Registered is called when a driver has come: pods may wait for it; may be nil.
@@ -75,6 +78,8 @@ type Volumes struct {
 	locks reconcile.Locks[string]
 	users users
 	inUse inUse
+	// declined are expansions that wait for the volume not to be in use.
+	declined declined
 	// idle are volumes that their last pod has left.
 	idle chan place
 }
@@ -86,6 +91,9 @@ func New(cfg Config, deps Deps) *Volumes {
 	}
 	if deps.Registered == nil {
 		deps.Registered = func(string) {}
+	}
+	if deps.Event == nil {
+		deps.Event = func(corev1.ObjectReference, string, string, string) {}
 	}
 	if deps.Measured == nil {
 		deps.Measured = func(string, string, time.Duration, error) {}

@@ -1,6 +1,7 @@
 package csi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"nodelet/agent/volume/mount"
 	"nodelet/agent/volume/owner"
@@ -42,7 +44,11 @@ func (j *job) run(ctx context.Context) (again time.Duration, err error) {
 	if err := j.noLongerAttached(ctx, have, done); err != nil {
 		return 0, err
 	}
-	if done && again == 0 && !j.grows() {
+	var known resource.Quantity
+	if done {
+		known, j.rec.Size = have.known(), have.Size
+	}
+	if done && again == 0 && !j.grows(known) {
 		return 0, nil
 	}
 	if !done {
@@ -61,12 +67,19 @@ func (j *job) run(ctx context.Context) (again time.Duration, err error) {
 			return 0, fmt.Errorf("NodePublishVolume: %w", err)
 		}
 	}
-	if err := j.expand(ctx); err != nil {
-		return 0, fmt.Errorf("NodeExpandVolume: %w", err)
-	}
-	if done {
+	switch err := j.expand(ctx, known); {
+	case err != nil && done:
+		return again, j.stillSmall(err)
+	case err != nil:
+		return 0, err
+	case done && j.rec.Size == have.Size:
 		return again, nil
 	}
+	if done {
+		have.Size = j.rec.Size
+		return again, writeRecord(j.podRecord(j.rec.pod, j.rec.Spec), have)
+	}
+	j.rec.Size = cmp.Or(j.rec.Size, told(j.Bound))
 	if own := j.Volume.Own; own != nil && !j.driver.can(csipb.NodeServiceCapability_RPC_VOLUME_MOUNT_GROUP) {
 		if err := owner.Apply(ctx, j.rec.Target, int(own.GID), own.OnlyOnMismatch); err != nil {
 			return 0, err
@@ -274,6 +287,7 @@ func (v *Volumes) remove(ctx context.Context, rec record) (err error) {
 	if v.users.any(rec.id()) {
 		return nil
 	}
+	v.declined.forget(rec.id())
 	select {
 	case v.idle <- v.place(rec):
 	case <-ctx.Done(): // the next daemon finds it

@@ -40,6 +40,8 @@ type record struct {
 	Block  bool   `json:"block,omitempty"`
 	// Attach: the volume counts as in use on this node, also while it is only staged.
 	Attach bool `json:"attach,omitempty"`
+	// Size is how large the volume is known to be on this node, a quantity; empty where no claim has told.
+	Size string `json:"size,omitempty"`
 	// Done is the boot in which the volume was published and all is well.
 	Done string `json:"done,omitempty"`
 
