@@ -39,6 +39,8 @@ func catalog() []suite {
 		{pkg: "internal/conntrack"},
 		{pkg: "internal/xtables"},
 		{pkg: "internal/cgroup"},
+		{pkg: "agent/stats"},
+		{pkg: "agent/evict"},
 		{pkg: "cni/link"},
 		{pkg: "dns", tests: "^TestKernel"},
 		{pkg: "proxy/nftables", tests: "Conformance|Worlds|Drift|Probe|Restart", data: []string{"proxy/lb/testdata"}},

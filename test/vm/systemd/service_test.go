@@ -50,6 +50,9 @@ func TestService(t *testing.T) {
 
 // uplink gives the machine an address and a default route: it has no network card.
 func uplink(t *testing.T) {
+	if _, err := os.Stat("/sys/class/net/uplink"); err == nil {
+		return // of the test before
+	}
 	for _, c := range []string{
 		"ip link add uplink type dummy", "ip addr add " + address + "/24 dev uplink", "ip link set uplink up",
 		"ip route add default via 10.77.0.254",

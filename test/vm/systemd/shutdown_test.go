@@ -1,24 +1,31 @@
 package systemd
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// kubeletConfig makes the machine wait for pods for as long as an emulated one may need, and systemd make
-// the pods' cgroups.
+// kubeletConfig makes the machine wait for pods for as long as an emulated one may need, systemd make
+// the pods' cgroups, pods use swap, and the node answer for its logs and limit its own programs.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cgroupDriver: systemd
 shutdownGracePeriod: 20m
 shutdownGracePeriodCriticalPods: 10m
+failSwapOn: false
+memorySwap: {swapBehavior: LimitedSwap}
+enableSystemLogHandler: true
+enableSystemLogQuery: true
+enforceNodeAllocatable: [pods, system-reserved, kube-reserved-compressible]
+systemReserved: {cpu: 200m, memory: 2560Mi}
+systemReservedCgroup: /system.slice
+kubeReserved: {cpu: 100m, memory: 16Mi}
+kubeReservedCgroup: /vmkube.slice
 `
 
 // slowPods are a usual and a critical one, which take their time to end.
@@ -45,7 +52,7 @@ spec:
 `
 
 // TestShutdown asks logind to power the machine off, and holds it by a lock of its own until everything was
-// seen: it must be the last test of this machine.
+// seen. It is the last test of this machine, by the name of its file.
 func TestShutdown(t *testing.T) {
 	if line, _ := os.ReadFile("/proc/cmdline"); !strings.Contains(string(line), "nodelet.vm") {
 		t.Skip("needs a machine of its own with systemd: make test-vm RUN=systemd")
@@ -54,12 +61,17 @@ func TestShutdown(t *testing.T) {
 	write(t, "/etc/kubelet.yaml", kubeletConfig)
 	write(t, "/etc/default/nodelet", "NODELET_FLAGS=\"--kubelet-config /etc/kubelet.yaml\"\n")
 	write(t, "/root/pods.yaml", slowPods)
+	swapOn(t)
+	run(t, "systemctl", "start", "vmkube.slice")
 	allInOne(t)
 	nodelet(t, "images import /vm/images/busybox.tar")
 	eventually(t, "the service account", func() error { _, err := try("kubectl -n kube-system get serviceaccount default"); return err })
 	persist(t, "kubectl apply -f /root/pods.yaml")
 	persist(t, "kubectl -n kube-system wait --for=condition=Ready pod/usual pod/critical --timeout=300s")
 	systemdSlices(t)
+	swap(t)
+	reserved(t)
+	logs(t)
 	eventually(t, "the lock", func() error {
 		if out := run(t, "systemd-inhibit", "--list", "--no-pager"); !strings.Contains(out, "nodelet") {
 			return fmt.Errorf("locks:\n%s", out)
@@ -126,6 +138,48 @@ func systemdSlices(t *testing.T) {
 	}
 }
 
+// podScopes reads a file of the scopes of a pod, its sandbox's and its container's.
+func podScopes(t *testing.T, pod, file string) []string {
+	t.Helper()
+	uid := strings.ReplaceAll(strings.TrimSpace(persist(t, "kubectl -n kube-system get pod "+pod+" -o jsonpath={.metadata.uid}")), "-", "_")
+	files, _ := filepath.Glob("/sys/fs/cgroup/kubepods.slice/*/*" + uid + ".slice/cri-containerd-*.scope/" + file)
+	var all []string
+	for _, f := range files {
+		all = append(all, strings.TrimSpace(read(t, f)))
+	}
+	return all
+}
+
+// swap: a container that asks for memory has as much of the swap, one that is critical none.
+func swap(t *testing.T) {
+	t.Helper()
+	if got, want := podScopes(t, "usual", "memory.swap.max"), swapOf(t, 32<<20); !slices.Contains(got, want) || want == "0" {
+		t.Errorf("the usual pod may swap %v, want %s", got, want)
+	}
+	if got := podScopes(t, "critical", "memory.swap.max"); !slices.Contains(got, "0") {
+		t.Errorf("the critical pod may swap %v", got)
+	}
+}
+
+// reserved: the machine's own programs are limited to what is reserved for them, pods to the rest.
+func reserved(t *testing.T) {
+	t.Helper()
+	has(t, "reserved", "system.slice", map[string]string{"memory.max": fmt.Sprint(2560 << 20), "cpu.weight": "8"})
+	has(t, "reserved", "vmkube.slice", map[string]string{"memory.max": "max", "cpu.weight": "4"})
+	if max := strings.TrimSpace(read(t, "/sys/fs/cgroup/kubepods.slice/memory.max")); max == "max" {
+		t.Error("pods have all memory")
+	}
+}
+
+// logs: the API server asks the node for the daemon's journal.
+func logs(t *testing.T) {
+	t.Helper()
+	out := persist(t, "kubectl get --raw /api/v1/nodes/vm/proxy/logs/?query=kubelet&tailLines=5")
+	if n := strings.Count(out, "nodelet["); n == 0 || n > 5 {
+		t.Errorf("the last 5 lines of the daemon's journal:\n%s", out)
+	}
+}
+
 // persist runs a command until it works: under emulation the API server misses its own time limits now and then.
 func persist(t *testing.T, args string) (out string) {
 	t.Helper()
@@ -133,23 +187,11 @@ func persist(t *testing.T, args string) (out string) {
 	return out
 }
 
-// hold keeps the machine up until the test is over.
+// hold keeps the machine up until the guest has said its last word and switches it off: the lock outlives
+// this test.
 func hold(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, "systemd-inhibit", "--what=shutdown", "--mode=delay", "--who=test", "cat")
-	stdin, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_, _ = io.WriteString(stdin, "over\n")
-		cancel()
-		_ = cmd.Wait()
-	})
+	run(t, "systemd-run", "--unit=hold", "systemd-inhibit", "--what=shutdown", "--mode=delay", "--who=test", "sleep", "infinity")
 	eventually(t, "a lock of the test's own", func() error {
 		if out := run(t, "systemd-inhibit", "--list", "--no-pager"); !strings.Contains(out, "test") {
 			return fmt.Errorf("locks:\n%s", out)
