@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -8,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"nodelet/agent/exclusive"
+	"nodelet/agent/exclusive/alignplan"
 	"nodelet/agent/exclusive/cpuplan"
 	"nodelet/agent/nodestatus/nodeplan"
 	"nodelet/agent/podresources"
@@ -16,12 +18,12 @@ import (
 // buildExclusive makes the part that hands out devices and CPUs, and the API that tells of it.
 func (p *agentParts) buildExclusive() error {
 	c := &p.n.cfg
-	cpus, err := c.cpus()
+	cpus, align, err := c.cpus()
 	if err != nil {
 		return err
 	}
 	root := c.Layout.KubeletRoot()
-	p.exclusive = exclusive.New(exclusive.Config{Dir: filepath.Join(root, "device-plugins"), CPUs: cpus}, exclusive.Deps{
+	p.exclusive = exclusive.New(exclusive.Config{Dir: filepath.Join(root, "device-plugins"), CPUs: cpus, Align: align}, exclusive.Deps{
 		Store: p.n.store, Grants: p.n.writers.Grants, Runtime: p.runtime, Events: p.events,
 		KeepGrants: p.kept.grants, GrantsBefore: p.kept.grantsBefore, KeepPlugins: p.kept.plugins, PluginsBefore: p.kept.pluginsBefore,
 		Changed: func() { p.status.Recheck() }, Metrics: p.n.metrics.Exclusive(), Log: p.n.deps.Log,
@@ -36,15 +38,41 @@ func (p *agentParts) buildExclusive() error {
 	return nil
 }
 
-// cpus is the machine as the static CPU policy sees it; nil without that policy.
-func (c *Config) cpus() (*exclusive.CPUs, error) {
-	policy := c.Kubelet.CPUPolicy
-	if !policy.Static {
-		return nil, nil
+// check says which settings contradict one another.
+func (p *CPUPolicy) check() error {
+	if p.Options.Sockets && p.Align == alignplan.SingleNode {
+		return errors.New("align-by-socket contradicts topologyManagerPolicy single-numa-node")
+	}
+	return p.Options.Check()
+}
+
+// cpus is the machine as the static CPU policy sees it, nil without that policy, and the topology policy.
+func (c *Config) cpus() (*exclusive.CPUs, exclusive.Align, error) {
+	policy, align := c.Kubelet.CPUPolicy, exclusive.Align{}
+	if !policy.Static && !policy.Align.On() {
+		return nil, align, nil
 	}
 	topology, err := exclusive.ReadTopology("/sys")
 	if err != nil {
-		return nil, fmt.Errorf("static CPU policy: %w", err)
+		return nil, align, fmt.Errorf("static CPU policy: %w", err)
+	}
+	if policy.Align.On() {
+		if err := topology.CheckNodes(); err != nil {
+			return nil, align, fmt.Errorf("topologyManagerPolicy %s: %w", policy.Align, err)
+		}
+		align = exclusive.Align{Policy: policy.Align, Pod: policy.AlignPods, Nodes: topology.Nodes()}
+	}
+	if !policy.Static {
+		return nil, align, nil
+	}
+	cpus, err := c.staticCPUs(topology)
+	return cpus, align, err
+}
+
+func (c *Config) staticCPUs(topology cpuplan.Topology) (*exclusive.CPUs, error) {
+	policy := c.Kubelet.CPUPolicy
+	if policy.Options.Sockets && topology.Sockets() > topology.Nodes().Count() {
+		return nil, errors.New("cpuManagerPolicyOptions: align-by-socket does not fit a machine with more sockets than NUMA nodes")
 	}
 	named, err := cpuplan.Parse(policy.Reserved)
 	if err != nil {
@@ -56,7 +84,7 @@ func (c *Config) cpus() (*exclusive.CPUs, error) {
 		return nil, err
 	}
 	return &exclusive.CPUs{
-		Topology: topology, Reserved: reserved, Options: cpuplan.Options{WholeCores: policy.WholeCores, Strict: policy.StrictReservation},
+		Topology: topology, Reserved: reserved, Options: policy.Options,
 	}, nil
 }
 

@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/admission"
+	"nodelet/agent/exclusive/alignplan"
+	"nodelet/agent/exclusive/cpuplan"
 	"nodelet/agent/shutdown/shutdownplan"
 	"nodelet/internal/kube"
 )
@@ -120,6 +122,9 @@ func (k *KubeletOptions) check() error {
 	if d := k.CgroupDriver; d != "" && d != driverFiles && d != driverSystemd {
 		errs = append(errs, fmt.Errorf("--cgroup-driver %q: must be %s or %s", d, driverFiles, driverSystemd))
 	}
+	if err := k.CPUPolicy.check(); err != nil {
+		errs = append(errs, fmt.Errorf("cpuManagerPolicyOptions: %w", err))
+	}
 	if err := k.Enforce.check(k.CPUPolicy.Reserved); err != nil {
 		errs = append(errs, err)
 	}
@@ -165,8 +170,11 @@ func (k *KubeletOptions) apiAddress(port uint16) string {
 type CPUPolicy struct {
 	// Static is cpuManagerPolicy static.
 	Static bool
-	// WholeCores and StrictReservation are the options full-pcpus-only and strict-cpu-reservation.
-	WholeCores, StrictReservation bool
+	// Options of that policy.
+	Options cpuplan.Options
+	// Align is topologyManagerPolicy, AlignPods topologyManagerScope pod.
+	Align     alignplan.Policy
+	AlignPods bool
 	// Reserved is reservedSystemCPUs: a list of CPUs that is kept for the system, in the place of the amounts.
 	Reserved string
 }

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"nodelet/agent/exclusive/alignplan"
 	"nodelet/agent/exclusive/cpuplan"
 	"nodelet/cri"
 	"nodelet/internal/model"
@@ -27,17 +28,27 @@ func (m *Manager) wantsCPUs(pod *corev1.Pod, c *corev1.Container) int {
 	return cpuplan.Wants(pod, c)
 }
 
-// takeCPUs takes CPUs for the next container of a pod: first those that the pod's init containers had.
-func (m *Manager) takeCPUs(g *model.Grant, n int, lent cpuplan.Set) (cpuplan.Set, error) {
+// takeCPUs takes CPUs for the next container of a pod: first those that the pod's init containers had, then
+// such that are near to the nodes.
+func (m *Manager) takeCPUs(g *model.Grant, n int, lent cpuplan.Set, near alignplan.Nodes) (cpuplan.Set, error) {
 	t := m.cfg.CPUs.Topology
 	if per := t.PerCore(); m.cfg.CPUs.Options.WholeCores && n%per != 0 {
 		return nil, smtError{cpuplan.SMTError(n, per)}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	first, _ := cpuplan.Take(t, lent, min(n, len(lent)))
+	options := m.cfg.CPUs.Options
+	first, _ := options.Take(t, lent, min(n, len(lent)))
 	free := m.freeCPUs(g).Without(first)
-	rest, ok := cpuplan.Take(t, free, n-len(first))
+	if here := free.And(options.Near(t, near)); near != 0 && len(first)+len(here) < n {
+		if m.cfg.Align.Policy.Strict() {
+			return nil, errLater // another pod has taken them since
+		}
+		first, free = first.With(here), free.Without(here)
+	} else if near != 0 {
+		free = here
+	}
+	rest, ok := options.Take(t, free, n-len(first))
 	if !ok || m.pool(g).Without(first.With(rest)).String() == "" {
 		return nil, fmt.Errorf("not enough cpus available to satisfy request: requested=%d, available=%d", n, len(free)+len(first))
 	}

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"nodelet/agent/exclusive/alignplan"
 	"nodelet/agent/exclusive/cpuplan"
 	"nodelet/internal/keep"
 	"nodelet/internal/model"
@@ -38,6 +39,17 @@ type Config struct {
 	Dir string
 	// CPUs is the static CPU policy; nil: no container has CPUs to itself.
 	CPUs *CPUs
+	// Align is how near to one another a container gets what it has to itself.
+	Align Align
+}
+
+// Align is the topology manager's policy.
+type Align struct {
+	Policy alignplan.Policy
+	// Pod: all containers of a pod get it near to the same nodes, and not each by itself.
+	Pod bool
+	// Nodes are the machine's NUMA nodes, where the policy is on.
+	Nodes alignplan.Nodes
 }
 
 // CPUs is the static policy's machine.
@@ -84,6 +96,8 @@ type Metrics interface {
 	Allocated(resource string, took time.Duration)
 	// Pinned: a container asked for CPUs of its own.
 	Pinned(err error)
+	// Aligned: a container's or pod's place was sought.
+	Aligned(admitted bool)
 }
 
 // Manager hands out devices and CPUs.
@@ -127,6 +141,7 @@ type uncounted struct{}
 func (uncounted) Registered(string)               {}
 func (uncounted) Allocated(string, time.Duration) {}
 func (uncounted) Pinned(error)                    {}
+func (uncounted) Aligned(bool)                    {}
 
 // Run blocks until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {

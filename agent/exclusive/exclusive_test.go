@@ -38,6 +38,7 @@ type world struct {
 	w       *store.Writers
 	m       *Manager
 	cpus    *CPUs
+	align   Align
 	stop    func()
 	grants  keeptest.Memory[model.Grant]
 	plugins keeptest.Memory[KeptPlugin]
@@ -77,7 +78,7 @@ func (w *world) boot() {
 	}
 	writers.Runtime.Replace(nil)
 	w.store, w.w = s, writers
-	w.m = New(Config{Dir: w.dir, CPUs: w.cpus}, Deps{
+	w.m = New(Config{Dir: w.dir, CPUs: w.cpus, Align: w.align}, Deps{
 		Store: s, Grants: writers.Grants, Runtime: w, Events: w,
 		KeepGrants: &w.grants, GrantsBefore: w.grants.All(), KeepPlugins: &w.plugins, PluginsBefore: w.plugins.All(),
 		Log: slog.New(slog.DiscardHandler),

@@ -21,6 +21,7 @@ import (
 const (
 	reasonUnexpected = "UnexpectedAdmissionError"
 	reasonSMT        = "SMTAlignmentError"
+	reasonAffinity   = "TopologyAffinityError"
 )
 
 // errLater: it cannot be decided yet.
@@ -61,6 +62,7 @@ func (m *Manager) sync(ctx context.Context, uid model.UID, snap *store.Snapshot)
 	}
 	grant, err := m.grant(ctx, pod)
 	if errors.Is(err, errLater) {
+		m.forget(uid) // what was taken so far: the pod asks for all of it again
 		return time.Second, nil
 	}
 	if ctx.Err() != nil {
@@ -108,6 +110,9 @@ func (m *Manager) refuse(pod *corev1.Pod, err error) *model.Grant {
 	if errors.As(err, &smt) {
 		reason, message = reasonSMT, err.Error()
 	}
+	if errors.Is(err, errAffinity) {
+		reason, message = reasonAffinity, err.Error()
+	}
 	m.deps.Events.Event(corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		corev1.EventTypeWarning, reason, message)
 	return &model.Grant{UID: model.UID(pod.UID), Rejected: true, Reason: reason, Message: "Pod was rejected: " + message}
@@ -151,10 +156,21 @@ func (m *Manager) grant(ctx context.Context, pod *corev1.Pod) (*model.Grant, err
 	g := &model.Grant{UID: model.UID(pod.UID), Containers: map[string]model.ContainerGrant{}}
 	lent := map[string]map[string]bool{} // devices, by resource, of containers that have ended when the next begins
 	var lentCPUs cpuplan.Set
-	for _, c := range deviceplan.Containers(pod) {
+	all := deviceplan.Containers(pod)
+	if !m.back(pod, all) {
+		return nil, errLater
+	}
+	near, err := m.alignPod(g, pod, all)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range all {
+		if near, err = m.alignContainer(near, g, wants{pod: pod, c: c, lentCPUs: lentCPUs, lent: lent}); err != nil {
+			return nil, err
+		}
 		one := model.ContainerGrant{Devices: map[string][]model.Device{}, Env: map[string]string{}, Annotations: map[string]string{}}
 		if n := m.wantsCPUs(pod, c.Container); n > 0 {
-			got, err := m.takeCPUs(g, n, lentCPUs)
+			got, err := m.takeCPUs(g, n, lentCPUs, near)
 			m.deps.Metrics.Pinned(err)
 			if err != nil {
 				return nil, err
@@ -166,7 +182,7 @@ func (m *Manager) grant(ctx context.Context, pod *corev1.Pod) (*model.Grant, err
 		}
 		asks := deviceplan.Asks(pod, c.Container)
 		for _, resource := range slices.Sorted(maps.Keys(asks)) {
-			ids, err := m.device(ctx, g, &one, deviceplan.Request{Resource: resource, Need: asks[resource], Reusable: lent[resource]})
+			ids, err := m.device(ctx, g, &one, deviceplan.Request{Resource: resource, Need: asks[resource], Reusable: lent[resource], Near: near})
 			if err != nil {
 				return nil, err
 			}
@@ -184,6 +200,24 @@ func (m *Manager) grant(ctx context.Context, pod *corev1.Pod) (*model.Grant, err
 		}
 	}
 	return g, nil
+}
+
+// back tells whether all plugins that a pod needs have been met by this process, or had time for it: no
+// plugin is asked to prepare devices for a pod that has to wait for another.
+func (m *Manager) back(pod *corev1.Pod, all []deviceplan.Container) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.started) >= booting {
+		return true
+	}
+	for _, c := range all {
+		for resource := range deviceplan.Asks(pod, c.Container) {
+			if p := m.plugins[resource]; p != nil && p.client == nil {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // with is a grant with one container more: what was handed to others is never changed.
@@ -245,6 +279,7 @@ func (m *Manager) offer(g *model.Grant, q deviceplan.Request) (pluginapi.DeviceP
 // request completes a request by what is true now; mu is held.
 func (m *Manager) request(g *model.Grant, q deviceplan.Request, p *plugin) deviceplan.Request {
 	q.Known, q.Healthy, q.Used = true, p.healthy(time.Now()), map[string]bool{}
+	q.NUMA = func(id string) []int64 { return p.devices[id].NUMA }
 	for uid, other := range m.grants {
 		if uid == g.UID {
 			other = g // what is reserved so far
@@ -263,11 +298,15 @@ func (m *Manager) choose(g *model.Grant, c *model.ContainerGrant, q deviceplan.R
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.plugins[q.Resource]
-	offer, err := m.request(g, q, p).Check()
+	q = m.request(g, q, p)
+	offer, err := q.Check()
 	if err != nil {
 		return nil, err
 	}
 	ids := offer.Choose(preferred)
+	if m.cfg.Align.Policy.Strict() && !q.Aligned(ids) {
+		return nil, errLater // another pod has taken them since
+	}
 	c.Devices[q.Resource] = p.devicesOf(ids)
 	m.grants[g.UID] = with(g, "", model.ContainerGrant{CPUs: c.CPUs, Devices: maps.Clone(c.Devices)}) // the container has no name until all is done
 	return ids, nil

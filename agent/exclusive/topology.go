@@ -46,9 +46,24 @@ func ReadTopology(sys string) (cpuplan.Topology, error) {
 		if _, ok := cores[key]; !ok {
 			cores[key] = len(cores)
 		}
-		t = append(t, cpuplan.CPU{ID: cpu, Core: cores[key], Socket: socket, NUMA: nodes[cpu]})
+		t = append(t, cpuplan.CPU{ID: cpu, Core: cores[key], Cache: lastCache(filepath.Join(dir, fmt.Sprintf("cpu%d", cpu)), socket), Socket: socket, NUMA: nodes[cpu]})
 	}
 	return t, nil
+}
+
+// lastCache names the last level of caches by the first CPU that shares it; where the machine does not
+// tell, the socket stands for it.
+func lastCache(cpu string, socket int) int {
+	found, level := -1-socket, 2                                         // below the third level a cache is a core's own
+	indices, _ := filepath.Glob(filepath.Join(cpu, "cache/index[0-9]*")) // the pattern is well-formed
+	for _, index := range indices {
+		l, err := number(filepath.Join(index, "level"))
+		shared, err2 := list(filepath.Join(index, "shared_cpu_list"))
+		if err == nil && err2 == nil && l > level && len(shared) > 0 {
+			found, level = shared[0], l
+		}
+	}
+	return found
 }
 
 func list(path string) (cpuplan.Set, error) {

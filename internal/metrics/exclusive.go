@@ -17,6 +17,7 @@ func (r *Registry) CPUs(read func() (given, free int)) {
 // Exclusive counts what is given to containers alone.
 type Exclusive struct {
 	registered, pinned, unpinned func(float64, ...string)
+	aligned, unaligned           func(float64, ...string)
 	allocated                    func(time.Duration, ...string)
 }
 
@@ -27,6 +28,8 @@ func (r *Registry) Exclusive() *Exclusive {
 		allocated:  r.Histogram("kubelet_device_plugin_alloc_duration_seconds", "How long plugins took to prepare devices.", defaultBuckets, "resource_name"),
 		pinned:     r.Counter("kubelet_cpu_manager_pinning_requests_total", "Containers that asked for CPUs of their own."),
 		unpinned:   r.Counter("kubelet_cpu_manager_pinning_errors_total", "Containers that could not have CPUs of their own."),
+		aligned:    r.Counter("kubelet_topology_manager_admission_requests_total", "Containers, or pods, for which NUMA nodes were sought that suit all they ask for."),
+		unaligned:  r.Counter("kubelet_topology_manager_admission_errors_total", "Containers, or pods, that were refused for want of such nodes."),
 	}
 }
 
@@ -41,6 +44,14 @@ func (m *Exclusive) Pinned(err error) {
 	m.pinned(1)
 	if err != nil {
 		m.unpinned(1)
+	}
+}
+
+// Aligned notes that NUMA nodes were sought, and whether the pod was let in.
+func (m *Exclusive) Aligned(admitted bool) {
+	m.aligned(1)
+	if !admitted {
+		m.unaligned(1)
 	}
 }
 

@@ -74,6 +74,8 @@ kubelet_started_containers_errors_total{container_type,code}
 kubelet_started_containers_total{container_type}
 kubelet_started_pods_errors_total{}
 kubelet_started_pods_total{}
+kubelet_topology_manager_admission_errors_total{}
+kubelet_topology_manager_admission_requests_total{}
 kubelet_volume_stats_available_bytes{namespace,persistentvolumeclaim}
 kubelet_volume_stats_capacity_bytes{namespace,persistentvolumeclaim}
 kubelet_volume_stats_inodes_free{namespace,persistentvolumeclaim}
@@ -129,10 +131,13 @@ func TestExclusive(t *testing.T) {
 	m, api := r.Exclusive(), r.PodResources()
 	m.Pinned(nil)
 	m.Pinned(errNo)
+	m.Aligned(true)
+	m.Aligned(false)
 	r.CPUs(func() (given, free int) { return 2, 5 })
 	api.Asked("Get")
 	api.Failed("Get")
 	wants(t, text(t, r),
+		"kubelet_topology_manager_admission_requests_total 2", "kubelet_topology_manager_admission_errors_total 1",
 		"kubelet_cpu_manager_pinning_requests_total 2", "kubelet_cpu_manager_pinning_errors_total 1",
 		"kubelet_cpu_manager_exclusive_cpu_allocation_count 2", "kubelet_cpu_manager_shared_pool_size_millicores 5000",
 		`kubelet_pod_resources_endpoint_requests_get{server_api_version="v1"} 1`, `kubelet_pod_resources_endpoint_errors_get{server_api_version="v1"} 1`,

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +23,7 @@ import (
 const (
 	whyNoCadvisor = "figures are read on demand, nothing is collected in between"
 	whyNoPolling  = "nodelet waits for events instead of asking at intervals"
-	whyNoManagers = "memory is not assigned exclusively, and resources are not aligned with one another, by this version"
+	whyNoManagers = "memory is not assigned exclusively by this version"
 	whyNoIPTables = "the service proxy keeps its rules itself"
 	whyOneServer  = "the kubelet API is always served, with these handlers"
 )
@@ -105,9 +104,9 @@ func nodeFields() []field {
 		{path: "cpuManagerPolicyOptions", set: cpuOptions},
 		{path: "cpuManagerReconcilePeriod", why: whyNoPolling},
 		{path: "memoryManagerPolicy", is: []string{"None"}, why: whyNoManagers},
-		{path: "topologyManagerPolicy", is: []string{"none"}, why: whyNoManagers},
-		{path: "topologyManagerScope", is: []string{"container"}, why: whyNoManagers},
-		{path: "topologyManagerPolicyOptions", why: whyNoManagers},
+		{path: "topologyManagerPolicy", set: topologyPolicy},
+		{path: "topologyManagerScope", set: topologyScope},
+		{path: "topologyManagerPolicyOptions", set: topologyOptions},
 		{path: "qosReserved", why: "not part of this version"},
 		{path: "runtimeRequestTimeout", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.RuntimeRequestTimeout })},
 		{path: "hairpinMode", why: "pods reach themselves through their Services in any case"},
@@ -222,37 +221,6 @@ func swapBehavior(c *node.Config, v any) error {
 	default:
 		return fmt.Errorf("%q is no behaviour: NoSwap or LimitedSwap", name)
 	}
-}
-
-// cpuPolicy takes the name of a policy of the CPU manager.
-func cpuPolicy(c *node.Config, v any) error {
-	switch name := plain(v); name {
-	case "none", "static":
-		c.Kubelet.CPUPolicy.Static = name == "static"
-		return nil
-	default:
-		return fmt.Errorf("%q is no policy: none or static", name)
-	}
-}
-
-// cpuOptions takes the options of the static policy. One that is not known would change which CPUs
-// containers get, so it is an error and not ignored.
-func cpuOptions(c *node.Config, v any) error {
-	options, err := decode[map[string]string](v)
-	if err != nil {
-		return err
-	}
-	known := map[string]*bool{"full-pcpus-only": &c.Kubelet.CPUPolicy.WholeCores, "strict-cpu-reservation": &c.Kubelet.CPUPolicy.StrictReservation}
-	for _, name := range slices.Sorted(maps.Keys(options)) {
-		to := known[name]
-		if to == nil {
-			return fmt.Errorf("option %q is not supported by this version: %s are", name, strings.Join(slices.Sorted(maps.Keys(known)), " and "))
-		}
-		if *to, err = strconv.ParseBool(options[name]); err != nil {
-			return fmt.Errorf("option %q is %q: true or false", name, options[name])
-		}
-	}
-	return nil
 }
 
 // periods takes the list of priorities with their seconds.

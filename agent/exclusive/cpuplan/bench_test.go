@@ -16,7 +16,7 @@ func BenchmarkTake(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, ok := Take(m, free, n/2); !ok {
+				if _, ok := (Options{}).Take(m, free, n/2); !ok {
 					b.Fatal("not enough")
 				}
 			}

@@ -2,6 +2,7 @@ package cpuplan
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,8 +12,8 @@ import (
 	"nodelet/internal/podref"
 )
 
-// CPU is where one logical CPU sits.
-type CPU struct{ ID, Core, Socket, NUMA int }
+// CPU is where one logical CPU sits. Cache is the last level of caches that it shares with others.
+type CPU struct{ ID, Core, Cache, Socket, NUMA int }
 
 // Topology is the machine's: all CPUs that are online.
 type Topology []CPU
@@ -43,6 +44,27 @@ type Options struct {
 	WholeCores bool
 	// Strict is strict-cpu-reservation: reserved CPUs are not in the shared pool.
 	Strict bool
+	// SpreadNodes is distribute-cpus-across-numa: what needs more than one NUMA node gets evenly much of each.
+	SpreadNodes bool
+	// SpreadCores is distribute-cpus-across-cores: as few threads of a core as possible.
+	SpreadCores bool
+	// WholeCaches is prefer-align-cpus-by-uncorecache: as few last-level caches as possible.
+	WholeCaches bool
+	// Sockets is align-by-socket: with a topology policy, CPUs of one socket are near enough.
+	Sockets bool
+}
+
+// Check says which options contradict one another.
+func (o Options) Check() error {
+	switch {
+	case o.SpreadCores && o.WholeCores:
+		return errors.New("distribute-cpus-across-cores and full-pcpus-only contradict one another")
+	case o.SpreadCores && o.SpreadNodes:
+		return errors.New("distribute-cpus-across-cores and distribute-cpus-across-numa cannot be had together")
+	case o.WholeCaches && (o.SpreadCores || o.SpreadNodes):
+		return errors.New("prefer-align-cpus-by-uncorecache cannot be had together with distribute-cpus-across-cores or distribute-cpus-across-numa")
+	}
+	return nil
 }
 
 // Reserved chooses the CPUs that nobody has to itself: those named, or as many as are reserved in
@@ -58,7 +80,7 @@ func Reserved(t Topology, named Set, milli int64) (Set, error) {
 	if n == 0 {
 		return nil, fmt.Errorf("the static CPU policy needs CPU reserved for the system: set reservedSystemCPUs, or cpu in systemReserved or kubeReserved")
 	}
-	s, ok := Take(t, t.All(), n)
+	s, ok := Options{}.Take(t, t.All(), n)
 	if !ok || len(s) == len(t) {
 		return nil, fmt.Errorf("%d CPUs are reserved of %d: nothing is left for pods", n, len(t))
 	}
@@ -92,18 +114,37 @@ func (t Topology) PerCore() int {
 	return len(t) / max(len(cores), 1)
 }
 
-// Take takes n of the free CPUs, those that are near to one another; false when there are not enough.
-func Take(t Topology, free Set, n int) (Set, bool) {
+// Take takes n of the free CPUs as the options say; false when there are not enough.
+func (o Options) Take(t Topology, free Set, n int) (Set, bool) {
 	if n > len(free) {
 		return nil, false
 	}
+	if o.SpreadNodes {
+		if s := o.spread(t, free, n); s != nil {
+			return s, true
+		}
+	}
+	return o.pack(t, free, n), true
+}
+
+// pack takes n of the free CPUs, of which there are enough, those that are near to one another.
+func (o Options) pack(t Topology, free Set, n int) Set {
 	a := taker{free: free, left: n}
 	a.whole(t, groups(t, func(c CPU) int { return c.NUMA }))
 	a.whole(t, groups(t, func(c CPU) int { return c.Socket }))
-	a.whole(t, groups(t, func(c CPU) int { return c.Core }))
+	if o.WholeCaches {
+		caches := groups(t, func(c CPU) int { return c.Cache })
+		a.whole(t, caches)
+		a.within(t, caches)
+	}
+	if o.SpreadCores {
+		a.apart(t)
+	} else {
+		a.whole(t, groups(t, func(c CPU) int { return c.Core }))
+	}
 	a.single(t)
 	slices.Sort(a.taken)
-	return a.taken, true
+	return a.taken
 }
 
 // taker is the state of one Take.

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"nodelet/agent/exclusive/alignplan"
 	"nodelet/internal/podref"
 )
 
@@ -20,6 +21,71 @@ type Request struct {
 	Healthy map[string]bool
 	// Used are those that other containers have, Reusable those of the pod's init containers that ended before this one.
 	Used, Reusable map[string]bool
+	// Near are the NUMA nodes to prefer, and NUMA where the devices are.
+	Near alignplan.Nodes
+	NUMA func(id string) []int64
+}
+
+// near tells whether a device is near to some of the nodes.
+func (r Request) near(id string, nodes alignplan.Nodes) bool {
+	return slices.ContainsFunc(r.NUMA(id), func(n int64) bool { return nodes.Has(int(n)) })
+}
+
+// prefer orders devices: the near ones, those that it does not matter for, the far ones.
+func (r Request) prefer(ids []string) []string {
+	if r.Near == 0 {
+		return ids
+	}
+	rank := func(id string) int {
+		switch {
+		case r.near(id, r.Near):
+			return 0
+		case len(r.NUMA(id)) == 0:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(ids, func(a, b string) int { return rank(a) - rank(b) })
+	return ids
+}
+
+// Hints are the NUMA nodes where the devices can be had; nowhere in particular where none of them says
+// where it is.
+func (r Request) Hints(nodes alignplan.Nodes) []alignplan.Hint {
+	placed := false
+	for id := range r.Healthy {
+		placed = placed || len(r.NUMA(id)) > 0
+	}
+	if !placed {
+		return alignplan.Anywhere()
+	}
+	return alignplan.Hints(nodes, alignplan.Supply{
+		Need: r.Need,
+		All:  func(at alignplan.Nodes) int { return r.count(at, func(string) bool { return true }) },
+		Free: func(at alignplan.Nodes) int {
+			for id := range r.Reusable {
+				if r.Reusable[id] && !r.near(id, at) {
+					return -1
+				}
+			}
+			return r.count(at, func(id string) bool { return r.Reusable[id] || !r.Used[id] })
+		},
+	})
+}
+
+// count is how many healthy devices of those are near to some of the nodes.
+func (r Request) count(at alignplan.Nodes, of func(id string) bool) (n int) {
+	for id := range r.Healthy {
+		if of(id) && r.near(id, at) {
+			n++
+		}
+	}
+	return n
+}
+
+// Aligned tells whether devices that say where they are are all near to the nodes that were asked for.
+func (r Request) Aligned(ids []string) bool {
+	return r.Near == 0 || !slices.ContainsFunc(ids, func(id string) bool { return len(r.NUMA(id)) > 0 && !r.near(id, r.Near) })
 }
 
 // Offer is what there is to choose from, and what must be among the choice.
@@ -47,7 +113,12 @@ func (r Request) Check() (Offer, error) {
 			o.Available = append(o.Available, id)
 		}
 	}
-	if left := r.Need - len(o.Must); len(o.Available) < left {
+	o.Available = r.prefer(o.Available)
+	left := r.Need - len(o.Must)
+	if near := slices.IndexFunc(o.Available, func(id string) bool { return !r.Aligned([]string{id}) }); r.Near != 0 && near >= left {
+		o.Available = o.Available[:near] // there is enough without the far ones
+	}
+	if len(o.Available) < left {
 		return Offer{}, fmt.Errorf("requested number of devices unavailable for %s. Requested: %d, Available: %d", r.Resource, left, len(o.Available))
 	}
 	return o, nil
@@ -104,4 +175,17 @@ func Asks(pod *corev1.Pod, c *corev1.Container) map[string]int {
 func Extended(name string) bool {
 	domain, _, ok := strings.Cut(name, "/")
 	return ok && domain != "kubernetes.io" && !strings.HasSuffix(domain, ".kubernetes.io") && !strings.HasPrefix(name, "requests.")
+}
+
+// Most is how many of something the containers of a pod have at the same time at most.
+func Most(all []Container, of func(*corev1.Container) int) int {
+	most, at := 0, 0
+	for _, c := range all {
+		n := of(c.Container)
+		most = max(most, at+n)
+		if !c.Lends {
+			at += n
+		}
+	}
+	return most
 }

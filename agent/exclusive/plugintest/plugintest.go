@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -75,19 +76,28 @@ func Register(ctx context.Context, socket string, q *pluginapi.RegisterRequest) 
 	return err
 }
 
-// Set changes which devices there are.
+// Set changes which devices there are. One whose name ends in @1 is near to NUMA node 1, all others to node 0.
 func (p *Plugin) Set(healthy, broken []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.devices = nil
 	for _, id := range healthy {
-		p.devices = append(p.devices, &pluginapi.Device{ID: id, Health: pluginapi.Healthy, Topology: &pluginapi.TopologyInfo{Nodes: []*pluginapi.NUMANode{{ID: 0}}}})
+		p.devices = append(p.devices, &pluginapi.Device{ID: id, Health: pluginapi.Healthy, Topology: &pluginapi.TopologyInfo{Nodes: []*pluginapi.NUMANode{{ID: nodeOf(id)}}}})
 	}
 	for _, id := range broken {
 		p.devices = append(p.devices, &pluginapi.Device{ID: id, Health: pluginapi.Unhealthy})
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+func nodeOf(id string) int64 {
+	_, at, _ := strings.Cut(id, "@")
+	node, err := strconv.ParseInt(at, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return node
 }
 
 // Calls gives the calls since the last time, in order.
