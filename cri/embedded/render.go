@@ -80,9 +80,9 @@ func (c Config) renderRuntime(f found) map[string]any {
 		"max_container_log_line_size":  c.MaxLogLine,
 		"enable_unprivileged_ports":    true, // as everywhere since containerd 2.0
 		"enable_unprivileged_icmp":     true,
-		// containerd samples every container each second by default, for a figure the agent computes
-		// itself; the kubelet's housekeeping takes 10 s.
-		"stats_collect_period": "10s",
+		// containerd samples every container and sandbox each second by default, for a rate that the agent
+		// computes itself. Every 10 s it was two thirds of what 100 idle pods cost. It cannot be turned off.
+		"stats_collect_period": "8760h",
 		"enable_criu":          false, // checkpoints run code from images: opt in when somebody needs it
 	}
 }

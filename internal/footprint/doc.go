@@ -3,7 +3,7 @@
 // It does not bound memory: that is the operator's, by GOMEMLIMIT or a cgroup.
 //
 // Flow: Settle, once the daemon has its first picture of the world -> Trim,
-// then and at times.
+// then and when a burst of work is over.
 //
 // Touches: the garbage collector's settings, the page tables of the process.
 //

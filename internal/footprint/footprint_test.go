@@ -2,6 +2,7 @@ package footprint
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,6 +27,37 @@ func TestProgramPagesAreThoseThatNobodyCanHaveWritten(t *testing.T) {
 	if from != 0x400000 || to != 0x2a4b000 {
 		t.Errorf("from %#x to %#x", from, to)
 	}
+}
+
+func TestWorkIsOverWhenItIsQuietAgain(t *testing.T) {
+	const mb = 1 << 20
+	w := work{done: 100 * mb, seen: 100 * mb}
+	for i, step := range []struct {
+		total, live uint64 // MB
+		want        bool
+	}{
+		{101, 10, false}, // nothing to speak of was done
+		{140, 10, false}, // it is being done
+		{141, 10, true},  // it is over
+		{141, 50, false}, // a heap that is larger: not worth it yet
+		{152, 50, false},
+		{153, 50, true},
+	} {
+		if got := w.over(heap{step.total * mb, step.live * mb}); got != step.want {
+			t.Errorf("step %d: %t, want %t", i, got, step.want)
+		}
+	}
+}
+
+func TestAllocatedCounts(t *testing.T) {
+	before := allocated()
+	sink = append(sink, make([]byte, 8<<20))
+	runtime.GC()
+	after := allocated()
+	if after.total-before.total < 8<<20 || after.live < 8<<20 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	sink = nil
 }
 
 // sink keeps what is allocated from being optimised away.

@@ -67,7 +67,7 @@ func (m *turn) rawCrowd(ctx context.Context, rt *cri.Client, size int) error {
 	m.node.Note("%d pods at once", batch)
 	ids := make([]string, batch)
 	var took time.Duration
-	err := m.observed(ctx, sized("%d-at-once", size), func() error {
+	err := m.observed(ctx, sized("%d-at-once", size), profiledFor, func() error {
 		begin := time.Now()
 		defer func() { took = time.Since(begin) }()
 		return parallel(batch, func(i int) (err error) {

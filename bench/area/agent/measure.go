@@ -233,7 +233,7 @@ func (m *turn) oneCrowd(ctx context.Context, size int, last bool) error {
 	}
 	m.node.Note("%d pods at once", real)
 	var took time.Duration
-	err := m.observed(ctx, sized("%d-at-once", size), func() (err error) {
+	err := m.observed(ctx, sized("%d-at-once", size), profiledFor, func() (err error) {
 		took, err = m.crowd(ctx, size, real)
 		return err
 	})
@@ -285,7 +285,11 @@ func (m *turn) idle(ctx context.Context, size int, over time.Duration) error {
 	if m.runtime != 0 {
 		groups["both"] = append(groups["both"], m.runtime)
 	}
-	used, err := stack.Measure(ctx, over, groups)
+	var used map[string]stack.Usage
+	err := m.observed(ctx, sized("%d-idle", size), over, func() (err error) {
+		used, err = stack.Measure(ctx, over, groups)
+		return err
+	})
 	if err != nil {
 		return errors.Join(errors.New("measure idle pods"), err)
 	}

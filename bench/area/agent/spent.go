@@ -13,11 +13,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"nodelet/bench/area"
 	"nodelet/bench/lab"
 )
 
-// profiledFor is the part of a crowd's start that the profile of the agent covers.
+// profiledFor is the part of a crowd's start that the profiles of the agent cover.
 const profiledFor = 3 * time.Second
 
 // spending is what a crowd has cost so far, by program and by request to the API server.
@@ -73,8 +75,9 @@ func counted(metrics, name string) map[string]float64 {
 	return sums
 }
 
-// observed does something and keeps in the directory of profiles, if there is one, what it has cost.
-func (m *turn) observed(ctx context.Context, name string, do func() error) error {
+// observed does something that takes at least that long, and keeps in the directory of profiles, if there
+// is one, what it has cost.
+func (m *turn) observed(ctx context.Context, name string, least time.Duration, do func() error) error {
 	if m.Profile == "" {
 		return do()
 	}
@@ -84,7 +87,7 @@ func (m *turn) observed(ctx context.Context, name string, do func() error) error
 		return err
 	}
 	profiled := make(chan error, 1)
-	go func() { profiled <- m.profile(ctx, file+".pprof") }()
+	go func() { profiled <- m.profile(ctx, file, least) }()
 	if err := do(); err != nil {
 		return err
 	}
@@ -100,16 +103,22 @@ func (m *turn) observed(ctx context.Context, name string, do func() error) error
 	return errors.Join(out.Close(), <-profiled)
 }
 
-// profile keeps what our agent's processor time goes to.
-func (m *turn) profile(ctx context.Context, file string) error {
+// profile keeps what our agent's processor time goes to, and what it allocates.
+func (m *turn) profile(ctx context.Context, file string, over time.Duration) error {
 	if m.Who != external && m.Who != embedded {
 		return nil
 	}
-	text, err := m.stack.API.Text(ctx, fmt.Sprintf("/api/v1/nodes/%s/proxy/debug/pprof/profile?seconds=%.0f", area.NodeName, profiledFor.Seconds()))
-	if err != nil {
-		return fmt.Errorf("read profile: %w", err)
+	var both errgroup.Group
+	for _, kind := range []string{"profile", "allocs"} {
+		both.Go(func() error {
+			text, err := m.stack.API.Text(ctx, fmt.Sprintf("/api/v1/nodes/%s/proxy/debug/pprof/%s?seconds=%.0f", area.NodeName, kind, over.Seconds()))
+			if err != nil {
+				return fmt.Errorf("read profile: %w", err)
+			}
+			return os.WriteFile(file+"-"+kind+".pprof", []byte(text), 0o644)
+		})
 	}
-	return os.WriteFile(file, []byte(text), 0o644)
+	return both.Wait()
 }
 
 // print writes what came since before.
