@@ -20,7 +20,7 @@ func (p *agentParts) buildVolumes() (err error) {
 	root := p.n.cfg.Layout.KubeletRoot()
 	measure := p.n.metrics.Storage()
 	drivers := csi.New(csi.Config{Root: root, NodeName: p.n.cfg.NodeName}, csi.Deps{
-		API: p.n.client, Log: p.n.deps.Log, Event: p.events.Event, Called: measure.Driver, Measured: measure.Operation, Health: p.n.watchHealth("unstage volumes"),
+		API: p.n.client, Log: p.n.deps.Log, Event: p.events.Event, Called: measure.Driver, Measured: measure.Operation, Health: p.n.watchHealth("unstage volumes"), LimitHealth: p.n.watchHealth("volume limits"),
 	})
 	p.drivers = drivers
 	p.plugins = pluginreg.New(pluginreg.Config{Dir: filepath.Join(root, "plugins_registry")}, pluginreg.Deps{

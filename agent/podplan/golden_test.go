@@ -102,7 +102,7 @@ type world struct {
 	// Prepared is what drivers have prepared for the pod's claims; Looking: nobody has looked yet.
 	Prepared *model.PodDevices
 	Looking  bool
-	// Volumes is "ready" unless said otherwise: absent, failed.
+	// Volumes is "ready" unless said otherwise: absent, failed, refused.
 	Volumes string
 	Configs []struct {
 		Kind, Namespace, Name string
@@ -311,6 +311,9 @@ func (w *world) fill(tables *store.Writers, pod *corev1.Pod) {
 	volumes := &model.PodVolumes{UID: uid, State: model.VolumesReady, HostPaths: map[string]string{}}
 	if w.Volumes == "failed" {
 		volumes.State, volumes.Message = model.VolumesFailed, "no such configmap"
+	}
+	if w.Volumes == "refused" {
+		volumes.State, volumes.Refused, volumes.Message = model.VolumesFailed, model.AttachLimit, "why"
 	}
 	for _, v := range pod.Spec.Volumes {
 		volumes.HostPaths[v.Name] = "/kubelet/pods/u1/volumes/" + v.Name

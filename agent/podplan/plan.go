@@ -38,6 +38,10 @@ func Make(f Facts, now time.Time) Plan {
 			m.end = ending{phase: corev1.PodFailed, reason: grant.Reason, message: grant.Message}
 		}
 	}
+	refused := m.volumes().Refused
+	if refused != "" && m.end.phase == "" {
+		m.end = ending{phase: corev1.PodFailed, reason: refused, message: m.volumes().Message}
+	}
 	m.ctrs = containers(m.obj)
 	switch {
 	case m.obj.DeletionTimestamp != nil:
@@ -57,6 +61,8 @@ func Make(f Facts, now time.Time) Plan {
 		m.stop(Why{Reason: row.Reason})
 	case m.grant != nil && m.grant.Rejected:
 		m.stop(Why{Reason: m.grant.Reason})
+	case refused != "":
+		m.stop(Why{Reason: refused})
 	case m.makesRoom():
 		// Those that make room for it are on their way out: what they end wakes this pod.
 	default:

@@ -64,7 +64,8 @@ func (m *maker) containerStatuses(s *corev1.PodStatus) {
 
 // turnedAway: the node did not take the pod, and nothing of it was ever begun.
 func (m *maker) turnedAway() bool {
-	rejected := m.allocation != nil && m.allocation.Rejected || m.grant != nil && m.grant.Rejected
+	rejected := m.allocation != nil && m.allocation.Rejected || m.grant != nil && m.grant.Rejected ||
+		m.volumes().Refused != "" || m.obj.Status.Reason == model.AttachLimit // when its volumes are cleared
 	return rejected && (m.rt == nil || len(m.rt.Containers) == 0)
 }
 

@@ -175,7 +175,7 @@ func (d *driven) restart() {
 		d.csi.Close()
 	}
 	d.health = &reconcile.Health{}
-	d.csi = csi.New(csi.Config{Root: d.root, NodeName: "node-1"}, csi.Deps{API: d.api, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Health: d.health, Event: d.events.Event})
+	d.csi = csi.New(csi.Config{Root: d.root, NodeName: "node-1", LimitPatience: patience}, csi.Deps{API: d.api, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Health: d.health, Event: d.events.Event})
 	d.register()
 	d.boot()
 	d.drivers()

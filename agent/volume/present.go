@@ -53,6 +53,8 @@ type maker struct {
 	// but could not be brought up to date.
 	failed, waiting, stale []string
 	errs                   []error
+	// limited: the node takes no more volumes of a driver, so that the pod has to go.
+	limited bool
 	// again is when to look at the pod again, 0 for never.
 	again time.Duration
 }
@@ -66,7 +68,9 @@ func (v *Volumes) present(ctx context.Context, pod *corev1.Pod, snap *store.Snap
 	}
 	v.deps.Log.Debug("volumes", "plan", plan)
 	m := &maker{Volumes: v, pod: pod, uid: plan.UID, snap: snap, paths: map[string]string{}, devices: map[string]string{}}
-	m.old, _ = snap.Volumes.Get(m.uid)
+	if m.old, _ = snap.Volumes.Get(m.uid); m.old != nil && m.old.Refused != "" {
+		return 0, nil // it goes
+	}
 	if err := os.MkdirAll(plan.Dir, dirMode); err != nil {
 		return 0, fmt.Errorf("create directory of pod %s: %w", plan.UID, err)
 	}
@@ -88,6 +92,8 @@ func (m *maker) failedToMake(vol *volumeplan.Volume, err error) {
 	switch {
 	case vol.Kind == volumeplan.HostPath || vol.Kind == volumeplan.Device:
 		m.wait(hostRetry)
+	case errors.Is(err, csi.ErrAttachLimit):
+		m.limited = true
 	case errors.Is(err, csi.ErrNoDriver) || errors.Is(err, csi.ErrNotAttached):
 		m.wait(driverRetry)
 	default:
@@ -234,6 +240,9 @@ func (m *maker) commit() {
 	case len(m.failed) > 0:
 		row.State = model.VolumesFailed
 		row.Message = strings.Join(slices.Concat(m.failed, m.waiting), "; ")
+		if m.limited {
+			row.Refused, row.Message = model.AttachLimit, "Pod was rejected: "+row.Message
+		}
 	case len(m.waiting) > 0:
 		row.Message = strings.Join(m.waiting, "; ")
 	default:
@@ -247,7 +256,7 @@ func (m *maker) commit() {
 	}
 	ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: m.pod.Namespace, Name: m.pod.Name, UID: m.pod.UID}
 	for _, text := range slices.Concat(m.failed, m.stale) {
-		m.deps.Events.Event(ref, corev1.EventTypeWarning, "FailedMount", text)
+		m.deps.Events.Event(ref, corev1.EventTypeWarning, cmp.Or(row.Refused, "FailedMount"), text)
 	}
 }
 

@@ -102,6 +102,10 @@ const (
 // String is the state in lower case.
 func (s VolumesState) String() string { return [...]string{"absent", "ready", "failed"}[s] }
 
+// AttachLimit is the reason of a pod's failure when its volumes cannot be attached because the node has
+// as many as its driver takes (KEP-4876).
+const AttachLimit = "VolumeAttachmentLimitExceeded"
+
 // PodVolumes is what the volume part says of one pod.
 type PodVolumes struct {
 	UID   UID
@@ -114,6 +118,9 @@ type PodVolumes struct {
 	Devices map[string]string
 	// Claims are the claims whose volumes this pod has, or may have, on this node.
 	Claims []Key
+	// Refused is the reason for which the node sends the pod away again, empty
+	// when it does not; Message says why.
+	Refused string
 	// Message says what is missing or wrong when State is VolumesFailed, what
 	// is awaited when it is VolumesAbsent, and what could not be brought up to
 	// date when it is VolumesReady; empty when all is well.

@@ -28,11 +28,19 @@ func (j *job) attach(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for the volume in the status of node %s: %w", j.cfg.NodeName, err)
 	}
-	if !slices.ContainsFunc(node.Status.VolumesAttached, func(a corev1.AttachedVolume) bool { return a.Name == uniqueName(j.rec.id()) }) {
-		return fmt.Errorf("volume %s: %w: node %s does not have it in status.volumesAttached", j.rec.Spec, ErrNotAttached, j.cfg.NodeName)
+	listed := slices.ContainsFunc(node.Status.VolumesAttached, func(a corev1.AttachedVolume) bool { return a.Name == uniqueName(j.rec.id()) })
+	if !listed && !j.Volume.CSI.LimitMoves {
+		return j.notListed()
 	}
 	a, err := j.deps.API.GetVolumeAttachment(ctx, j.rec.Attachment)
+	if err == nil && !a.Status.Attached {
+		if err := j.exhausted(ctx, a.Status.AttachError); err != nil {
+			return err
+		}
+	}
 	switch {
+	case !listed:
+		return j.notListed()
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("volume %s: %w: VolumeAttachment %s does not exist", j.rec.Spec, ErrNotAttached, j.rec.Attachment)
 	case err != nil:
@@ -45,7 +53,12 @@ func (j *job) attach(ctx context.Context) error {
 		return fmt.Errorf("volume %s: %w: VolumeAttachment %s says so", j.rec.Spec, ErrNotAttached, a.Name)
 	}
 	j.context = a.Status.AttachmentMetadata
+	j.waits.forget(j.rec.waitKey())
 	return nil
+}
+
+func (j *job) notListed() error {
+	return fmt.Errorf("volume %s: %w: node %s does not have it in status.volumesAttached", j.rec.Spec, ErrNotAttached, j.cfg.NodeName)
 }
 
 // noLongerAttached gives the volume of a driver that attaches no more free to be detached: the attach

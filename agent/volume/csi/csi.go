@@ -35,6 +35,8 @@ var (
 type Config struct {
 	// Root is the kubelet root directory, absolute; NodeName is this node's.
 	Root, NodeName string
+	// LimitPatience is how long a pod waits on a node that has enough volumes; 0 for upstream's two minutes.
+	LimitPatience time.Duration
 }
 
 // API is what is read from and written to the API server.
@@ -66,6 +68,8 @@ type Deps struct {
 	Measured func(plugin, operation string, took time.Duration, err error)
 	// Health is that of unstaging: it names the volumes that stay; may be nil.
 	Health *reconcile.Health
+	// LimitHealth is that of asking drivers how many volumes they take; may be nil.
+	LimitHealth *reconcile.Health
 }
 
 // Volumes makes and removes the volumes of all drivers.
@@ -80,6 +84,8 @@ type Volumes struct {
 	inUse inUse
 	// declined are expansions that wait for the volume not to be in use.
 	declined declined
+	// waits has since when volumes wait for room on this node, by pod and volume.
+	waits waits
 	// idle are volumes that their last pod has left.
 	idle chan place
 }

@@ -3,7 +3,7 @@
 // a pod has (agent/volume/volumeplan does) and finds no drivers (agent/pluginreg
 // does). Part of the flows volumeplan.Volume -> Volumes.Make -> driver, the last
 // pod of a volume -> Volumes.Remove -> Volumes.Run -> driver, and pluginreg ->
-// Volumes.Register -> CSINode, Node labels.
+// Volumes.Register -> CSINode, Node labels; CSIDriver objects lead to CSINode again.
 //
 // Touches: drivers over their unix sockets; below the kubelet root
 // pods/<uid>/volumes/kubernetes.io~csi and plugins/kubernetes.io/csi; the API's

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
@@ -22,6 +23,8 @@ type driver struct {
 	capabilities   []csipb.NodeServiceCapability_RPC_Type
 	called         func(driver, method, code string, took time.Duration)
 	users          sync.WaitGroup
+	// asked is when the driver was last asked about this node, in ns since 1970.
+	asked atomic.Int64
 }
 
 // dial connects to a driver and asks what it can do.

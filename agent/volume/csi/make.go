@@ -284,6 +284,7 @@ func (v *Volumes) remove(ctx context.Context, rec record) (err error) {
 		return fmt.Errorf("remove record of volume: %w", err)
 	}
 	v.users.remove(rec.id(), rec.pod)
+	v.waits.forget(rec.waitKey())
 	if v.users.any(rec.id()) {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
 	storagev1 "k8s.io/api/storage/v1"
@@ -40,6 +41,7 @@ func (v *Volumes) Register(ctx context.Context, name, endpoint string, versions 
 		d.conn.Close()
 		return err
 	}
+	d.asked.Store(time.Now().UnixNano())
 	v.drivers.set(name, d)
 	v.deps.Log.Info("CSI driver registered", "driver", name, "node", info.GetNodeId(), "endpoint", endpoint)
 	v.deps.Registered(name)
@@ -86,11 +88,7 @@ func (v *Volumes) announce(ctx context.Context, name string, info *csipb.NodeGet
 			return fmt.Errorf("label node %s with the topology of CSI driver %s: %w", v.cfg.NodeName, name, err)
 		}
 	}
-	entry := storagev1.CSINodeDriver{Name: name, NodeID: info.GetNodeId(), TopologyKeys: slices.Sorted(maps.Keys(segments))}
-	if n := info.GetMaxVolumesPerNode(); n > 0 {
-		count := int32(min(n, 1<<31-1))
-		entry.Allocatable = &storagev1.VolumeNodeResources{Count: &count}
-	}
+	entry := entryOf(name, info)
 	return v.changeCSINode(ctx, func(n *storagev1.CSINode) {
 		n.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}
 		i := slices.IndexFunc(n.Spec.Drivers, func(e storagev1.CSINodeDriver) bool { return e.Name == name })
@@ -100,6 +98,16 @@ func (v *Volumes) announce(ctx context.Context, name string, info *csipb.NodeGet
 		}
 		n.Spec.Drivers[i] = entry
 	})
+}
+
+// entryOf is what the CSINode says of a driver.
+func entryOf(name string, info *csipb.NodeGetInfoResponse) storagev1.CSINodeDriver {
+	entry := storagev1.CSINodeDriver{Name: name, NodeID: info.GetNodeId(), TopologyKeys: slices.Sorted(maps.Keys(info.GetAccessibleTopology().GetSegments()))}
+	if n := info.GetMaxVolumesPerNode(); n > 0 {
+		count := int32(min(n, 1<<31-1))
+		entry.Allocatable = &storagev1.VolumeNodeResources{Count: &count}
+	}
+	return entry
 }
 
 // changeCSINode edits the object, or makes it, against other writers.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	csipb "github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sync/errgroup"
 
 	"nodelet/agent/volume/mount"
 	"nodelet/internal/model"
@@ -48,10 +49,19 @@ func (v *Volumes) place(rec record) place {
 	return place{id: rec.id(), dir: dir, file: file, block: rec.Block}
 }
 
-// Run unstages the volumes that no pod has any more, each by itself, and tries until its driver has done
-// it: no pod waits for that. It blocks until ctx ends. Adopt comes first.
+// Run unstages the volumes that no pod has any more, and keeps what the CSINode says of drivers. It blocks
+// until ctx ends. Adopt comes first.
 func (v *Volumes) Run(ctx context.Context, s *store.Store) error {
-	loop := &reconcile.Keyed[place]{
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return v.leftovers(s).Run(ctx) })
+	g.Go(func() error { return v.limits(s).Run(ctx) })
+	return g.Wait()
+}
+
+// leftovers is the loop that unstages the volumes that no pod has any more, each by itself, and tries until
+// its driver has done it: no pod waits for that.
+func (v *Volumes) leftovers(s *store.Store) *reconcile.Keyed[place] {
+	return &reconcile.Keyed[place]{
 		Name: "unstage volumes", Store: s, Log: v.deps.Log, Health: v.deps.Health,
 		Keys: func(prev, _ *store.Snapshot) iter.Seq[place] {
 			return func(yield func(place) bool) {
@@ -69,7 +79,6 @@ func (v *Volumes) Run(ctx context.Context, s *store.Store) error {
 		Sync:   v.settle,
 		Resync: resync,
 	}
-	return loop.Run(ctx)
 }
 
 // Adopt reads what an earlier run left: the volumes of these pods, and what is staged.

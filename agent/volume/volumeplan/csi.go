@@ -26,6 +26,8 @@ type CSI struct {
 	Attach bool
 	// Republish: publish again from time to time.
 	Republish bool
+	// LimitMoves: how many volumes of the driver the node takes changes while it runs (KEP-4876).
+	LimitMoves bool
 	// Tokens are what the driver wants of the pod's service account.
 	Tokens         []storagev1.TokenRequest
 	TokensInSecret bool
@@ -99,6 +101,7 @@ func (f Facts) csi(out *Volume, c *CSI, once bool) {
 	}
 	c.Attach = !c.Ephemeral && orElse(spec.AttachRequired, true)
 	c.Republish = orElse(spec.RequiresRepublish, false)
+	c.LimitMoves = orElse(spec.NodeAllocatableUpdatePeriodSeconds, 0) > 0
 	c.Tokens, c.TokensInSecret = spec.TokenRequests, orElse(spec.ServiceAccountTokenInSecrets, false)
 	mode := storagev1.VolumeLifecyclePersistent
 	if c.Ephemeral {

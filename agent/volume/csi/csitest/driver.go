@@ -153,6 +153,13 @@ func (d *Driver) Go(volume string) {
 	}
 }
 
+// SetMaxVolumes changes how many volumes the driver takes; 0 for no limit.
+func (d *Driver) SetMaxVolumes(n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg.MaxVolumes = n
+}
+
 // Breaches are the caller's breaches of the specification.
 func (d *Driver) Breaches() []string {
 	d.mu.Lock()

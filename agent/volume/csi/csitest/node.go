@@ -33,6 +33,8 @@ func (d *Driver) NotifyRegistrationStatus(_ context.Context, s *registerapi.Regi
 
 // NodeGetInfo gives the node's id, topology and limit.
 func (d *Driver) NodeGetInfo(context.Context, *csipb.NodeGetInfoRequest) (*csipb.NodeGetInfoResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	out := &csipb.NodeGetInfoResponse{NodeId: d.cfg.NodeID, MaxVolumesPerNode: d.cfg.MaxVolumes}
 	if len(d.cfg.Topology) > 0 {
 		out.AccessibleTopology = &csipb.Topology{Segments: d.cfg.Topology}
