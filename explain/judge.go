@@ -53,6 +53,8 @@ func (f *Facts) meaning() *Finding {
 		return f.noService()
 	case v.Outcome == eval.DNAT:
 		return nil
+	case v.Target.Kind == lb.Unassigned:
+		return noSuchClusterIP(f.Packet.Dst.Addr(), ": its packets are dropped")
 	case v.Target.Kind == lb.AnyPort:
 		return broken(fmt.Sprintf("%s is the cluster IP of Service %s, which has no port %d/%s", f.Packet.Dst.Addr(), v.Target.Service, f.Packet.Dst.Port(), f.Packet.Proto),
 			"use one of the Service's ports, or add the port to the Service")
@@ -198,12 +200,16 @@ func (f *Facts) noService() *Finding {
 			"ask for the cluster IP instead, or have the load balancer report ipMode VIP")
 	}
 	if slices.ContainsFunc(f.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(dst.Addr()) }) {
-		return broken(fmt.Sprintf("%s is in the range of cluster IPs, and no Service has it", dst.Addr()), "the client uses the address of a Service that is gone: let it resolve the name again")
+		return noSuchClusterIP(dst.Addr(), "")
 	}
 	if f.To.Pod == nil && f.State != nil && f.State.IsPod(dst.Addr()) && f.To.Node == "" {
 		return broken(fmt.Sprintf("%s is in the range of pod addresses, and no pod is known to have it", dst.Addr()), "the client uses the address of a pod that is gone: use a Service")
 	}
 	return nil
+}
+
+func noSuchClusterIP(a netip.Addr, then string) *Finding {
+	return broken(fmt.Sprintf("%s is in the range of cluster IPs, and no Service has it%s", a, then), "the client uses the address of a Service that is gone: let it resolve the name again")
 }
 
 // noNodePort: the packet was for a node port that does not answer.

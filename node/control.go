@@ -88,6 +88,8 @@ func (n *Node) dump(table string) (any, error) {
 		return values(s.Nodes), nil
 	case "namespaces":
 		return values(s.Namespaces), nil
+	case "servicecidrs":
+		return values(s.ServiceCIDRs), nil
 	case "runtime":
 		return values(s.Runtime), nil
 	case "images":
@@ -97,7 +99,7 @@ func (n *Node) dump(table string) (any, error) {
 	case "probes":
 		return values(s.Probes), nil
 	}
-	return nil, fmt.Errorf("no table %q: pods, mirrors, services, slices, nodes, namespaces, runtime, images, volumes or probes", table)
+	return nil, fmt.Errorf("no table %q: pods, mirrors, services, slices, nodes, namespaces, servicecidrs, runtime, images, volumes or probes", table)
 }
 
 func values[K store.Key, V any](t store.Table[K, V]) []V {

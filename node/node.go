@@ -119,6 +119,7 @@ func (n *Node) Run(ctx context.Context) error {
 		Client: n.client, Log: n.deps.Log, Node: n.cfg.NodeName, Contact: n.contact,
 		Store: n.store, Writers: n.writers, Agent: n.cfg.Has(Agent),
 		Always: n.cfg.alwaysRead(), PodAddrs: n.cfg.Has(DNS) && n.cfg.DNS.PodRecords == zone.PodsVerified.String(),
+		ServiceCIDRs: n.cfg.Has(Proxy),
 	}).Run)
 	if n.cni != nil {
 		g.Go("pod network", n.cni.Run)

@@ -235,7 +235,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		},
 		Relevant: func(prev, next *store.Snapshot) bool {
 			return prev.Services.Last() != next.Services.Last() || prev.Slices.Last() != next.Slices.Last() ||
-				prev.Nodes.Last() != next.Nodes.Last()
+				prev.Nodes.Last() != next.Nodes.Last() || prev.ServiceCIDRs.Last() != next.ServiceCIDRs.Last()
 		},
 		Sync:   p.sync,
 		Done:   p.done,

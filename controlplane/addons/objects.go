@@ -64,7 +64,7 @@ func nodeRole() *applyrbacv1.ClusterRoleApplyConfiguration {
 	return applyrbacv1.ClusterRole(roleNode).WithRules(
 		read("", "services", "nodes", "namespaces"),
 		read("discovery.k8s.io", "endpointslices"),
-		read("networking.k8s.io", "networkpolicies"),
+		read("networking.k8s.io", "networkpolicies", "servicecidrs"),
 		corefile,
 		events,
 	)

@@ -84,6 +84,7 @@ var meaning = []breakage{
 	{name: "no such node port", world: service + here, question: "192.168.7.9 nodeport:30081", probe: "outside -> 192.168.7.1:30081/TCP", packet: "refused", cause: "no Service has node port 30081/TCP"},
 	{name: "port taken by a process", world: service + here, do: func(b *bench) { b.Serve(b.Node, 30081) }, question: "192.168.7.9 nodeport:30081", probe: "outside -> 192.168.7.1:30081/TCP", packet: "answers", cause: "a process of this node listens there"},
 	{name: "address of a service that is gone", world: service + here, question: "pod/d/c 10.96.0.77:80", probe: "c -> 10.96.0.77:80/TCP", packet: "silence", cause: "10.96.0.77 is in the range of cluster IPs, and no Service has it"},
+	{name: "address of a service that is gone, with ServiceCIDRs", world: "cidr kubernetes 10.96.0.0/16\n" + service + here, question: "pod/d/c 10.96.0.77:80", probe: "c -> 10.96.0.77:80/TCP", packet: "silence", cause: "10.96.0.77 is in the range of cluster IPs, and no Service has it: its packets are dropped"},
 	{name: "address of a pod that is gone", world: service + here, question: "pod/d/c 10.244.1.99:80", probe: "c -> 10.244.1.99:80/TCP", packet: "silence", cause: "no pod is known to have it"},
 	{name: "unknown pod", world: service + here, question: "pod/d/nobody svc/d/x:80", state: explain.StateUnknown, cause: "there is no pod d/nobody on this node"},
 	{name: "nobody listens", world: service + here, do: func(b *bench) { b.stop["a"](); b.stop["b"]() }, question: toX, probe: probeX, packet: "refused", cause: "nothing listens on port 8080/TCP"},

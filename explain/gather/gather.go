@@ -187,9 +187,9 @@ func (r *reader) readKernel(ctx context.Context) {
 	}
 	about := lb.Frontend{Addr: f.Packet.Dst.Addr(), Proto: f.Packet.Proto, Port: f.Packet.Dst.Port()}
 	switch t := f.Verdict.Target; {
-	case t.Port == nil:
+	case t.Port == nil && t.Kind != lb.Unassigned:
 		return
-	case t.Kind == lb.AnyPort:
+	case t.Kind.WholeAddress():
 		about = lb.Frontend{Addr: about.Addr}
 	case t.Kind == lb.NodePort && about.Addr.Is6():
 		about.Addr = netip.IPv6Unspecified()

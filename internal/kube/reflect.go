@@ -45,6 +45,8 @@ type Reflector struct {
 	Always []model.ConfigKey
 	// PodAddrs: the addresses of all pods of the cluster are reflected too.
 	PodAddrs bool
+	// ServiceCIDRs: the ranges of cluster IPs are reflected too.
+	ServiceCIDRs bool
 	// Contact tells about the connection; may be nil.
 	Contact *Contact
 }
@@ -66,6 +68,7 @@ func (r *Reflector) Run(ctx context.Context) error {
 		reflect(ctx, r, source{client: core, resource: "nodes"}, &corev1.Node{}, sink(r.Writers.Nodes, nodeOf))
 	})
 	r.reflectNamespaces(ctx, &wg)
+	r.reflectServiceCIDRs(ctx, &wg)
 	if r.Agent {
 		mine := fields.OneTermEqualSelector("spec.nodeName", r.Node)
 		wg.Go(func() {
@@ -95,6 +98,8 @@ type source struct {
 	selector  fields.Selector
 	// came is when the event came that is put into the table; nil where nobody asks.
 	came *time.Time
+	// retry is the wait between attempts; nil is the common one.
+	retry func() *wait.Backoff
 }
 
 func (s source) String() string {
@@ -131,8 +136,12 @@ func reflect(ctx context.Context, r *Reflector, s source, object runtime.Object,
 			return w, err
 		},
 	}
+	backoff := retry
+	if s.retry != nil {
+		backoff = s.retry
+	}
 	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, r.Client), object, to,
-		cache.ReflectorOptions{Name: s.String(), TypeDescription: s.resource, Backoff: retry()}).RunWithContext(ctx)
+		cache.ReflectorOptions{Name: s.String(), TypeDescription: s.resource, Backoff: backoff()}).RunWithContext(ctx)
 }
 
 // tableSink puts converted objects into a table.

@@ -27,6 +27,8 @@ type Snapshot struct {
 	// Namespaces stays unsynced where the API does not let us list them.
 	Namespaces Table[model.Key, *model.Namespace] // keyed by name
 	PodAddrs   Table[model.Key, *model.PodAddr]   // all pods of the cluster, only when something asks for them
+	// ServiceCIDRs stays unsynced where the API does not serve the kind, or not to us.
+	ServiceCIDRs Table[model.Key, *model.ServiceCIDR] // keyed by name
 
 	// Observed on this node.
 	Runtime Table[model.UID, *model.PodRuntime]
@@ -66,22 +68,23 @@ func (s *Snapshot) Changed() <-chan struct{} { return s.changed }
 type Writers struct {
 	// Pods has two writers, each of its own rows: internal/kube of the API's pods, agent/static of the
 	// static ones (podref.IsStatic). Only the first says that the table is synced.
-	Pods       *Writer[model.UID, *corev1.Pod]
-	Mirrors    *Writer[model.UID, *corev1.Pod]
-	Services   *Writer[model.Key, *model.Service]
-	Slices     *Writer[model.Key, *model.Slice]
-	Nodes      *Writer[model.Key, *model.Node]
-	Configs    *Writer[model.ConfigKey, *model.Config]
-	Claims     *Writer[model.Key, *model.Claim]
-	Drivers    *Writer[model.Key, *storagev1.CSIDriver]
-	Classes    *Writer[model.Key, *model.RuntimeClass]
-	Namespaces *Writer[model.Key, *model.Namespace]
-	PodAddrs   *Writer[model.Key, *model.PodAddr]
-	Runtime    *Writer[model.UID, *model.PodRuntime]
-	Images     *Writer[model.ImageRef, *model.Image]
-	Volumes    *Writer[model.UID, *model.PodVolumes]
-	Probes     *Writer[model.ProbeKey, *model.Probe]
-	Prepared   *Writer[model.UID, *model.PodDevices]
+	Pods         *Writer[model.UID, *corev1.Pod]
+	Mirrors      *Writer[model.UID, *corev1.Pod]
+	Services     *Writer[model.Key, *model.Service]
+	Slices       *Writer[model.Key, *model.Slice]
+	Nodes        *Writer[model.Key, *model.Node]
+	Configs      *Writer[model.ConfigKey, *model.Config]
+	Claims       *Writer[model.Key, *model.Claim]
+	Drivers      *Writer[model.Key, *storagev1.CSIDriver]
+	Classes      *Writer[model.Key, *model.RuntimeClass]
+	Namespaces   *Writer[model.Key, *model.Namespace]
+	PodAddrs     *Writer[model.Key, *model.PodAddr]
+	ServiceCIDRs *Writer[model.Key, *model.ServiceCIDR]
+	Runtime      *Writer[model.UID, *model.PodRuntime]
+	Images       *Writer[model.ImageRef, *model.Image]
+	Volumes      *Writer[model.UID, *model.PodVolumes]
+	Probes       *Writer[model.ProbeKey, *model.Probe]
+	Prepared     *Writer[model.UID, *model.PodDevices]
 
 	Allocations *Writer[model.UID, *model.Allocation]
 	Evictions   *Writer[model.UID, *model.Eviction]
@@ -103,44 +106,46 @@ func empty() *Snapshot {
 		Configs: newTable[model.ConfigKey](func(a, b *model.Config) bool {
 			return a.Missing == b.Missing && a.ResourceVersion == b.ResourceVersion && (a.Missing || a.ResourceVersion != "")
 		}),
-		Claims:      newTable[model.Key](sameClaim),
-		Drivers:     newTable[model.Key](func(a, b *storagev1.CSIDriver) bool { return version(a) == version(b) }),
-		Classes:     newTable[model.Key](func(a, b *model.RuntimeClass) bool { return *a == *b }),
-		Namespaces:  newTable[model.Key](sameNamespace),
-		PodAddrs:    newTable[model.Key](func(a, b *model.PodAddr) bool { return slices.Equal(a.IPs, b.IPs) }),
-		Runtime:     newTable[model.UID](sameRuntime),
-		Images:      newTable[model.ImageRef](func(a, b *model.Image) bool { return reflect.DeepEqual(a, b) }),
-		Volumes:     newTable[model.UID](sameVolumes),
-		Probes:      newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
-		Prepared:    newTable[model.UID](func(a, b *model.PodDevices) bool { return reflect.DeepEqual(a, b) }),
-		Allocations: newTable[model.UID](func(a, b *model.Allocation) bool { return reflect.DeepEqual(a, b) }),
-		Evictions:   newTable[model.UID](func(a, b *model.Eviction) bool { return *a == *b }),
-		Grants:      newTable[model.UID](func(a, b *model.Grant) bool { return reflect.DeepEqual(a, b) }),
-		Applied:     map[Feature]Revision{},
-		changed:     make(chan struct{}),
+		Claims:       newTable[model.Key](sameClaim),
+		Drivers:      newTable[model.Key](func(a, b *storagev1.CSIDriver) bool { return version(a) == version(b) }),
+		Classes:      newTable[model.Key](func(a, b *model.RuntimeClass) bool { return *a == *b }),
+		Namespaces:   newTable[model.Key](sameNamespace),
+		PodAddrs:     newTable[model.Key](func(a, b *model.PodAddr) bool { return slices.Equal(a.IPs, b.IPs) }),
+		ServiceCIDRs: newTable[model.Key](func(a, b *model.ServiceCIDR) bool { return slices.Equal(a.CIDRs, b.CIDRs) }),
+		Runtime:      newTable[model.UID](sameRuntime),
+		Images:       newTable[model.ImageRef](func(a, b *model.Image) bool { return reflect.DeepEqual(a, b) }),
+		Volumes:      newTable[model.UID](sameVolumes),
+		Probes:       newTable[model.ProbeKey](func(a, b *model.Probe) bool { return *a == *b }),
+		Prepared:     newTable[model.UID](func(a, b *model.PodDevices) bool { return reflect.DeepEqual(a, b) }),
+		Allocations:  newTable[model.UID](func(a, b *model.Allocation) bool { return reflect.DeepEqual(a, b) }),
+		Evictions:    newTable[model.UID](func(a, b *model.Eviction) bool { return *a == *b }),
+		Grants:       newTable[model.UID](func(a, b *model.Grant) bool { return reflect.DeepEqual(a, b) }),
+		Applied:      map[Feature]Revision{},
+		changed:      make(chan struct{}),
 	}
 }
 
 func writers(s *Store) *Writers {
 	return &Writers{
-		Pods:        newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Pods }),
-		Mirrors:     newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Mirrors }),
-		Services:    newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Service] { return &n.Services }),
-		Slices:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
-		Nodes:       newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),
-		Configs:     newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
-		Claims:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Claim] { return &n.Claims }),
-		Drivers:     newWriter(s, func(n *Snapshot) *Table[model.Key, *storagev1.CSIDriver] { return &n.Drivers }),
-		Classes:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.RuntimeClass] { return &n.Classes }),
-		Namespaces:  newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Namespace] { return &n.Namespaces }),
-		PodAddrs:    newWriter(s, func(n *Snapshot) *Table[model.Key, *model.PodAddr] { return &n.PodAddrs }),
-		Runtime:     newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),
-		Images:      newWriter(s, func(n *Snapshot) *Table[model.ImageRef, *model.Image] { return &n.Images }),
-		Volumes:     newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
-		Probes:      newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
-		Prepared:    newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodDevices] { return &n.Prepared }),
-		Allocations: newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Allocation] { return &n.Allocations }),
-		Evictions:   newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Eviction] { return &n.Evictions }),
-		Grants:      newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Grant] { return &n.Grants }),
+		Pods:         newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Pods }),
+		Mirrors:      newWriter(s, func(n *Snapshot) *Table[model.UID, *corev1.Pod] { return &n.Mirrors }),
+		Services:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Service] { return &n.Services }),
+		Slices:       newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Slice] { return &n.Slices }),
+		Nodes:        newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Node] { return &n.Nodes }),
+		Configs:      newWriter(s, func(n *Snapshot) *Table[model.ConfigKey, *model.Config] { return &n.Configs }),
+		Claims:       newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Claim] { return &n.Claims }),
+		Drivers:      newWriter(s, func(n *Snapshot) *Table[model.Key, *storagev1.CSIDriver] { return &n.Drivers }),
+		Classes:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.RuntimeClass] { return &n.Classes }),
+		Namespaces:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Namespace] { return &n.Namespaces }),
+		PodAddrs:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.PodAddr] { return &n.PodAddrs }),
+		ServiceCIDRs: newWriter(s, func(n *Snapshot) *Table[model.Key, *model.ServiceCIDR] { return &n.ServiceCIDRs }),
+		Runtime:      newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodRuntime] { return &n.Runtime }),
+		Images:       newWriter(s, func(n *Snapshot) *Table[model.ImageRef, *model.Image] { return &n.Images }),
+		Volumes:      newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodVolumes] { return &n.Volumes }),
+		Probes:       newWriter(s, func(n *Snapshot) *Table[model.ProbeKey, *model.Probe] { return &n.Probes }),
+		Prepared:     newWriter(s, func(n *Snapshot) *Table[model.UID, *model.PodDevices] { return &n.Prepared }),
+		Allocations:  newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Allocation] { return &n.Allocations }),
+		Evictions:    newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Eviction] { return &n.Evictions }),
+		Grants:       newWriter(s, func(n *Snapshot) *Table[model.UID, *model.Grant] { return &n.Grants }),
 	}
 }

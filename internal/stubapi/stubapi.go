@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -135,6 +136,8 @@ func (s *Server) kindOf(o metav1.Object) (*kind, error) {
 		path, o.TypeMeta = "/api/v1/nodes", metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}
 	case *discoveryv1.EndpointSlice:
 		path, o.TypeMeta = "/apis/discovery.k8s.io/v1/endpointslices", metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}
+	case *networkingv1.ServiceCIDR:
+		path, o.TypeMeta = "/apis/networking.k8s.io/v1/servicecidrs", metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "ServiceCIDR"}
 	default:
 		return nil, fmt.Errorf("serve %T: the stub API does not know the kind", o)
 	}

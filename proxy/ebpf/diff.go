@@ -24,7 +24,7 @@ type content struct {
 }
 
 func newContent(cfg *lb.Config) *content {
-	return &content{cfg: cfg, pools: map[portName]*pool{}, next: podRanges + 1, size: sizes{ranges: len(cfg.PodCIDRs)}}
+	return &content{cfg: cfg, pools: map[portName]*pool{}, next: podRanges + 1, size: sizes{ranges: len(rangesOf(cfg))}}
 }
 
 // puts are elements to write into one map.
@@ -160,16 +160,16 @@ func (c *content) begin(want *lb.State) *edits {
 	for f, t := range want.All() {
 		e.frontends.add(encodeFrontend(f), renderFrontend(c.cfg, f, t, c.number(t)))
 	}
-	for _, p := range podPrefixes(c.cfg) {
-		e.ranges.add(encodeRange(podRanges, p), 1)
+	for _, k := range rangesOf(c.cfg) {
+		e.ranges.add(k, 1)
 	}
 	c.size.frontends = want.Len()
 	return e
 }
 
-// number gives the map key of the port that answers a target; 0 for the rest of a ClusterIP.
+// number gives the map key of the port that answers a target; 0 for what is named by an address alone.
 func (c *content) number(t lb.Target) uint32 {
-	if t.Kind == lb.AnyPort {
+	if t.Kind.WholeAddress() {
 		return 0
 	}
 	if p := c.pools[nameOf(t.Port)]; p != nil {

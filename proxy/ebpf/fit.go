@@ -62,11 +62,11 @@ func (c *content) fit(want *lb.State, limits sizes) refusals {
 	if c.certain(want, limits) {
 		return nil
 	}
-	base := sizes{ranges: len(c.cfg.PodCIDRs)}
+	base := sizes{ranges: len(rangesOf(c.cfg))}
 	claims := map[portName]int{}
 	var ports []*lb.Port
 	for _, t := range want.All() {
-		if t.Kind == lb.AnyPort {
+		if t.Kind.WholeAddress() {
 			base.frontends++
 			continue
 		}
@@ -98,7 +98,7 @@ func (c *content) certain(want *lb.State, limits sizes) bool {
 
 // most bounds the elements of a State without rendering any.
 func (c *content) most(want *lb.State) sizes {
-	most := sizes{ranges: len(c.cfg.PodCIDRs), frontends: want.Len()}
+	most := sizes{ranges: len(rangesOf(c.cfg)), frontends: want.Len()}
 	for _, t := range want.All() {
 		if t.Kind == lb.ClusterIP {
 			most = most.plus(c.atMost(t.Port))

@@ -83,6 +83,13 @@ func (m *Maps) find(dst netip.AddrPort, proto model.Protocol, nodePorts bool) (p
 	if !ok {
 		f, ok = look(dst.Addr(), 0, 0)
 	}
+	if !ok && m.inRange(serviceRanges, dst.Addr()) {
+		drop := uint8(proxyHowHOW_DROP)
+		f, ok = proxyFrontend{How: [3]uint8{drop, drop, drop}, Flags: uint8(proxyFrontendFlagsFRONTEND_CLUSTER_IP)}, true
+	}
+	if f.Flags&uint8(proxyFrontendFlagsFRONTEND_ELSEWHERE) != 0 {
+		return f, false
+	}
 	if _, here := m.locals[at]; ok && here && f.Flags&uint8(proxyFrontendFlagsFRONTEND_CLUSTER_IP) != 0 {
 		return f, false
 	}

@@ -3,7 +3,6 @@ package ebpf
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"nodelet/proxy/lb"
 )
@@ -18,7 +17,16 @@ func CanDetect(local lb.LocalTraffic) error {
 		"use --detect-local-mode=ClusterCIDR or NodeCIDR, or another --proxy-mode", local.Mode, errors.ErrUnsupported)
 }
 
-// podPrefixes are the sources of local pods.
-func podPrefixes(cfg *lb.Config) []netip.Prefix {
-	return append(cfg.LocalRanges(false), cfg.LocalRanges(true)...)
+// rangesOf lists what map ranges has beside the source ranges of ports: the
+// sources of local pods, and the ranges of ClusterIPs.
+func rangesOf(cfg *lb.Config) (out []proxyRangeKey) {
+	for _, ipv6 := range []bool{false, true} {
+		for _, p := range cfg.LocalRanges(ipv6) {
+			out = append(out, encodeRange(podRanges, p))
+		}
+		for _, p := range cfg.ServiceRanges(ipv6) {
+			out = append(out, encodeRange(serviceRanges, p))
+		}
+	}
+	return out
 }

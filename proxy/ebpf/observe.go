@@ -171,13 +171,13 @@ func (c *content) become(want *lb.State, refused refusals) elements {
 		c.pools[f].list(&wanted)
 	}
 	for f, t := range want.All() {
-		if _, no := refused[nameOf(t.Port)]; no && t.Kind != lb.AnyPort {
+		if _, no := refused[nameOf(t.Port)]; no && !t.Kind.WholeAddress() {
 			continue
 		}
 		wanted.frontends[encodeFrontend(f)] = renderFrontend(c.cfg, f, t, c.number(t))
 	}
-	for _, p := range podPrefixes(c.cfg) {
-		wanted.ranges[encodeRange(podRanges, p)] = 1
+	for _, k := range rangesOf(c.cfg) {
+		wanted.ranges[k] = 1
 	}
 	for name := range c.pools {
 		if !names[name] {

@@ -130,6 +130,7 @@ const (
 	proxyFrontendFlagsFRONTEND_CLUSTER_IP  proxyFrontendFlags = 1
 	proxyFrontendFlagsFRONTEND_GUARDED     proxyFrontendFlags = 2
 	proxyFrontendFlagsFRONTEND_ADMITS_NODE proxyFrontendFlags = 4
+	proxyFrontendFlagsFRONTEND_ELSEWHERE   proxyFrontendFlags = 8
 )
 
 type proxyFrontendKey struct {

@@ -79,7 +79,9 @@ func (r *reading) maps(found, wanted *elements) {
 		"some connections go to another endpoint than they should"}, found.slots, wanted.slots)
 	compare(r, mapOf[proxyMemberKey]{"members", func(k proxyMemberKey) bool { return ofPort(k.Port) },
 		"clients do not stay with their endpoint, or stay with one that does not serve"}, found.members, wanted.members)
-	compare(r, mapOf[proxyRangeKey]{"ranges", func(k proxyRangeKey) bool { return k.Port == podRanges || ofPort(k.Port) },
+	compare(r, mapOf[proxyRangeKey]{"ranges", func(k proxyRangeKey) bool {
+		return k.Port == podRanges || k.Port == serviceRanges && r.about.Proto == 0 || ofPort(k.Port)
+	},
 		"pods are not told from other clients, or clients are let in or kept out wrongly"}, found.ranges, wanted.ranges)
 }
 

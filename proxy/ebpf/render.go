@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 
 	"nodelet/internal/model"
@@ -14,8 +15,12 @@ import (
 // localSlots marks the slots of the policy Local (LOCAL_SLOTS).
 const localSlots = 1 << 31
 
-// podRanges is the port under which ranges holds the addresses of pods.
-const podRanges = 0
+// podRanges is the port under which ranges holds the addresses of pods,
+// serviceRanges (SERVICE_RANGES) that of the ranges of ClusterIPs.
+const (
+	podRanges     = 0
+	serviceRanges = math.MaxUint32
+)
 
 // encodeAddr is an address as the programs see it: 16 bytes in network order.
 func encodeAddr(a netip.Addr) (out proxyAddr) {
@@ -98,6 +103,9 @@ func canBalance(p model.Protocol) bool { return p == 0 || p == model.TCP || p ==
 
 func renderFrontend(cfg *lb.Config, f lb.Frontend, t lb.Target, port uint32) proxyFrontend {
 	out := proxyFrontend{Port: port}
+	if t.Kind == lb.Elsewhere {
+		return proxyFrontend{Flags: uint8(proxyFrontendFlagsFRONTEND_ELSEWHERE)}
+	}
 	if canBalance(f.Proto) {
 		out.How = renderHow(cfg, t)
 	}

@@ -13,13 +13,15 @@ import (
 
 // Sandbox is where back ends can be tried while the node notices nothing: a
 // cgroup that only chosen threads of this process are in, and a BPF file
-// system that is mounted nowhere. Only one is in use at a time, as the process
-// can only be in one cgroup. Of one whose process was killed, only the empty
+// system that is mounted nowhere. Only that which was made last can run threads
+// (Within), as the process can only be in one cgroup. Of one whose process was killed, only the empty
 // cgroup is left: the next one removes it, and RemoveTrials.
 type Sandbox struct {
 	root, home   string // of the cgroup2 tree; where the process came from
 	parent, node string
 	pins         *bpffs.Temporary
+	// mark is locked as long as the sandbox is in use, also without a process in it.
+	mark *os.File
 }
 
 // NewSandbox moves the process into a cgroup of its own until Close.
@@ -51,6 +53,9 @@ func newSandbox(root string) (s *Sandbox, err error) {
 	}
 	if s.parent, err = os.MkdirTemp(s.root, trialPrefix); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a cgroup: %w", err), s.pins.Close())
+	}
+	if s.mark, err = markUsed(s.parent); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	s.node = filepath.Join(s.parent, "node")
 	if err := s.enter(); err != nil {
@@ -92,9 +97,15 @@ func (s *Sandbox) Close() error {
 	_ = os.WriteFile(filepath.Join(s.home, "cgroup.procs"), fmt.Append(nil, os.Getpid()), 0)
 	var errs []error
 	for _, dir := range []string{s.node, s.parent} {
+		if dir == "" {
+			continue
+		}
 		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove a cgroup: %w", err))
 		}
+	}
+	if s.mark != nil {
+		errs = append(errs, s.mark.Close())
 	}
 	return errors.Join(append(errs, s.pins.Close())...)
 }

@@ -42,8 +42,30 @@ func lockTrials(root string) (unlock func(), err error) {
 	return func() { _ = dir.Close() }, nil
 }
 
-// Trials lists what sandboxes have left whose process was killed: cgroups
-// without a process. One with a process is a trial that runs.
+// markUsed locks the directory of a sandbox until the file is closed.
+func markUsed(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock cgroup %s: %w", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+// isUsed tells whether somebody has marked a cgroup.
+func isUsed(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// Trials lists what sandboxes have left whose process was killed: cgroups that
+// nobody has marked and without a process. Others are trials that run.
 func Trials() (left []string, err error) {
 	root, err := cgroupRoot()
 	if err != nil {
@@ -89,8 +111,8 @@ func trialsBelow(root string) ([]string, error) {
 	return out, nil
 }
 
-// isEmpty tells whether no process is in a cgroup or below it; one that goes
-// meanwhile is not.
+// isEmpty tells whether no process is in a cgroup or below it, and none uses it
+// from outside; one that goes meanwhile is not.
 func isEmpty(dir string) (bool, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
@@ -99,7 +121,7 @@ func isEmpty(dir string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look whether a cgroup is in use: %w", err)
 	}
-	return strings.Contains(string(text), "populated 0"), nil
+	return strings.Contains(string(text), "populated 0") && !isUsed(dir), nil
 }
 
 // removeTrials removes the cgroups of sandboxes that no process is in. The

@@ -141,3 +141,38 @@ func mountsWith(t *testing.T, word string) string {
 	}
 	return strings.Join(out, "")
 }
+
+// TestTwoSandboxes: a second one takes the process along; the first, without
+// a process now, is not taken for a left one.
+func TestTwoSandboxes(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes cgroups")
+	}
+	if _, err := cgroupRoot(); err != nil {
+		t.Skip(err)
+	}
+	first, err := NewSandbox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := NewSandbox()
+	if err != nil {
+		t.Fatal(errors.Join(err, first.Close()))
+	}
+	if err := RemoveTrials(); err != nil {
+		t.Error(err)
+	}
+	for _, box := range []*Sandbox{first, second} {
+		if _, err := os.Stat(box.node); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := errors.Join(first.Close(), second.Close()); err != nil {
+		t.Error(err)
+	}
+	for _, box := range []*Sandbox{first, second} {
+		if _, err := os.Stat(box.parent); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", box.parent, err)
+		}
+	}
+}

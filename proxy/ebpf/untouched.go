@@ -75,8 +75,8 @@ func (k *kernel) holds(c *content, s *lb.State) bool {
 // ranges are the elements of map ranges.
 func (c *content) ranges() map[proxyRangeKey]uint32 {
 	out := map[proxyRangeKey]uint32{}
-	for _, p := range podPrefixes(c.cfg) {
-		out[encodeRange(podRanges, p)] = 1
+	for _, k := range rangesOf(c.cfg) {
+		out[k] = 1
 	}
 	for _, p := range c.pools {
 		for _, s := range p.sources {

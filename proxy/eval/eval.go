@@ -48,7 +48,8 @@ func (o Outcome) String() string { return [...]string{"no service", "dnat", "rej
 // Verdict is the whole answer.
 type Verdict struct {
 	Outcome Outcome
-	// Target is whose packet it is; its Port is nil for NoService.
+	// Target is whose packet it is; its Port is nil for NoService and for an
+	// address of the ranges of ClusterIPs that no Service has (lb.Unassigned).
 	Target lb.Target
 	// Endpoints it may go to, each with the same chance.
 	Endpoints []netip.AddrPort

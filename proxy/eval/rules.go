@@ -35,6 +35,9 @@ func evaluate(s *lb.State, p Packet, n notes) Verdict {
 	if !ok {
 		return Verdict{}
 	}
+	if t.Kind == lb.Unassigned {
+		return Verdict{Outcome: Drop, Target: t, Why: "no Service has this cluster IP"}
+	}
 	v := Verdict{Target: t}
 	if !admitted(t, p, n) {
 		v.Outcome, v.Why = Drop, "source outside loadBalancerSourceRanges"
@@ -68,7 +71,8 @@ func evaluate(s *lb.State, p Packet, n notes) Verdict {
 }
 
 // whose gives whose the packet is: the exact address and port come first, then
-// the node port, then the rest of a ClusterIP.
+// the node port, then the rest of a ClusterIP, then the ranges of ClusterIPs. Without a
+// Service it is only the kind.
 func whose(s *lb.State, p Packet, n notes) (lb.Target, bool) {
 	exact := lb.Frontend{Addr: p.Dst.Addr(), Proto: p.Proto, Port: p.Dst.Port()}
 	if t, ok := s.Lookup(exact); ok {
@@ -81,9 +85,16 @@ func whose(s *lb.State, p Packet, n notes) (lb.Target, bool) {
 		return t, true
 	}
 	rest := lb.Frontend{Addr: p.Dst.Addr()}
-	if t, ok := s.Lookup(rest); ok {
+	if t, ok := s.Lookup(rest); ok && t.Kind == lb.Elsewhere {
+		say(n, "%s is the ClusterIP of %s, which is not balanced here: %s", p.Dst.Addr(), t.Service, s.Skipped(t.Service))
+		return lb.Target{}, false
+	} else if ok {
 		say(n, "%s is the ClusterIP of %s, which has no port %d/%s", p.Dst.Addr(), t.Service, p.Dst.Port(), p.Proto)
 		return t, true
+	}
+	if s.Unassigned(p.Dst.Addr()) && !p.ToNode {
+		say(n, "dropped: %s is inside the ranges of cluster IPs %v, and no Service has it", p.Dst.Addr(), s.Config().ServiceRanges(p.Dst.Addr().Is6()))
+		return lb.Target{Kind: lb.Unassigned}, true
 	}
 	say(n, "%s is the frontend of no Service: the packet goes its way", exact)
 	return lb.Target{}, false

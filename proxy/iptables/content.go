@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"nodelet/proxy/lb"
@@ -15,12 +16,14 @@ type content struct {
 	chains [2]rules
 	// members are the frontends of each bucket.
 	members map[bucket]map[lb.Frontend]lb.Target
+	// elsewhere are the ClusterIPs that somebody else balances.
+	elsewhere map[netip.Addr]bool
 	// ports counts the frontends that each port has won.
 	ports map[*lb.Port]int
 }
 
 func newContent(r *renderer) *content {
-	return &content{r: r, chains: r.constant(), members: map[bucket]map[lb.Frontend]lb.Target{}, ports: map[*lb.Port]int{}}
+	return &content{r: r, chains: r.constant(), members: map[bucket]map[lb.Frontend]lb.Target{}, elsewhere: map[netip.Addr]bool{}, ports: map[*lb.Port]int{}}
 }
 
 // touched are the chains that may have changed, by table.
@@ -41,6 +44,12 @@ func (c *content) advance(prev, next *lb.State) (t touched) {
 	for ch := range lb.Changes(prev, next) {
 		if ch.IPv6() != c.r.ipv6 {
 			continue
+		}
+		if ch.Proto == 0 && (ch.New.Kind == lb.Elsewhere || ch.Old.Kind == lb.Elsewhere) {
+			delete(c.elsewhere, ch.Addr)
+			if ch.New.Kind == lb.Elsewhere {
+				c.elsewhere[ch.Addr] = true
+			}
 		}
 		b := bucketOf(ch.Frontend)
 		buckets[b] = true
@@ -160,7 +169,9 @@ func (c *content) top(table int, ways []string, t *touched) {
 			// route_localnet lets neighbours send here (CVE-2020-8558).
 			head = append(head, "! -s "+c.r.loopback()+" -d "+c.r.loopback()+" -j DROP")
 		}
-		ways = append(head, ways...)
+		more, nobody := c.r.unassigned(c.elsewhere)
+		c.put(filter, chainUnassigned, nobody, t)
+		ways = slices.Concat(head, ways, more)
 	}
 	c.chains[table][name] = ways
 	t.add(table, name)

@@ -2,7 +2,9 @@ package iptables
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"nodelet/internal/model"
@@ -29,7 +31,7 @@ func match(f lb.Frontend) string {
 // translate is the rule of a frontend in table nat; empty when there is none.
 // What is refused or dropped stays untranslated, and asks nobody else.
 func (r *renderer) translate(f lb.Frontend, t lb.Target) string {
-	if t.Kind == lb.AnyPort {
+	if t.Kind.WholeAddress() {
 		return ""
 	}
 	id, to := portID(t.Port), ""
@@ -57,6 +59,8 @@ func (r *renderer) translate(f lb.Frontend, t lb.Target) string {
 func (r *renderer) refuse(f lb.Frontend, t lb.Target) (out []string) {
 	guarded := t.Kind == lb.LoadBalancerIP && len(t.Sources) > 0
 	switch {
+	case t.Kind == lb.Elsewhere:
+		return nil // left to others: see unassigned
 	case t.Kind == lb.AnyPort:
 		return []string{"-d " + host(f.Addr) + " -j " + chainReject}
 	case !t.Usable && guarded:
@@ -73,6 +77,21 @@ func (r *renderer) refuse(f lb.Frontend, t lb.Target) (out []string) {
 		return []string{match(f) + " -j DROP"}
 	}
 	return nil
+}
+
+// unassigned lists the rules about what is sent to a ClusterIP that no Service
+// has, but for those that somebody else balances.
+func (r *renderer) unassigned(elsewhere map[netip.Addr]bool) (ways, chain []string) {
+	for _, p := range r.cfg.ServiceRanges(r.ipv6) {
+		ways = append(ways, "-d "+p.String()+" -m addrtype ! --dst-type LOCAL -g "+chainUnassigned)
+	}
+	if len(ways) == 0 {
+		return nil, nil
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(elsewhere), netip.Addr.Compare) {
+		chain = append(chain, "-d "+host(a)+" -j RETURN")
+	}
+	return ways, append(chain, "-j DROP")
 }
 
 // bucket is one of the chains that frontends are spread over.

@@ -26,6 +26,7 @@ const (
 	chainFirst      = prefix + "FIRST"
 	chainForward    = prefix + "FORWARD"
 	chainReject     = prefix + "REJECT"
+	chainUnassigned = prefix + "NOBODY"
 )
 
 // tables in the order in which they are written: first the way to say no, then

@@ -66,7 +66,7 @@ func compile(s *lb.State, scheduler string, ipv6 bool) *table {
 // address stays: the node's own sockets that are connected to it have it as
 // their source, and could send nothing from an address that is gone.
 func awaits(s *lb.State, t lb.Target) bool {
-	if t.Kind == lb.NodePort || t.Kind == lb.AnyPort || t.Affinity > 0 || t.Kind != lb.ClusterIP && t.ExternalLocal {
+	if t.Kind == lb.NodePort || t.Kind.WholeAddress() || t.Affinity > 0 || t.Kind != lb.ClusterIP && t.ExternalLocal {
 		return false
 	}
 	return len(t.Route(s.Config(), lb.FromOutside).Endpoints) == 0

@@ -31,12 +31,18 @@ func (l *local) skipped(s *model.Service) string {
 	return ""
 }
 
-// compile gives the Ports of a Service, nil when it is skipped.
+// compile gives the Ports of a Service, nil when it is nobody's business here.
 func compile(here *local, s *model.Service, owned []*model.Slice) *service {
-	if here.skipped(s) != "" {
-		return nil
-	}
 	out := &service{}
+	if here.skipped(s) != "" {
+		for _, ip := range s.ClusterIPs {
+			out.ports = append(out.ports, &Port{Service: s.Key, ClusterIP: netip.AddrPortFrom(ip, 0)})
+		}
+		if len(out.ports) == 0 {
+			return nil
+		}
+		return out
+	}
 	for _, ip := range s.ClusterIPs {
 		for i := range s.Ports {
 			out.ports = append(out.ports, compilePort(here, s, portOf{ip, &s.Ports[i], owned}))
@@ -124,6 +130,16 @@ func others(cfg *Config, s *model.Service, port *model.ServicePort, ipv6 bool) [
 			if !in.Proxy {
 				add(in.IP, port.Port, LoadBalancerIP)
 			}
+		}
+	}
+	return out
+}
+
+// ServiceRanges gives the ranges of one family that ClusterIPs are taken from.
+func (c *Config) ServiceRanges(ipv6 bool) (out []netip.Prefix) {
+	for _, p := range c.ServiceCIDRs {
+		if p.Addr().Is6() == ipv6 {
+			out = append(out, p)
 		}
 	}
 	return out

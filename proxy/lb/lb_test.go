@@ -35,7 +35,12 @@ func TestGolden(t *testing.T) {
 func line(t *rapid.T) string {
 	pick := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
 	name := pick("name", "a/x", "a/y", "b/x")
-	switch pick("kind", "slice", "slice", "slice", "service", "service", "delete", "node") {
+	switch pick("kind", "slice", "slice", "slice", "service", "service", "delete", "node", "cidr") {
+	case "cidr":
+		if rapid.Bool().Draw(t, "gone") {
+			return "delete cidr " + pick("cidr", "k", "l")
+		}
+		return fmt.Sprintf("cidr %s %s", pick("cidr", "k", "l"), pick("range", "10.96.0.0/16", "10.96.0.0/31,fd00:96::/112"))
 	case "node":
 		return fmt.Sprintf("node %s 192.168.0.%s zone=%s%s", pick("node", "n1", "n2"), pick("ip", "1", "2"), pick("zone", "z1", "z2"),
 			pick("pods", "", " pods=10.244.0.0/24", " pods=10.244.1.0/24,fd00:244::/64"))
@@ -74,6 +79,7 @@ func content(s *lb.State) string {
 	for a := range s.Loops() {
 		lines = append(lines, "loop "+a.String())
 	}
+	lines = append(lines, fmt.Sprint("ranges ", s.Config().ServiceCIDRs, s.Unassigned(netip.MustParseAddr("10.96.0.1")), s.Unassigned(netip.MustParseAddr("fd00:96::3"))))
 	lines = append(lines, fmt.Sprint("local pods ", s.Config().LocalRanges(false), s.Config().LocalRanges(true)))
 	slices.Sort(lines)
 	return s.String() + strings.Join(lines, "\n")

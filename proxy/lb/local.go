@@ -118,12 +118,13 @@ func (c *Config) IsLocal(src netip.Addr, link string) bool {
 	return slices.ContainsFunc(c.localCIDRs(), func(p netip.Prefix) bool { return p.Contains(src) })
 }
 
-// on gives the Config with what only the node's object says.
+// on gives the Config with what only objects of the API say.
 func (c *Config) on(here *local) *Config {
-	if c.Local.Mode != ByNodeCIDR || slices.Equal(c.Local.NodeCIDRs, here.podCIDRs) {
+	sameNode := c.Local.Mode != ByNodeCIDR || slices.Equal(c.Local.NodeCIDRs, here.podCIDRs)
+	if sameNode && slices.Equal(c.ServiceCIDRs, here.serviceCIDRs) {
 		return c
 	}
 	out := *c
-	out.Local.NodeCIDRs = here.podCIDRs
+	out.Local.NodeCIDRs, out.ServiceCIDRs = here.podCIDRs, here.serviceCIDRs
 	return &out
 }

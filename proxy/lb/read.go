@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"nodelet/internal/model"
 	"nodelet/internal/store"
 )
 
@@ -50,6 +51,24 @@ func (s *State) Loops() iter.Seq[netip.Addr] {
 
 // LocalAddr tells whether the API says that the address is this node's.
 func (s *State) LocalAddr(a netip.Addr) bool { return slices.Contains(s.here.addrs, a) }
+
+// Unassigned tells whether an address is inside the ranges of ClusterIPs and no
+// Service's.
+func (s *State) Unassigned(a netip.Addr) bool {
+	if !slices.ContainsFunc(s.cfg.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		return false
+	}
+	_, taken := s.Lookup(Frontend{Addr: a})
+	return !taken
+}
+
+// Skipped says why a Service is not balanced here; empty when it is, or is not there.
+func (s *State) Skipped(k model.Key) string {
+	if m, ok := s.snapshot.Services.Get(k); ok {
+		return s.here.skipped(m)
+	}
+	return ""
+}
 
 // IsPod tells whether an address is that of a pod, of any node.
 func (s *State) IsPod(a netip.Addr) bool {
@@ -123,7 +142,7 @@ func (s *State) String() string {
 	b.WriteString(strings.Join(lines, ""))
 	var disputes []string
 	for f, claims := range s.frontends.all() {
-		if claims[0].Kind == AnyPort {
+		if claims[0].Kind.WholeAddress() {
 			continue
 		}
 		for _, t := range claims[1:] {

@@ -32,6 +32,8 @@ type local struct {
 	place
 	addrs    []netip.Addr
 	podCIDRs []netip.Prefix
+	// serviceCIDRs are the cluster's: they change as rarely.
+	serviceCIDRs []netip.Prefix
 	// cfg says what else a Service's meaning depends on.
 	cfg *Config
 }
@@ -45,11 +47,16 @@ func localOf(cfg *Config, snap *store.Snapshot) *local {
 			l.podCIDRs = n.PodCIDRs
 		}
 	}
+	for _, c := range snap.ServiceCIDRs.All() {
+		l.serviceCIDRs = append(l.serviceCIDRs, c.CIDRs...)
+	}
+	l.serviceCIDRs = disjoint(l.serviceCIDRs)
 	return l
 }
 
 func (l *local) equal(o *local) bool {
-	return l.place == o.place && slices.Equal(l.addrs, o.addrs) && slices.Equal(l.podCIDRs, o.podCIDRs)
+	return l.place == o.place && slices.Equal(l.addrs, o.addrs) && slices.Equal(l.podCIDRs, o.podCIDRs) &&
+		slices.Equal(l.serviceCIDRs, o.serviceCIDRs)
 }
 
 // Empty is the State of a world without Services.
@@ -188,6 +195,10 @@ func (s *service) takeOver(before *service) {
 func (p *Port) claims() iter.Seq[Claim] {
 	return func(yield func(Claim) bool) {
 		ip := p.ClusterIP.Addr()
+		if p.Proto == 0 {
+			yield(Claim{Frontend{Addr: ip}, Elsewhere})
+			return
+		}
 		if !yield(Claim{Frontend{ip, p.Proto, p.ClusterIP.Port()}, ClusterIP}) || !yield(Claim{Frontend{Addr: ip}, AnyPort}) {
 			return
 		}

@@ -32,6 +32,11 @@ type Config struct {
 	// LocalhostNodePorts serves IPv4 node ports on loopback addresses too. It
 	// needs the sysctl route_localnet (CVE-2020-8558), hence not by default.
 	LocalhostNodePorts bool
+	// ServiceCIDRs are the ranges that ClusterIPs are taken from, none inside
+	// another. A State's Config has them from the API's objects: what is sent to
+	// an address of theirs that is nobody's is dropped, or it would leave the
+	// node by the default route.
+	ServiceCIDRs []netip.Prefix
 	// Answered are ClusterIPs at which the node itself answers, such as its DNS:
 	// Services with one of them are not balanced.
 	Answered []netip.Addr
@@ -83,7 +88,8 @@ func (c *Config) NodePortsOn(a netip.Addr) bool {
 
 // Frontend is an address that is balanced. An unspecified Addr (0.0.0.0 or ::)
 // is a node port: any address of the node, of that family. Proto 0 and Port 0
-// stand for all that is sent to a ClusterIP and has no frontend of its own.
+// stand for all that is sent to a ClusterIP and has no frontend of its own
+// (AnyPort, Elsewhere).
 type Frontend struct {
 	Addr  netip.Addr
 	Proto model.Protocol
@@ -124,17 +130,25 @@ func (f Frontend) Compare(o Frontend) int {
 type Kind uint8
 
 // The kinds. AnyPort is the rest of a ClusterIP: ports that no Service port has.
+// Elsewhere is the whole ClusterIP of a Service that is not balanced here: its
+// packets go their way. Unassigned is an address of Config.ServiceCIDRs that no
+// Service has; no Frontend has that kind.
 const (
 	ClusterIP Kind = iota
 	NodePort
 	LoadBalancerIP // before ExternalIP: an address that is both keeps its source ranges
 	ExternalIP
 	AnyPort
+	Elsewhere
+	Unassigned
 )
+
+// WholeAddress tells the kinds that are named by an address alone.
+func (k Kind) WholeAddress() bool { return k >= AnyPort }
 
 // String names the kind as Kubernetes does.
 func (k Kind) String() string {
-	return [...]string{"ClusterIP", "NodePort", "LoadBalancerIP", "ExternalIP", "AnyPort"}[k]
+	return [...]string{"ClusterIP", "NodePort", "LoadBalancerIP", "ExternalIP", "AnyPort", "Elsewhere", "Unassigned"}[k]
 }
 
 // Endpoint is a chosen back end.
@@ -145,6 +159,8 @@ type Endpoint struct {
 }
 
 // Port is one port of a Service in one family, with the endpoints chosen for it.
+// A Service that is not balanced here has one without protocol and number for
+// each ClusterIP.
 type Port struct {
 	Service model.Key
 	Name    string
@@ -281,6 +297,9 @@ func (t Target) Admits(a netip.Addr) bool {
 
 // String is the Port in full: what it is, its endpoints by policy, its frontends.
 func (p *Port) String() string {
+	if p.Proto == 0 {
+		return fmt.Sprintf("%s %s elsewhere\n", p.Service, p.ClusterIP.Addr())
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:%s %s/%s", p.Service, p.Name, p.ClusterIP, p.Proto)
 	if p.Affinity > 0 {

@@ -90,7 +90,7 @@ type wanted struct {
 // want works out what t says, and makes sure that its plan exists.
 func (c *content) want(e *edits, t lb.Target) wanted {
 	w := wanted{there: t.Port != nil}
-	if t.Port == nil || t.Kind == lb.AnyPort {
+	if w.elsewhere = t.Kind == lb.Elsewhere; t.Port == nil || t.Kind.WholeAddress() {
 		return w
 	}
 	p := c.plan(t)
@@ -138,7 +138,13 @@ func (c *content) setRow(e *edits, f lb.Frontend, w wanted) {
 	old, was := c.rows[f]
 	before, after := c.memberships(nil, f, old), c.memberships(nil, f, w.row)
 	if f.Proto == 0 {
-		before, after = clusterIPs(was), clusterIPs(w.there)
+		before, after = nil, nil
+		if was {
+			before = wholeAddress(old)
+		}
+		if w.there {
+			after = wholeAddress(w.row)
+		}
 	}
 	for _, m := range before {
 		if c.countKept(m, -1); !slices.Contains(after, m) {
@@ -157,11 +163,12 @@ func (c *content) setRow(e *edits, f lb.Frontend, w wanted) {
 	}
 }
 
-func clusterIPs(yes bool) []membership {
-	if yes {
-		return []membership{{set: setClusterIPs}}
+// wholeAddress is the set that an address without protocol and port is in.
+func wholeAddress(r row) []membership {
+	if r.elsewhere {
+		return []membership{{set: setElsewhere}}
 	}
-	return nil
+	return []membership{{set: setClusterIPs}}
 }
 
 // memberships adds to in the sets that hold the frontend.
@@ -366,7 +373,7 @@ func (c *content) write(tx *nft.Tx, e *edits) {
 func isPlan(name string) bool {
 	bare := strings.TrimPrefix(name, forNodePorts)
 	switch bare {
-	case setFrontends, setEndpoints, mapAgain, mapAgainLocal, mapNote, setSources, setClusterIPs, setLoops, setHanded:
+	case setFrontends, setEndpoints, mapAgain, mapAgainLocal, mapNote, setSources, setClusterIPs, setElsewhere, setLoops, setHanded:
 		return false
 	}
 	return !strings.HasPrefix(bare, mapClients)

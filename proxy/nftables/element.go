@@ -11,8 +11,10 @@ import (
 
 // row is what sets a frontend is a member of.
 type row struct {
-	// plan names its plan; empty for the rest of a ClusterIP.
+	// plan names its plan; empty for what is named by an address alone.
 	plan string
+	// elsewhere: a ClusterIP that is not balanced here.
+	elsewhere bool
 	// dispatched: it is a member of frontends.
 	dispatched bool
 	// handed: it is a member of handed-to-ipvs.

@@ -15,7 +15,7 @@ const setHanded = "handed-to-ipvs"
 // the node, its answers must come back through the node, and it does not
 // masquerade what it sends to the node itself.
 func HandedOver(s *lb.State, t lb.Target) bool {
-	if t.Port == nil || t.Kind == lb.AnyPort || t.Kind == lb.NodePort {
+	if t.Port == nil || t.Kind.WholeAddress() || t.Kind == lb.NodePort {
 		return false
 	}
 	p := planOf(s.Config(), t)

@@ -179,7 +179,7 @@ func (c *comparison) meetsElement(set string, el *nft.Element) bool {
 	case setEndpoints:
 		p, _, _, ok := c.decodeEndpoint(el, nodePort)
 		return ok && p.Frontend == c.about
-	case setClusterIPs:
+	case setClusterIPs, setElsewhere:
 		return slices.Equal(el.Key, nft.Bytes(c.about.Addr))
 	case setLoops:
 		return c.isEndpoint(el)
@@ -240,6 +240,8 @@ func (c *comparison) setEffect(name string) string {
 		return "clients inside loadBalancerSourceRanges are dropped, or others let in"
 	case bare == setLoops:
 		return "an endpoint that reaches itself through the Service gets no answer"
+	case bare == setElsewhere:
+		return "packets to a cluster IP that another proxy serves are dropped"
 	case bare == setClusterIPs, strings.HasPrefix(bare, "reject"):
 		return "packets are not refused, so that clients wait for nothing"
 	case bare == mapNote, bare == mapAgain, bare == mapAgainLocal, strings.HasPrefix(bare, mapClients):

@@ -25,6 +25,7 @@ const (
 	setEndpoints  = "endpoints"
 	setSources    = "sources"
 	setClusterIPs = "cluster-ips"
+	setElsewhere  = "elsewhere"
 	setLoops      = "loops"
 
 	chainServices   = "services"
@@ -34,6 +35,9 @@ const (
 	chainReject     = "answer-reject"
 	chainMasquerade = "mark-unless-pod"
 )
+
+// unassigned is the comment of the rules about cluster IPs that no Service has.
+const unassigned = "no such cluster IP"
 
 // forNodePorts is what the names of sets and chains for node ports begin with.
 const forNodePorts = "nodeport-"
@@ -105,7 +109,7 @@ func (f *family) set(name string) nft.Set {
 		return nft.Set{Name: name, Key: f.keyType(nodePort), Data: nft.Types{nft.Verdict}}
 	case setSources:
 		return nft.Set{Name: name, Key: append(f.keyType(false), f.addr), Interval: true}
-	case setClusterIPs:
+	case setClusterIPs, setElsewhere:
 		return nft.Set{Name: name, Key: nft.Types{f.addr}}
 	case setLoops:
 		return nft.Set{Name: name, Key: nft.Types{f.addr, f.addr}}
@@ -127,7 +131,7 @@ func rejects() []plan {
 // constantSets are always there.
 func (f *family) constantSets() []string {
 	names := []string{
-		setFrontends, forNodePorts + setFrontends, setEndpoints, forNodePorts + setEndpoints, setSources, setClusterIPs, setLoops,
+		setFrontends, forNodePorts + setFrontends, setEndpoints, forNodePorts + setEndpoints, setSources, setClusterIPs, setElsewhere, setLoops,
 	}
 	for _, name := range []string{mapAgain, mapAgainLocal, mapNote} {
 		names = append(names, name, forNodePorts+name)
@@ -210,7 +214,7 @@ func (f *family) toNode(cfg *lb.Config) [][]nft.Stmt {
 // firstPackets sees the first packet of each connection when its destination
 // is settled. A translated one is remembered if its Service wants that. One
 // that still goes to a frontend without endpoints, or to a port of a ClusterIP
-// that is no frontend, is refused.
+// that is no frontend, is refused; one to a cluster IP that nobody has is dropped.
 func (f *family) firstPackets(cfg *lb.Config) []nft.Rule {
 	answer := []nft.Stmt{nft.Goto(chainReject)}
 	rules := []nft.Rule{do(nft.HasBits(nft.CtStatus, nft.StatusDNAT), nft.Goto(chainRemember))}
@@ -232,9 +236,16 @@ func (f *family) firstPackets(cfg *lb.Config) []nft.Rule {
 			rules = append(rules, rule("no endpoints", node, f.frontend(p.name(), true), answer))
 		}
 	}
-	return append(rules, nft.Rule{Comment: "no such port", Do: []nft.Stmt{
+	rules = append(rules, nft.Rule{Comment: "no such port", Do: []nft.Stmt{
 		nft.Load(0, nft.DstAddr), nft.Member(setClusterIPs, 0), nft.Goto(chainReject),
 	}})
+	for _, p := range cfg.ServiceRanges(f.ipv6) {
+		rules = append(rules, nft.Rule{Comment: unassigned, Do: []nft.Stmt{
+			nft.Is(nft.DstAddr, p), nft.Load(0, nft.DstAddr), nft.NotMember(setElsewhere, 0),
+			nft.IsNot(nft.DstAddrType, uint32(unix.RTN_LOCAL)), nft.Drop(),
+		}})
+	}
+	return rules
 }
 
 // postrouting masquerades what was marked, and endpoints that reach themselves.

@@ -139,7 +139,7 @@ func (c *content) counts() map[string]int {
 // setsOf adds to in the sets that a frontend is in, or the rest of a ClusterIP.
 func (c *content) setsOf(in []membership, f lb.Frontend, r row) []membership {
 	if f.Proto == 0 {
-		return append(in, membership{set: setClusterIPs})
+		return append(in, wholeAddress(r)...)
 	}
 	return c.memberships(in, f, r)
 }

@@ -102,6 +102,9 @@ func Random(r *rand.Rand) Case {
 			c.World = append(c.World, randomSlice(r, i, family))
 		}
 	}
+	if r.IntN(2) == 0 {
+		c.World = append(c.World, "cidr k "+pick(r, "10.96.0.0/16,fd96::/112", "10.96.0.0/29", "5.6.0.0/16,10.96.0.0/16", "fd96::/64"))
+	}
 	for range 4 + r.IntN(5) {
 		c.Packets = append(c.Packets, randomPacket(r, n))
 	}
@@ -147,7 +150,7 @@ func randomSlice(r *rand.Rand, i, family int) string {
 func randomPacket(r *rand.Rand, services int) string {
 	i := r.IntN(services)
 	dst := pick(r, "10.96.0.N:80/TCP", "10.96.0.N:53/UDP", "[fd96::N]:80/TCP", "[fd96::N]:53/UDP", "1.2.3.N:80/TCP", "[fd12::N]:80/TCP", "1.2.4.N:80/TCP",
-		"5.6.7.N:80/TCP", "10.96.0.N:81/TCP", "5.6.7.100:53/UDP", "192.168.7.1:3000I/TCP", "192.168.8.1:3100I/UDP", "[fd07::1]:3000I/TCP")
+		"5.6.7.N:80/TCP", "10.96.0.N:81/TCP", "10.96.0.9:80/TCP", "[fd96::9]:53/UDP", "5.6.7.N:81/TCP", "5.6.7.100:53/UDP", "192.168.7.1:3000I/TCP", "192.168.8.1:3100I/UDP", "[fd07::1]:3000I/TCP")
 	dst = strings.NewReplacer("N", strconv.Itoa(i+1), "I", strconv.Itoa(i)).Replace(dst)
 	return pick(r, "a", "b", "node", "outside", "r") + " -> " + dst
 }

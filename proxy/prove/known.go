@@ -31,6 +31,15 @@ func Differences(mode string) []Difference {
 			},
 		},
 		{
+			// Mode nftables is not given any ServiceCIDRs: it takes a change of them up
+			// only when it writes all its rules anew, which no case waits for.
+			Name: "unassigned-addresses",
+			Why:  "what is sent to a cluster IP that no Service has is left to whoever routes it",
+			covers: func(_ *lb.State, _ eval.Packet, v eval.Verdict) bool {
+				return v.Outcome == eval.Drop && v.Target.Kind == lb.Unassigned
+			},
+		},
+		{
 			Name: "hairpin-elsewhere", modes: []string{"iptables"},
 			Why: "an endpoint that reaches itself is masqueraded on every node, not only on its own",
 			covers: func(_ *lb.State, p eval.Packet, v eval.Verdict) bool {

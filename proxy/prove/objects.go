@@ -15,7 +15,8 @@ import (
 	"nodelet/proxy/lb"
 )
 
-// objectsOf writes what a state was compiled from as the API has it, for a proxy that reads that.
+// objectsOf writes what a state was compiled from as the API has it, for a proxy
+// that reads that; but for ServiceCIDRs (see unassigned-addresses in known.go).
 func objectsOf(s *lb.State) (out []metav1.Object) {
 	snap := s.Source()
 	for _, n := range snap.Nodes.All() {

@@ -24,7 +24,7 @@ func Conformance(t *testing.T, open Open, traits ...Trait) {
 		"EndpointChange": endpointChange, "EstablishedStays": establishedStays, "StaleUDP": staleUDP,
 		"Restart": restart, "ForeignMarks": foreignMarks, "Repair": repair, "Cleanup": cleanup,
 		"UDPMatrix": udpMatrix, "HostNetwork": hostNetwork, "Random": random, "DetectLocal": detectLocal, "AffinityOfAPort": affinityOfAPort,
-		"SCTP": sctp,
+		"SCTP": sctp, "ServiceCIDRs": serviceCIDRs,
 	}
 	for name, run := range cases {
 		t.Run(name, func(t *testing.T) { run(t, s) })

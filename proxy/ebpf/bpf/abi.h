@@ -44,6 +44,8 @@ enum frontend_flags {
 	FRONTEND_GUARDED = 2,
 	/* ... and the node is one of them. */
 	FRONTEND_ADMITS_NODE = 4,
+	/* A ClusterIP that another proxy balances. */
+	FRONTEND_ELSEWHERE = 8,
 };
 
 /* A node port has the unspecified address of its family. proto 0 and port 0
@@ -95,8 +97,10 @@ struct member_key {
 	__u16 zero;
 };
 
-/* Longest prefix: port 0 holds the addresses of pods, others the source
- * ranges of that port's load balancer IPs. */
+#define SERVICE_RANGES 0xffffffff
+
+/* Longest prefix: port 0 holds the addresses of pods, SERVICE_RANGES the ranges
+ * of ClusterIPs, others the source ranges of that port's load balancer IPs. */
 struct range_key {
 	__u32 bits; /* 32 for port, and those of addr */
 	__u32 port;

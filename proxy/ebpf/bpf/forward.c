@@ -201,7 +201,7 @@ static __always_inline bool put(struct view *v, const struct tuple *to, bool six
 static __always_inline struct flow *incoming(const struct packet *p)
 {
 	struct flow *f = bpf_map_lookup_elem(&flows, &p->t);
-	struct frontend *to = NULL;
+	const struct frontend *to = NULL;
 
 	if (!f || f->flags & FLOW_REPLY)
 		return f;

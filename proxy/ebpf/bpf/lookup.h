@@ -44,13 +44,16 @@ static __always_inline bool in_range(__u32 port, const struct addr *a)
 	return bpf_map_lookup_elem(&ranges, &key) != NULL;
 }
 
+/* The frontend of an address that ClusterIPs are taken from and that no Service has. */
+static const struct frontend nobody = { .how = { HOW_DROP, HOW_DROP, HOW_DROP }, .flags = FRONTEND_CLUSTER_IP };
+
 /* The exact address and port come first, then a node port, then the rest of a
- * ClusterIP. A ClusterIP that somebody has put on a link of the node (a DNS
+ * ClusterIP, then the ranges of ClusterIPs. A ClusterIP that somebody has put on a link of the node (a DNS
  * cache does) is his, not ours. */
-static __always_inline struct frontend *find(const struct addr *dst, __be16 port, __u8 proto, bool node_ports)
+static __always_inline const struct frontend *find(const struct addr *dst, __be16 port, __u8 proto, bool node_ports)
 {
 	struct frontend_key key = { .addr = *dst, .port = port, .proto = proto };
-	struct frontend *f = bpf_map_lookup_elem(&frontends, &key);
+	const struct frontend *f = bpf_map_lookup_elem(&frontends, &key);
 	struct local *here;
 
 	if (draining)
@@ -69,6 +72,10 @@ static __always_inline struct frontend *find(const struct addr *dst, __be16 port
 		key.proto = 0;
 		f = bpf_map_lookup_elem(&frontends, &key);
 	}
+	if (!f && in_range(SERVICE_RANGES, dst))
+		f = &nobody;
+	if (f && f->flags & FRONTEND_ELSEWHERE)
+		return NULL;
 	if (f && f->flags & FRONTEND_CLUSTER_IP && bpf_map_lookup_elem(&locals, dst))
 		return NULL;
 	return f;

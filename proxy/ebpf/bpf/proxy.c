@@ -63,7 +63,7 @@ static __always_inline __u32 packets_of(const struct __sk_buff *skb)
 
 /* The first packet of a connection to a frontend. An endpoint whose answers
  * could not be told from those of another frontend is not taken, if there is another. */
-static __always_inline int first(struct __sk_buff *skb, struct packet *p, struct frontend *f)
+static __always_inline int first(struct __sk_buff *skb, struct packet *p, const struct frontend *f)
 {
 	__u8 how = f->how[in_range(0, &p->t.src) ? FROM_POD : FROM_OUTSIDE];
 	__u32 hash = hash_tuple(&p->t);
@@ -96,7 +96,7 @@ SEC("tc/ingress")
 int ingress(struct __sk_buff *skb)
 {
 	struct packet p = {};
-	struct frontend *to = NULL;
+	const struct frontend *to = NULL;
 	bool looked = false;
 	struct flow *f;
 
@@ -134,7 +134,7 @@ int ingress(struct __sk_buff *skb)
  * pass only because it must not get anywhere. */
 static __always_inline int own(struct packet *p)
 {
-	struct frontend *f = find(&p->t.dst, p->t.dport, p->t.proto, false);
+	const struct frontend *f = find(&p->t.dst, p->t.dport, p->t.proto, false);
 
 	if (!f)
 		return NEXT;

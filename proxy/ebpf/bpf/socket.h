@@ -78,7 +78,7 @@ static __always_inline int resolve(struct bpf_sock_addr *ctx, const struct addr 
 	bool node = netns == node_netns;
 	struct addr client = own_name(netns);
 	struct endpoint e = {};
-	struct frontend *f;
+	const struct frontend *f;
 	struct port *p;
 	__u8 how;
 
@@ -150,7 +150,7 @@ static __always_inline int sock_send(struct bpf_sock_addr *ctx, bool six)
 	struct datagram value = {}, *d;
 	struct peer peer = { .unconnected = 1, .proto = UDP };
 	__u32 now = seconds();
-	struct frontend *f;
+	const struct frontend *f;
 	int verdict;
 
 	if (bpf_get_netns_cookie(ctx) != node_netns)

@@ -9,7 +9,8 @@
 //	node NAME ADDR... [zone=Z] [pods=CIDR,CIDR]
 //	service NS/NAME TYPE IP[,IP] PORT... [OPTION...]
 //	slice NS/NAME of NS/SERVICE PORT... ENDPOINT...
-//	delete service|slice|node NAME
+//	cidr NAME CIDR[,CIDR]
+//	delete service|slice|node|cidr NAME
 //
 // A PORT is name:number/PROTOCOL, for a Service with its node port in brackets.
 // An ENDPOINT is ADDR=STATE[@NODE][;zones=Z,Z][;nodes=N,N] with the states
@@ -97,6 +98,13 @@ func (w *World) line(f []string) error {
 		}
 		s.ResourceVersion = version
 		w.Slices.Set(s.Key, s)
+	case f[0] == "cidr" && len(f) == 3:
+		c := &model.ServiceCIDR{Name: f[1], ResourceVersion: version}
+		var err error
+		if c.CIDRs, err = parsePrefixes(f[2]); err != nil {
+			return err
+		}
+		w.ServiceCIDRs.Set(c.Key(), c)
 	case f[0] == "delete" && len(f) == 3:
 		return w.remove(f[1], model.ParseKey(f[2]))
 	default:
@@ -113,10 +121,23 @@ func (w *World) remove(kind string, k model.Key) error {
 		w.Slices.Delete(k)
 	case "node":
 		w.Nodes.Delete(k)
+	case "cidr":
+		w.ServiceCIDRs.Delete(k)
 	default:
 		return fmt.Errorf("unknown kind %q", kind)
 	}
 	return nil
+}
+
+func parsePrefixes(list string) (out []netip.Prefix, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 func parseNode(f []string) (*model.Node, error) {
@@ -127,12 +148,9 @@ func parseNode(f []string) (*model.Node, error) {
 			continue
 		}
 		if pods, ok := strings.CutPrefix(x, "pods="); ok {
-			for cidr := range strings.SplitSeq(pods, ",") {
-				p, err := netip.ParsePrefix(cidr)
-				if err != nil {
-					return nil, err
-				}
-				n.PodCIDRs = append(n.PodCIDRs, p)
+			var err error
+			if n.PodCIDRs, err = parsePrefixes(pods); err != nil {
+				return nil, err
 			}
 			continue
 		}
@@ -196,13 +214,7 @@ func option(s *model.Service, key, value string) (err error) {
 		a, err = netip.ParseAddr(value)
 		s.ExternalIPs = append(s.ExternalIPs, a)
 	case "ranges":
-		for r := range strings.SplitSeq(value, ",") {
-			var p netip.Prefix
-			if p, err = netip.ParsePrefix(r); err != nil {
-				return err
-			}
-			s.SourceRanges = append(s.SourceRanges, p)
-		}
+		s.SourceRanges, err = parsePrefixes(value)
 	case "proxy":
 		s.ProxyName = value
 	case "check":
