@@ -53,7 +53,7 @@ func (p *agentParts) buildStatus() (err error) {
 		Identity: nodeplan.Identity{
 			Name: c.NodeName, Hostname: c.NodeName, IPs: c.NodeIPs, Labels: c.Labels, Taints: taints,
 			KubeletPort: int32(c.KubeletPort), KubeletVersion: version.Kubernetes + "+nodelet",
-			ProviderID: c.Kubelet.ProviderID,
+			ProviderID: c.Kubelet.ProviderID, Cloud: c.Kubelet.CloudProvider == externalCloud, IPsGiven: c.Kubelet.NodeIPGiven,
 		},
 		Reserve:        p.reserve(),
 		StatusInterval: c.Kubelet.NodeStatusUpdateFrequency, ReportInterval: c.Kubelet.NodeStatusReportFrequency,

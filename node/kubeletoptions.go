@@ -23,7 +23,11 @@ import (
 // KubeletOptions are settings of the agent by the names and with the meaning
 // of KubeletConfiguration. The zero value is upstream's default.
 type KubeletOptions struct {
-	ProviderID     string
+	ProviderID string
+	// CloudProvider is external where a cloud controller manager initialises nodes, and decides about their addresses.
+	CloudProvider string
+	// NodeIPGiven: the addresses of the node were not guessed.
+	NodeIPGiven    bool
 	SeccompDefault bool
 	// MaxContainerRestartPeriod bounds CrashLoopBackOff.
 	MaxContainerRestartPeriod time.Duration
@@ -122,6 +126,9 @@ func (k *KubeletOptions) check() error {
 	if d := k.CgroupDriver; d != "" && d != driverFiles && d != driverSystemd {
 		errs = append(errs, fmt.Errorf("--cgroup-driver %q: must be %s or %s", d, driverFiles, driverSystemd))
 	}
+	if k.CloudProvider != "" && k.CloudProvider != externalCloud {
+		errs = append(errs, fmt.Errorf("--cloud-provider %q: only %s is known; providers within the kubelet are gone since Kubernetes 1.31", k.CloudProvider, externalCloud))
+	}
 	if err := k.CPUPolicy.check(); err != nil {
 		errs = append(errs, fmt.Errorf("cpuManagerPolicyOptions: %w", err))
 	}
@@ -165,6 +172,9 @@ func (k *KubeletOptions) apiAddress(port uint16) string {
 	}
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
+
+// externalCloud is the only cloud provider there is.
+const externalCloud = "external"
 
 // CPUPolicy is the CPU manager's policy.
 type CPUPolicy struct {

@@ -45,6 +45,7 @@ func TestLimitsAreChecked(t *testing.T) {
 	for what, k := range map[string]KubeletOptions{
 		"kubeAPIQPS": {KubeAPIQPS: -1}, "kubeAPIBurst": {KubeAPIBurst: -1}, "oomScoreAdj": {OOMScoreAdj: &low}, "oomScoreAdj is 1001": {OOMScoreAdj: &high},
 		"syncFrequency": {SyncFrequency: -1}, "nodeStatusMaxImages": {NodeStatusMaxImages: &none},
+		"--cloud-provider":  {CloudProvider: "aws"},
 		"cpuCFSQuotaPeriod": {CPUQuotaPeriod: time.Microsecond}, "cpuCFSQuotaPeriod is 2s": {CPUQuotaPeriod: 2 * time.Second},
 	} {
 		if err := k.check(); err == nil || !strings.Contains(err.Error(), what) {

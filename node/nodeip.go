@@ -12,6 +12,7 @@ import (
 // the interface with the default route.
 func (c *Config) DetectNodeIP() error {
 	if len(c.NodeIPs) > 0 {
+		c.Kubelet.NodeIPGiven = true
 		return nil
 	}
 	conn, err := nl.Open()

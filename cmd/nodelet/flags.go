@@ -61,6 +61,7 @@ func (f *nodeFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.Kubelet.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", nil, "sysctls that pods may set beside the safe ones; kernel.msg* stands for all that begin so")
 	fs.StringToStringVar(&c.Labels, "node-labels", nil, "labels of the node at registration")
 	fs.StringVar(&c.Kubelet.ProviderID, "provider-id", "", "identity of this machine with a cloud provider, spec.providerID of the node")
+	fs.StringVar(&c.Kubelet.CloudProvider, "cloud-provider", "", "external: a cloud controller manager initialises this node and sets its addresses")
 	fs.StringSliceVar(&c.Taints, "register-with-taints", nil, "taints of the node at registration, key=value:effect")
 	prefixesVar(fs, &c.ClusterCIDRs, "cluster-cidr", "range of pod addresses")
 	prefixesVar(fs, &c.ServiceCIDRs, "service-cidr", "range of service addresses")

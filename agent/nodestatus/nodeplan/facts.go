@@ -22,6 +22,9 @@ type Identity struct {
 	Labels     map[string]string
 	Taints     []corev1.Taint
 	ProviderID string
+	// Cloud: a cloud controller manager initialises the node, and its addresses are that one's. IPsGiven: IPs
+	// are what an administrator says and not a guess.
+	Cloud, IPsGiven bool
 	// KubeletPort is where the API server reaches the kubelet API.
 	KubeletPort    int32
 	KubeletVersion string

@@ -54,6 +54,10 @@ func register(id Identity, m Machine) *corev1.Node {
 	}}
 	maps.Copy(node.Labels, id.Labels)
 	node.Spec.Taints = slices.Clone(id.Taints)
+	if id.Cloud {
+		node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{Key: uninitialized, Value: "true", Effect: corev1.TaintEffectNoSchedule})
+	}
+	suggest(node, id)
 	node.Spec.ProviderID = id.ProviderID
 	node.Spec.Unschedulable = id.Unschedulable
 	return node
@@ -96,11 +100,32 @@ func adopt(node *corev1.Node, f Facts) {
 		node.Annotations = map[string]string{}
 	}
 	node.Annotations[attach] = "true"
+	suggest(node, f.Identity)
+}
+
+// uninitialized keeps pods away until the cloud controller manager has looked at the node, and takes it away.
+const uninitialized = "node.cloudprovider.kubernetes.io/uninitialized"
+
+// provided tells the cloud controller manager which of the machine's addresses to take.
+const provided = "alpha.kubernetes.io/provided-node-ip"
+
+func suggest(node *corev1.Node, id Identity) {
+	if !id.Cloud || !id.IPsGiven {
+		delete(node.Annotations, provided)
+		return
+	}
+	var ips []string
+	for _, ip := range id.IPs {
+		ips = append(ips, ip.String())
+	}
+	node.Annotations[provided] = strings.Join(ips, ",")
 }
 
 func (p *Plan) status(f Facts, old *corev1.Node) {
 	s := &p.Node.Status
-	s.Addresses = addresses(f.Identity)
+	if !f.Identity.Cloud || len(s.Addresses) == 0 { // those of the cloud stay
+		s.Addresses = addresses(f.Identity)
+	}
 	resources(s, f)
 	if old != nil && old.Status.NodeInfo.BootID != "" && old.Status.NodeInfo.BootID != f.Machine.BootID {
 		p.event(corev1.EventTypeWarning, "Rebooted", fmt.Sprintf("Node %s has been rebooted, boot id: %s", f.Identity.Name, f.Machine.BootID))
@@ -123,6 +148,9 @@ func (p *Plan) event(kind, reason, message string) {
 func addresses(id Identity) []corev1.NodeAddress {
 	var all []corev1.NodeAddress
 	for _, ip := range id.IPs {
+		if id.Cloud && !id.IPsGiven {
+			break // the cloud knows better than a guess
+		}
 		all = append(all, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})
 	}
 	return append(all, corev1.NodeAddress{Type: corev1.NodeHostName, Address: cmp.Or(id.Hostname, id.Name)})

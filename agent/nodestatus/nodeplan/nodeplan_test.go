@@ -179,6 +179,28 @@ func TestRestart(t *testing.T) {
 	}))
 }
 
+// With a cloud controller manager the node waits for it, suggests addresses, and then leaves those alone.
+func TestCloud(t *testing.T) {
+	for name, given := range map[string]bool{"cloud": true, "cloud-guess": false} {
+		cloud := func(f *Facts) { ready(f); f.Identity.Cloud, f.Identity.IPsGiven = true, given }
+		check(t, name, history(t, []step{
+			{"register", cloud},
+			{"a second address", func(f *Facts) {
+				later(f, time.Second)
+				f.Identity.IPs = append(f.Identity.IPs, netip.MustParseAddr("2001:db8::7"))
+			}},
+			{"no cloud any more", func(f *Facts) { later(f, time.Second); f.Identity.Cloud = false }},
+		}))
+	}
+	f := facts()
+	f.Identity.Cloud = true
+	old := Make(f, nil).Node
+	old.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeExternalIP, Address: "203.0.113.1"}}
+	if got := Make(f, old).Node.Status.Addresses; len(got) != 1 || got[0].Address != "203.0.113.1" {
+		t.Errorf("the cloud's addresses became %v", got)
+	}
+}
+
 // What others wrote into the object stays.
 func TestAdopt(t *testing.T) {
 	f := facts()
