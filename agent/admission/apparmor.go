@@ -1,6 +1,10 @@
 package admission
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"nodelet/internal/podref"
+)
 
 // unenforceable says that a pod asks for an AppArmor profile that the host cannot enforce.
 func unenforceable(pod *corev1.Pod, enabled bool) *refusal {
@@ -20,7 +24,7 @@ func wantsAppArmor(pod *corev1.Pod) bool {
 	}
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
-			if sc := list[i].SecurityContext; sc != nil && confined(sc.AppArmorProfile) {
+			if confined(podref.AppArmor(pod, &list[i])) {
 				return true
 			}
 		}

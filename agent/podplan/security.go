@@ -9,6 +9,7 @@ import (
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"nodelet/internal/model"
+	"nodelet/internal/podref"
 )
 
 // maskedPaths and readonlyPaths hide from containers what of /proc and /sys
@@ -31,6 +32,7 @@ func effective(pod *corev1.Pod, c *corev1.Container) *corev1.SecurityContext {
 	if c.SecurityContext != nil {
 		sc = c.SecurityContext.DeepCopy()
 	}
+	sc.AppArmorProfile = podref.AppArmor(pod, c)
 	p := pod.Spec.SecurityContext
 	if p == nil {
 		return sc
@@ -49,9 +51,6 @@ func effective(pod *corev1.Pod, c *corev1.Container) *corev1.SecurityContext {
 	}
 	if sc.SeccompProfile == nil {
 		sc.SeccompProfile = p.SeccompProfile
-	}
-	if sc.AppArmorProfile == nil {
-		sc.AppArmorProfile = p.AppArmorProfile
 	}
 	return sc
 }

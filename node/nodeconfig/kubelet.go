@@ -24,6 +24,7 @@ const (
 	whyNoCadvisor = "figures are read on demand, nothing is collected in between"
 	whyNoPolling  = "nodelet waits for events instead of asking at intervals"
 	whyNoManagers = "memory is not assigned exclusively by this version"
+	whyNoVerify   = "an image that is on the node may be used by every pod; AlwaysPullImages of the API server asks the registry each time"
 	whyNoIPTables = "the service proxy keeps its rules itself"
 	whyOneServer  = "the kubelet API is always served, with these handlers"
 )
@@ -62,8 +63,8 @@ func serverFields() []field {
 		{path: "authorization.webhook.cacheUnauthorizedTTL", set: duration(func(c *node.Config) *time.Duration { return &c.Kubelet.DeniedTTL })},
 		{path: "registryPullQPS", set: rate(node.NoPullBound, func(c *node.Config) *int32 { return &c.Resources.RegistryPullQPS }), zero: true},
 		{path: "registryBurst", set: into(func(c *node.Config) *int { return &c.Resources.RegistryBurst })},
-		{path: "imagePullCredentialsVerificationPolicy", why: "not part of this version"},
-		{path: "preloadedImagesVerificationAllowlist", why: "not part of this version"},
+		{path: "imagePullCredentialsVerificationPolicy", why: whyNoVerify},
+		{path: "preloadedImagesVerificationAllowlist", why: whyNoVerify},
 		{path: "eventRecordQPS", set: rate(node.NoEventBound, func(c *node.Config) *int32 { return &c.Kubelet.EventRecordQPS }), zero: true},
 		{path: "eventBurst", set: into(func(c *node.Config) *int { return &c.Kubelet.EventBurst })},
 		{path: "enableDebuggingHandlers", is: []string{"true"}, why: whyOneServer, zero: true},
@@ -182,7 +183,7 @@ func miscFields() []field {
 		{path: "memoryReservationPolicy", is: []string{"None"}, why: "memory is limited, not reserved"},
 		{path: "registerWithTaints", flag: "register-with-taints", text: taints},
 		{path: "registerNode", set: not(func(c *node.Config) *bool { return &c.Kubelet.NoRegister }), zero: true},
-		{path: "tracing", why: "not part of this version"},
+		{path: "tracing", why: "no traces are sent; nodelet timeline shows the steps of a pod"},
 		{path: "localStorageCapacityIsolation", why: "local storage is always counted", zero: true, is: []string{"true"}},
 		{path: "containerRuntimeEndpoint", flag: "container-runtime-endpoint", text: endpoint},
 		{path: "imageServiceEndpoint", why: "images come from the container runtime"},
