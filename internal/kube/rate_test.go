@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -36,7 +37,7 @@ func TestRateSparesHeartbeats(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	sink := eventSink{ctx, client, unthrottled()}
+	sink := eventSink{ctx: ctx, client: client, rate: unthrottled(), newest: &atomic.Pointer[time.Time]{}}
 	event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "e"}}
 	for name, call := range map[string]struct {
 		do   func()
