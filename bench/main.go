@@ -17,6 +17,7 @@ import (
 	"nodelet/bench/area/agent"
 	"nodelet/bench/area/cni"
 	"nodelet/bench/area/proxy"
+	"nodelet/bench/area/skew"
 	"nodelet/bench/area/whole"
 	"nodelet/bench/dns"
 	procs "nodelet/bench/lab"
@@ -30,7 +31,7 @@ const usage = `usage: bench run [-only AREAS] [-runs N] [-who PART] [-size N] [-
 
 // areas are all that can be measured, in the order in which they are.
 func areas() []*area.Area {
-	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area(), whole.Boot(), whole.Idle(), whole.API(), proxy.Scale(), agent.Full()}
+	return []*area.Area{proxy.Area(), dns.Area(), agent.Area(), cni.Area(), whole.Boot(), whole.Idle(), whole.API(), proxy.Scale(), agent.Full(), skew.Area()}
 }
 
 func main() {
@@ -102,7 +103,7 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&o.Runs, "runs", 2, "rounds: everybody's turn, then everybody's again")
 	fs.BoolVar(&o.Quick, "quick", false, "small sizes and few samples: shows that it works, not how well")
 	fs.DurationVar(&o.Long, "long", 2*time.Minute, "for how long the area scale changes things")
-	only := fs.String("only", "", "measure only these areas, separated by commas (scale and pods are measured only when they are named)")
+	only := fs.String("only", "", "measure only these areas, separated by commas (scale, pods and skew are measured only when they are named)")
 	lab := fs.String("lab", usualLab, "name of the lab; another one for a run beside a run")
 	who := fs.String("who", "", "only contestants with this in their names")
 	fs.IntVar(&o.Size, "size", 0, "only turns with this many objects, in areas that have sizes; in area agent only so many pods at once")

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // The versions of the peers; those in the go.mod files are the same.
@@ -29,10 +30,39 @@ func programs() map[string]program {
 		"coredns": {".", "nodelet/bench/peer/coredns", coreDNS, "-s -w"},
 	}
 	for _, name := range []string{"kubelet", "kube-proxy", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		out[name] = program{"peer/kubernetes", "k8s.io/kubernetes/cmd/" + name, Kubernetes,
-			"-s -w -X k8s.io/component-base/version.gitVersion=" + Kubernetes + " -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"}
+		out[name] = ofKubernetes(name, Kubernetes)
 	}
 	return out
+}
+
+func ofKubernetes(name, version string) program {
+	_, minor, _ := strings.Cut(version, ".")
+	minor, _, _ = strings.Cut(minor, ".")
+	return program{"peer/kubernetes", "k8s.io/kubernetes/cmd/" + name, version,
+		"-s -w -X k8s.io/component-base/version.gitVersion=" + version +
+			" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=" + minor}
+}
+
+// At names a program of Kubernetes in another version than the usual one.
+func At(name, version string) string { return name + "@" + version }
+
+// File is the file name of a program of a version, in the directory that Build gives.
+func File(name, version string) string { return name + "-" + version }
+
+// find gives a program by its name, or by that of At.
+func find(ctx context.Context, bench, name string) (program, error) {
+	name, version, other := strings.Cut(name, "@")
+	p, ok := programs()[name]
+	if !ok {
+		return program{}, fmt.Errorf("build %s: it is no known peer", name)
+	}
+	if !other || version == p.version {
+		return p, nil
+	}
+	p = ofKubernetes(name, version)
+	dir, err := otherModule(ctx, bench, version)
+	p.dir = dir
+	return p, err
 }
 
 // Build builds what is not there yet and gives the directory and the versions.
@@ -43,17 +73,21 @@ func Build(ctx context.Context, names []string, building func(name string)) (dir
 	}
 	dir, versions = filepath.Join(bench, ".cache", "peers"), map[string]string{}
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
-		p, ok := programs()[name]
-		if !ok {
-			return "", nil, fmt.Errorf("build %s: it is no known peer", name)
+		p, err := find(ctx, bench, name)
+		if err != nil {
+			return "", nil, err
 		}
 		versions[name] = p.version
-		target := filepath.Join(dir, name+"-"+p.version)
+		name, _, other := strings.Cut(name, "@")
+		target := filepath.Join(dir, File(name, p.version))
 		if _, err := os.Stat(target); err != nil {
 			building(name)
 			if err := p.build(ctx, bench, target); err != nil {
 				return "", nil, fmt.Errorf("build %s: %w", name, err)
 			}
+		}
+		if other {
+			continue
 		}
 		link := filepath.Join(dir, name)
 		_ = os.Remove(link) // it may be of another version
@@ -68,7 +102,7 @@ func Build(ctx context.Context, names []string, building func(name string)) (dir
 func (p program) build(ctx context.Context, bench, target string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", p.ldflags, "-o", target+".new", p.pkg)
 	cmd.Dir = filepath.Join(bench, p.dir)
-	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false")
+	cmd.Env = append(os.Environ(), environment(p.dir)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}

@@ -98,6 +98,9 @@ func command(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
+// Admin is the kubeconfig of the administrator.
+func (s *Stack) Admin() string { return filepath.Join(s.controlPlaneDir(), "admin.kubeconfig") }
+
 func (s *Stack) controlPlaneDir() string { return filepath.Join(s.Node.Dir, "controlplane") }
 
 // ControlPlane starts nodelet's and waits until it is ready.
@@ -114,7 +117,7 @@ func (s *Stack) ControlPlane(ctx context.Context) (*lab.Process, error) {
 func (s *Stack) ready(ctx context.Context) error {
 	return s.eventually(ctx, "the API server", func() error {
 		if s.API == nil {
-			api, err := Dial(filepath.Join(s.controlPlaneDir(), "admin.kubeconfig"))
+			api, err := Dial(s.Admin())
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"nodelet/bench/area"
 	"nodelet/bench/lab"
+	"nodelet/bench/peer"
 )
 
 // Keys lets nodelet's control plane make the keys and kubeconfigs for a moment, and
@@ -45,10 +46,21 @@ func (s *Stack) Keys(ctx context.Context) error {
 // privateDir is where the control plane keeps what is nobody else's: its keys, its store.
 func (s *Stack) privateDir() string { return filepath.Join(s.controlPlaneDir(), "controlplane") }
 
+// ControlPlanePrograms are those of Kubernetes that Upstream starts.
+func ControlPlanePrograms() []string {
+	return []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+}
+
 // Upstream starts etcd, API server, controllers and scheduler as processes of
 // their own, with upstream's defaults wherever a single machine can have them,
 // and waits until the API server is ready. Keys must be there.
 func (s *Stack) Upstream(ctx context.Context) ([]*lab.Process, error) {
+	return s.UpstreamAt(ctx, peer.Kubernetes)
+}
+
+// UpstreamAt is Upstream with programs of a version of Kubernetes.
+func (s *Stack) UpstreamAt(ctx context.Context, version string) ([]*lab.Process, error) {
+	program := func(name string) string { return filepath.Join(s.Node.Peers, peer.File(name, version)) }
 	pki := func(name string) string { return filepath.Join(s.privateDir(), "pki", name) }
 	etcd, err := s.start(filepath.Join(s.Node.Peers, "etcd"), "--data-dir", filepath.Join(s.Node.Dir, "etcd"),
 		"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
@@ -56,7 +68,7 @@ func (s *Stack) Upstream(ctx context.Context) ([]*lab.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := s.start(filepath.Join(s.Node.Peers, "kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379",
+	server, err := s.start(program("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379",
 		"--advertise-address="+area.NodeIP, "--service-cluster-ip-range=10.96.0.0/12",
 		"--tls-cert-file="+pki("apiserver.crt"), "--tls-private-key-file="+pki("apiserver.key"), "--client-ca-file="+pki("ca.crt"),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
@@ -71,7 +83,7 @@ func (s *Stack) Upstream(ctx context.Context) ([]*lab.Process, error) {
 		return nil, err
 	}
 	if err := s.eventually(ctx, "the API server", func() error {
-		api, err := Dial(filepath.Join(s.controlPlaneDir(), "admin.kubeconfig"))
+		api, err := Dial(s.Admin())
 		if err != nil {
 			return err
 		}
@@ -81,7 +93,7 @@ func (s *Stack) Upstream(ctx context.Context) ([]*lab.Process, error) {
 		return nil, err
 	}
 	config := filepath.Join(s.privateDir(), "controller-manager.kubeconfig")
-	controllers, err := s.start(filepath.Join(s.Node.Peers, "kube-controller-manager"), "--kubeconfig="+config,
+	controllers, err := s.start(program("kube-controller-manager"), "--kubeconfig="+config,
 		"--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config, "--leader-elect=false", "--use-service-account-credentials=true",
 		"--allocate-node-cidrs=true", "--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/12", "--root-ca-file="+pki("ca.crt"),
 		"--service-account-private-key-file="+pki("sa.key"), "--cluster-signing-cert-file="+pki("ca.crt"), "--cluster-signing-key-file="+pki("ca.key"))
@@ -89,9 +101,19 @@ func (s *Stack) Upstream(ctx context.Context) ([]*lab.Process, error) {
 		return nil, err
 	}
 	config = filepath.Join(s.privateDir(), "scheduler.kubeconfig")
-	scheduler, err := s.start(filepath.Join(s.Node.Peers, "kube-scheduler"), "--kubeconfig="+config,
+	scheduler, err := s.start(program("kube-scheduler"), "--kubeconfig="+config,
 		"--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config, "--leader-elect=false")
 	return []*lab.Process{etcd, server, controllers, scheduler}, err
+}
+
+// Join gives nodes of nodelet the rights that they need in a cluster of upstream's, as docs/join.md says, and
+// the API server those that kubeadm gives it: to ask kubelets for logs and commands.
+func (s *Stack) Join(ctx context.Context) error {
+	kubectl := func(args ...string) error {
+		return command(ctx, filepath.Join(s.Node.Bin, "nodelet"), append([]string{"kubectl", "--kubeconfig=" + s.Admin()}, args...)...)
+	}
+	return errors.Join(kubectl("apply", "-f", filepath.Join(filepath.Dir(s.Node.Bin), "deploy", "rbac.yaml")),
+		kubectl("create", "clusterrolebinding", "kubelet-api", "--clusterrole=system:kubelet-api-admin", "--user=kube-apiserver-kubelet-client"))
 }
 
 // UpstreamNode starts containerd, kubelet, kube-proxy and CoreDNS.
@@ -100,7 +122,7 @@ func (s *Stack) UpstreamNode(ctx context.Context) ([]*lab.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := filepath.Join(s.controlPlaneDir(), "admin.kubeconfig")
+	config := s.Admin()
 	proxyFile, coreFile := filepath.Join(s.Node.Dir, "kube-proxy.yaml"), filepath.Join(s.Node.Dir, "Corefile")
 	err = errors.Join(os.WriteFile(proxyFile, fmt.Appendf(nil, `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration

@@ -6,10 +6,15 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // maxSaid bounds the different reasons that are logged in one outage.
 const maxSaid = 20
+
+// mendForbidden is what is missing in a cluster that others made: a kubelet may read less than a proxy must.
+const mendForbidden = "; let the cluster's nodes read it: kubectl apply -f deploy/rbac.yaml (docs/join.md)"
 
 // Contact keeps track of whether the API server answers, and logs only when
 // that changes, or when the reason does: once, and not once per attempt.
@@ -52,6 +57,9 @@ func (c *Contact) note(source string, err error) {
 		return
 	}
 	text := plain(err)
+	if apierrors.IsForbidden(err) {
+		text += mendForbidden
+	}
 	if len(c.failing) == 0 {
 		c.failing, c.said, c.since = map[string]string{}, map[string]bool{}, time.Now()
 	}
