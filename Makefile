@@ -177,6 +177,12 @@ SMOKE := Pods should be submitted and removed|Secrets should be consumable from 
 conformance-smoke: build images ## Run a few specs of upstream's suite, as CI does (root)
 	@FOCUS='$(SMOKE)' SKIP=Serial test/conformance/run.sh
 
+.PHONY: skew
+skew: build images $(BENCH) ## Run specs with a node beside upstream's control planes, one version before to one after (root)
+	@$(GOBUILD) -o bench/.cache/nodelet-conformance ./test/conformance
+	@bench/.cache/nodelet-conformance -prepare
+	@$(BENCH) run -only skew -runs 1 -json $(BIN)/skew.json $(BENCHFLAGS)
+
 .PHONY: check
 check: lint test conformance-smoke ## What CI runs
 
