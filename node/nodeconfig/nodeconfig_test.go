@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -122,6 +123,24 @@ func printSet(b *strings.Builder, name string, v reflect.Value) {
 	for i := range v.NumField() {
 		if f := v.Field(i); !f.IsZero() {
 			fmt.Fprintf(b, "%s.%s: %v\n", name, v.Type().Field(i).Name, reflect.Indirect(f))
+		}
+	}
+}
+
+// A gate has one fate; those that cannot be turned off upstream are features that are on here.
+func TestGatesHaveOneFate(t *testing.T) {
+	seen := map[string]bool{}
+	for _, list := range []string{gatesOn, gatesOff, gatesElsewhere} {
+		for name := range strings.FieldsSeq(list) {
+			if seen[name] {
+				t.Errorf("%s is in two lists, or twice in one", name)
+			}
+			seen[name] = true
+		}
+	}
+	for name := range strings.FieldsSeq(gatesLocked) {
+		if !slices.Contains(strings.Fields(gatesOn), name) {
+			t.Errorf("%s is locked and not on", name)
 		}
 	}
 }
