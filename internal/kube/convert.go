@@ -116,9 +116,7 @@ func (n *names) slice(o any) (model.Key, *model.Slice, bool) {
 		Service:         model.Key{Namespace: namespace, Name: s.Labels[discoveryv1.LabelServiceName]},
 		IPv6:            s.AddressType == discoveryv1.AddressTypeIPv6,
 	}
-	if t, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
-		out.Triggered = t
-	}
+	out.Triggered = triggered(s.Annotations[corev1.EndpointsLastChangeTriggerTime])
 	for _, p := range s.Ports {
 		sp := model.SlicePort{Protocol: model.TCP}
 		if p.Name != nil {
@@ -143,28 +141,16 @@ func (n *names) slice(o any) (model.Key, *model.Slice, bool) {
 	return out.Key, out, s.AddressType != discoveryv1.AddressTypeFQDN
 }
 
-// endpoint refuses addresses that no endpoint can have: of the other family,
-// loopback, link-local, multicast or unspecified. The API server refuses them
-// too, but an endpoint is where packets are sent, so it is not taken on trust
-// (CVE-2021-25737).
 func (n *names) endpoint(e *discoveryv1.Endpoint, ipv6 bool) (model.Endpoint, bool) {
 	if len(e.Addresses) == 0 {
 		return model.Endpoint{}, false
 	}
-	a, err := netip.ParseAddr(e.Addresses[0])
-	if err != nil || a.Is6() != ipv6 || a.Is4In6() || !a.IsGlobalUnicast() {
+	a, ok := endpointAddr(e.Addresses[0], ipv6)
+	if !ok {
 		return model.Endpoint{}, false
 	}
-	c := e.Conditions
-	out := model.Endpoint{
-		Addr:        a,
-		Ready:       c.Ready == nil || *c.Ready,
-		Terminating: c.Terminating != nil && *c.Terminating,
-	}
-	out.Serving = out.Ready
-	if c.Serving != nil {
-		out.Serving = *c.Serving
-	}
+	out := model.Endpoint{Addr: a}
+	out.Ready, out.Serving, out.Terminating = conditions(e.Conditions.Ready, e.Conditions.Serving, e.Conditions.Terminating)
 	out.Hostname, out.NodeName, out.Zone = deref(e.Hostname), n.one(deref(e.NodeName)), n.one(deref(e.Zone))
 	if t := e.TargetRef; t != nil && t.Kind == "Pod" {
 		out.Pod = model.Key{Namespace: n.one(t.Namespace), Name: t.Name}
@@ -180,6 +166,25 @@ func (n *names) endpoint(e *discoveryv1.Endpoint, ipv6 bool) (model.Endpoint, bo
 		out.Hints = model.NewHints(zones, nodes)
 	}
 	return out, true
+}
+
+// endpointAddr refuses addresses that no endpoint can have: of the other family,
+// loopback, link-local, multicast or unspecified. The API server refuses them
+// too, but an endpoint is where packets are sent, so it is not taken on trust
+// (CVE-2021-25737).
+func endpointAddr(text string, ipv6 bool) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(text)
+	return a, err == nil && a.Is6() == ipv6 && !a.Is4In6() && a.IsGlobalUnicast()
+}
+
+// conditions are resolved to the API's defaults.
+func conditions(isReady, isServing, isTerminating *bool) (ready, serving, terminating bool) {
+	ready = isReady == nil || *isReady
+	serving = ready
+	if isServing != nil {
+		serving = *isServing
+	}
+	return ready, serving, isTerminating != nil && *isTerminating
 }
 
 func nodeOf(o any) (model.Key, *model.Node, bool) {

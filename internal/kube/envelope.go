@@ -2,7 +2,6 @@ package kube
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 )
 
@@ -39,39 +38,11 @@ func openEvent(frame []byte) (verb string, body []byte, err error) {
 // lastField gives the value of a field of bytes: of several the last one counts, a missing one is
 // empty. It is false when b is no message.
 func lastField(b []byte, number uint64) (value []byte, ok bool) {
-	for len(b) > 0 {
-		tag, n := binary.Uvarint(b)
-		if n <= 0 {
-			return nil, false
+	ok = eachField(b, func(at uint64, v []byte, _ uint64) bool {
+		if at == number && v != nil {
+			value = v
 		}
-		b = b[n:]
-		var field []byte
-		switch tag & 7 {
-		case 0: // varint
-			if _, n = binary.Uvarint(b); n <= 0 {
-				return nil, false
-			}
-		case 1: // 64 bits
-			n = 8
-		case 2: // bytes
-			size, head := binary.Uvarint(b)
-			if head <= 0 || size > uint64(len(b)-head) {
-				return nil, false
-			}
-			n = head + int(size)
-			field = b[head:n]
-		case 5: // 32 bits
-			n = 4
-		default: // groups, which nothing of Kubernetes has
-			return nil, false
-		}
-		if n > len(b) {
-			return nil, false
-		}
-		if tag>>3 == number && tag&7 == 2 {
-			value = field
-		}
-		b = b[n:]
-	}
-	return value, true
+		return true
+	})
+	return value, ok
 }

@@ -22,6 +22,20 @@ func (n *names) one(text string) string {
 	if kept, ok := n.kept[text]; ok {
 		return kept
 	}
+	return n.keep(text)
+}
+
+// ofBytes is one, without a copy of a text that is kept already.
+func (n *names) ofBytes(text []byte) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if kept, ok := n.kept[string(text)]; ok {
+		return kept
+	}
+	return n.keep(string(text))
+}
+
+func (n *names) keep(text string) string {
 	if len(n.kept) >= manyNames {
 		clear(n.kept)
 	}

@@ -61,7 +61,7 @@ func (r *Reflector) Run(ctx context.Context) error {
 	})
 	wg.Go(func() {
 		came := new(time.Time)
-		slices := source{client: discovery, resource: "endpointslices", came: came}
+		slices := source{client: discovery, resource: "endpointslices", came: came, read: shared.wireSliceFrom(came)}
 		reflect(ctx, r, slices, &discoveryv1.EndpointSlice{}, sink(r.Writers.Slices, shared.sliceFrom(came)))
 	})
 	wg.Go(func() {
@@ -100,6 +100,8 @@ type source struct {
 	came *time.Time
 	// retry is the wait between attempts; nil is the common one.
 	retry func() *wait.Backoff
+	// read is that of a target.
+	read func([]byte) (any, string, error)
 }
 
 func (s source) String() string {
@@ -131,7 +133,7 @@ func reflect(ctx context.Context, r *Reflector, s source, object runtime.Object,
 			}
 			// A watch from no version begins with what there is, as if it were new.
 			listed := o.SendInitialEvents == nil && o.ResourceVersion != "" && o.ResourceVersion != "0"
-			w, err := openStream(ctx, req, target{object, to, listed, s.came})
+			w, err := openStream(ctx, req, target{kind: object, table: to, listed: listed, read: s.read, came: s.came})
 			r.Contact.note(s.String(), err)
 			return w, err
 		},
@@ -164,20 +166,19 @@ func sink[K store.Key, V any](w *store.Writer[K, V], convert func(any) (K, V, bo
 }
 
 func (s tableSink[K, V]) Add(o any) error {
-	k, v, keep := s.convert(o)
-	if !keep {
-		s.writer.Delete(k)
+	r := s.rowOf(o)
+	if !r.keep {
+		s.writer.Delete(r.key)
 		return nil
 	}
-	s.writer.Set(k, v)
+	s.writer.Set(r.key, r.value)
 	return nil
 }
 
 func (s tableSink[K, V]) Update(o any) error { return s.Add(o) }
 
 func (s tableSink[K, V]) Delete(o any) error {
-	k, _, _ := s.convert(o)
-	s.writer.Delete(k)
+	s.writer.Delete(s.rowOf(o).key)
 	return nil
 }
 

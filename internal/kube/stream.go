@@ -41,8 +41,6 @@ type stream struct {
 	events chan watch.Event
 	done   chan struct{}
 	once   sync.Once
-	// at is when the first byte of the event came that is being read.
-	at time.Time
 	// last is the version of the last event that went into the table; empty when that is told.
 	last string
 }
@@ -54,7 +52,10 @@ type target struct {
 	table cache.ReflectorStore
 	// listed: the table has the first list, so events go there.
 	listed bool
-	// came is when the event came whose object goes into the table; zero while there is none. May be nil.
+	// read reads an object in protobuf where it lies, in place of kind, into what table takes; with the
+	// object's version. Nil where that is not worth it.
+	read func([]byte) (o any, version string, err error)
+	// came is when the event came that goes into the table; zero while none does. May be nil.
 	came *time.Time
 }
 
@@ -89,9 +90,10 @@ func (s *stream) end() {
 func (s *stream) run() {
 	defer close(s.events)
 	defer s.end()
+	defer s.noteCame(time.Time{})
 	next, err := s.decoder()
 	for err == nil {
-		var e watch.Event
+		var e event
 		if e, err = next(); err == nil && !s.take(e) {
 			return
 		}
@@ -108,37 +110,47 @@ func (s *stream) run() {
 	s.send(watch.Event{Type: watch.Error, Object: status})
 }
 
+// event is one of a watch: its object, or what read makes of that.
+type event struct {
+	verb    watch.EventType
+	object  any
+	version string
+}
+
 // take passes an event on; false when nobody wants to hear more.
-func (s *stream) take(e watch.Event) bool {
-	o, err := meta.Accessor(e.Object)
-	if s.listed && e.Type != watch.Error && err == nil {
-		s.put(e, o.GetResourceVersion())
+func (s *stream) take(e event) bool {
+	if s.listed && e.verb != watch.Error {
+		s.put(e)
 		return true
 	}
-	if !s.tellLast() || !s.send(e) {
+	o, ok := e.object.(runtime.Object)
+	if !ok || !s.tellLast() || !s.send(watch.Event{Type: e.verb, Object: o}) {
 		return false
 	}
-	if e.Type == watch.Bookmark && err == nil && o.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
+	if m, err := meta.Accessor(o); err == nil && e.verb == watch.Bookmark && m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
 		// The Reflector now replaces the table. It is done when it takes the same bookmark once more.
-		s.listed = s.send(e)
+		s.listed = s.send(watch.Event{Type: e.verb, Object: o})
 		return s.listed
 	}
 	return true
 }
 
 // put changes the table. The tables of this package refuse nothing.
-func (s *stream) put(e watch.Event, version string) {
-	if s.came != nil {
-		*s.came = s.at
-		defer func() { *s.came = time.Time{} }()
-	}
-	switch e.Type {
+func (s *stream) put(e event) {
+	switch e.verb {
 	case watch.Added, watch.Modified:
-		_ = s.table.Add(e.Object)
+		_ = s.table.Add(e.object)
 	case watch.Deleted:
-		_ = s.table.Delete(e.Object)
+		_ = s.table.Delete(e.object)
 	}
-	s.last = version
+	s.last = e.version
+}
+
+// noteCame notes when an event came that goes into the table.
+func (s *stream) noteCame(at time.Time) {
+	if s.came != nil && s.listed {
+		*s.came = at
+	}
 }
 
 // tellLast tells who watches where the next watch has to begin; false when nobody wants to hear more.
@@ -170,7 +182,7 @@ func (s *stream) send(e watch.Event) bool {
 }
 
 // decoder tells by the first byte what the server speaks: a frame's length begins with a zero, JSON never does.
-func (s *stream) decoder() (func() (watch.Event, error), error) {
+func (s *stream) decoder() (func() (event, error), error) {
 	in := bufio.NewReaderSize(s.body, streamBuffer)
 	first, err := in.Peek(1)
 	if err != nil {
@@ -182,15 +194,25 @@ func (s *stream) decoder() (func() (watch.Event, error), error) {
 	return (&lines{s, json.NewDecoder(in)}).next, nil
 }
 
-// object makes the empty object that an event of that type carries.
-func (s *stream) object(verb string) (runtime.Object, error) {
+// decode reads the object of an event.
+func (s *stream) decode(verb string, into func(runtime.Object) error) (event, error) {
+	var o runtime.Object
 	switch watch.EventType(verb) {
 	case watch.Added, watch.Modified, watch.Deleted, watch.Bookmark:
-		return s.kind.DeepCopyObject(), nil
+		o = s.kind.DeepCopyObject()
 	case watch.Error:
-		return &metav1.Status{}, nil
+		o = &metav1.Status{}
+	default:
+		return event{}, fmt.Errorf("an event of type %q is none of a watch", verb)
 	}
-	return nil, fmt.Errorf("an event of type %q is none of a watch", verb)
+	if err := into(o); err != nil {
+		return event{}, fmt.Errorf("decode an object: %w", err)
+	}
+	e := event{verb: watch.EventType(verb), object: o}
+	if m, err := meta.Accessor(o); err == nil {
+		e.version = m.GetResourceVersion()
+	}
+	return e, nil
 }
 
 // lines reads events in JSON.
@@ -199,23 +221,16 @@ type lines struct {
 	in *json.Decoder
 }
 
-func (l *lines) next() (watch.Event, error) {
+func (l *lines) next() (event, error) {
 	var e struct {
 		Type   string
 		Object json.RawMessage
 	}
 	if err := l.in.Decode(&e); err != nil {
-		return watch.Event{}, err
+		return event{}, err
 	}
-	l.at = l.body.at
-	o, err := l.object(e.Type)
-	if err != nil {
-		return watch.Event{}, err
-	}
-	if err := json.Unmarshal(e.Object, o); err != nil {
-		return watch.Event{}, fmt.Errorf("decode an object: %w", err)
-	}
-	return watch.Event{Type: watch.EventType(e.Type), Object: o}, nil
+	l.noteCame(l.body.at)
+	return l.decode(e.Type, func(o runtime.Object) error { return json.Unmarshal(e.Object, o) })
 }
 
 // framed reads events in protobuf: the length of each in four bytes, most significant first, then a
@@ -226,42 +241,50 @@ type framed struct {
 	frame []byte // is used again: nothing decoded points into it
 }
 
-func (f *framed) next() (watch.Event, error) {
+func (f *framed) next() (event, error) {
+	frame, err := f.nextFrame()
+	if err != nil {
+		return event{}, err
+	}
+	verb, body, err := openEvent(frame)
+	if err != nil {
+		return event{}, err
+	}
+	if t := watch.EventType(verb); f.listed && f.read != nil && (t == watch.Added || t == watch.Modified || t == watch.Deleted) {
+		o, version, err := f.read(body)
+		return event{t, o, version}, err
+	}
+	return f.decode(verb, func(o runtime.Object) error {
+		m, ok := o.(interface{ Unmarshal([]byte) error })
+		if !ok {
+			return fmt.Errorf("%T has no protobuf form", o)
+		}
+		return m.Unmarshal(body)
+	})
+}
+
+// nextFrame gives the bytes of an event. They are the next one's, too.
+func (f *framed) nextFrame() ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(f.in, head[:]); err != nil {
-		return watch.Event{}, err
+		return nil, err
 	}
-	f.at = f.body.at
+	f.noteCame(f.body.at)
 	n := binary.BigEndian.Uint32(head[:])
 	if n > frameLimit {
-		return watch.Event{}, fmt.Errorf("an event has %d bytes: more than %d", n, frameLimit)
+		return nil, fmt.Errorf("an event has %d bytes: more than %d", n, frameLimit)
 	}
 	if cap(f.frame) < int(n) {
 		f.frame = make([]byte, n)
 	}
 	frame := f.frame[:n]
 	if _, err := io.ReadFull(f.in, frame); err != nil {
-		return watch.Event{}, err
+		return nil, err
 	}
 	if cap(f.frame) > streamBuffer { // one large object shall not cost memory for ever
 		f.frame = nil
 	}
-	verb, body, err := openEvent(frame)
-	if err != nil {
-		return watch.Event{}, err
-	}
-	o, err := f.object(verb)
-	if err != nil {
-		return watch.Event{}, err
-	}
-	m, ok := o.(interface{ Unmarshal([]byte) error })
-	if !ok {
-		return watch.Event{}, fmt.Errorf("decode an object: %T has no protobuf form", o)
-	}
-	if err := m.Unmarshal(body); err != nil {
-		return watch.Event{}, fmt.Errorf("decode an object: %w", err)
-	}
-	return watch.Event{Type: watch.EventType(verb), Object: o}, nil
+	return frame, nil
 }
 
 // arriving notes when the last bytes came.

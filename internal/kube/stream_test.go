@@ -196,20 +196,27 @@ type bytesOf []byte
 
 func (b bytesOf) Marshal() ([]byte, error) { return b, nil }
 
-// BenchmarkStream is the way of an EndpointSlice from the frame to the object.
+// BenchmarkStream is the way of an EndpointSlice from the frame to the table's row: by way of the object, as
+// in a first list, and from the bytes.
 func BenchmarkStream(b *testing.B) {
 	frame := wireOf(b, "MODIFIED", sliceNamed("a"))
-	in := io.Reader(&repeated{b: frame})
-	s := &stream{target: target{kind: &discoveryv1.EndpointSlice{}}, body: &arriving{ReadCloser: io.NopCloser(in)}}
-	next, err := s.decoder()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if e, err := next(); err != nil || e.Type != watch.Modified {
-			b.Fatal(e, err)
-		}
+	shared, came := newNames(), new(time.Time)
+	for name, read := range map[string]func([]byte) (any, string, error){"object": nil, "bytes": shared.wireSliceFrom(came)} {
+		b.Run(name, func(b *testing.B) {
+			in := io.Reader(&repeated{b: frame})
+			s := &stream{target: target{kind: &discoveryv1.EndpointSlice{}, listed: true, read: read, came: came}, body: &arriving{ReadCloser: io.NopCloser(in)}}
+			next, err := s.decoder()
+			if err != nil {
+				b.Fatal(err)
+			}
+			sink := tableSink[model.Key, *model.Slice]{convert: shared.slice}
+			b.ReportAllocs()
+			for b.Loop() {
+				if e, err := next(); err != nil || e.verb != watch.Modified || !sink.rowOf(e.object).keep {
+					b.Fatal(e, err)
+				}
+			}
+		})
 	}
 }
 
