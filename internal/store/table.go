@@ -21,8 +21,13 @@ type Key interface {
 }
 
 // Table is a persistent map that knows what changed since an older version of
-// itself. The zero value is not usable; tables come out of a Snapshot.
+// itself. The zero value is of use to Since only; tables come out of a Snapshot.
 type Table[K Key, V any] struct {
+	*edition[K, V] // small, because each commit copies all tables of a Snapshot
+}
+
+// edition is what a table is at one revision. It does not change once it is published.
+type edition[K Key, V any] struct {
 	// items are by key.
 	items tree[K, cell[V]]
 	// dead are the deleted keys that are remembered, by revision then key; it is
@@ -33,9 +38,7 @@ type Table[K Key, V any] struct {
 	// last is the revision of the last change.
 	last   Revision
 	synced bool
-	// made: the table came out of a Snapshot.
-	made bool
-	same func(a, b V) bool
+	same   func(a, b V) bool
 	// pack is nil for a table that keeps its values as they are.
 	pack *packing[K, V]
 }
@@ -63,9 +66,9 @@ type Delta[K Key, V any] struct {
 }
 
 func newTable[K Key, V any](same func(a, b V) bool) Table[K, V] {
-	return Table[K, V]{
-		items: newTree[K, cell[V]](), dead: newTree[K, struct{}](), gone: newTree[K, struct{}](), made: true, same: same,
-	}
+	return Table[K, V]{&edition[K, V]{
+		items: newTree[K, cell[V]](), dead: newTree[K, struct{}](), gone: newTree[K, struct{}](), same: same,
+	}}
 }
 
 // Get gives the value of a key.
@@ -76,7 +79,7 @@ func (t Table[K, V]) Get(k K) (v V, ok bool) {
 	return v, false
 }
 
-func (t *Table[K, V]) valueOf(n *node[K, cell[V]]) V {
+func (t *edition[K, V]) valueOf(n *node[K, cell[V]]) V {
 	if t.pack != nil {
 		return t.pack.unpack(n.key, n.value.packed)
 	}
@@ -111,7 +114,7 @@ func (t Table[K, V]) Missing(k K) bool {
 // table, deleted ones first. The zero Table as prev yields every key.
 func (t Table[K, V]) Since(prev Table[K, V]) iter.Seq[Delta[K, V]] {
 	return func(yield func(Delta[K, V]) bool) {
-		if !prev.made {
+		if prev.edition == nil {
 			for k, v := range t.All() {
 				if !yield(Delta[K, V]{Key: k, New: v, Is: true}) {
 					return

@@ -9,7 +9,8 @@ type Tx[K Key, V any] struct {
 }
 
 func begin[K Key, V any](t Table[K, V], rev Revision) *Tx[K, V] {
-	return &Tx[K, V]{rev: rev, old: t, now: t}
+	now := *t.edition
+	return &Tx[K, V]{rev: rev, old: t, now: Table[K, V]{&now}}
 }
 
 // Get reads the table as changed so far.
