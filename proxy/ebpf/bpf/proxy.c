@@ -156,9 +156,12 @@ int egress(struct __sk_buff *skb)
 		return NEXT;
 	if (p.icmp_error)
 		return translate_error(skb, &p);
+	/* What a socket of the node begins is nobody's answer: no flow is looked for. */
+	if (!skb->ingress_ifindex && is_syn(&p))
+		return own(&p);
 	f = bpf_map_lookup_elem(&flows, &p.t);
 	if (!f) {
-		if (!skb->ingress_ifindex && (p.t.proto == UDP || is_syn(&p)))
+		if (!skb->ingress_ifindex && p.t.proto == UDP)
 			return own(&p);
 		return NEXT;
 	}

@@ -116,6 +116,7 @@ static __always_inline int resolve(struct bpf_sock_addr *ctx, const struct addr 
 
 static __always_inline int sock_connect(struct bpf_sock_addr *ctx, bool six)
 {
+	struct bpf_sock *sk = ctx->sk;
 	struct peer peer = {};
 	struct peer *kept;
 	int verdict;
@@ -127,12 +128,12 @@ static __always_inline int sock_connect(struct bpf_sock_addr *ctx, bool six)
 	peer.asked_port = ctx->user_port;
 	verdict = resolve(ctx, &peer.asked, peer.proto, &peer);
 	if (verdict != ALLOW || !peer.port) {
-		if (ctx->sk)
-			bpf_sk_storage_delete(&peers, ctx->sk);
+		if (sk && bpf_sk_storage_get(&peers, sk, NULL, 0)) /* it was connected before */
+			bpf_sk_storage_delete(&peers, sk);
 		return verdict == DENY ? DENY : ALLOW;
 	}
-	if (ctx->sk) {
-		kept = bpf_sk_storage_get(&peers, ctx->sk, &peer, BPF_SK_STORAGE_GET_F_CREATE);
+	if (sk) {
+		kept = bpf_sk_storage_get(&peers, sk, &peer, BPF_SK_STORAGE_GET_F_CREATE);
 		if (kept)
 			*kept = peer;
 	}
