@@ -181,22 +181,30 @@ func (n *Node) FarShell(line string) error { return n.Far(func() error { return 
 // which looks like the root of the cgroup2 tree: programs attached there see
 // nothing of the rest of the machine, and the machine nothing of them.
 func (n *Node) OwnCgroup() error {
+	root := CgroupRoot()
+	if root == "" {
+		return nil // there is nothing to attach to
+	}
+	dir := filepath.Join(root, n.Cgroup)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make a cgroup: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0o644); err != nil {
+		return fmt.Errorf("enter cgroup %s: %w", dir, err)
+	}
+	if err := unix.Mount(dir, root, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount cgroup %s on %s: %w", dir, root, err)
+	}
+	return nil
+}
+
+// CgroupRoot is where the cgroup2 tree is mounted; empty for nowhere.
+func CgroupRoot() string {
 	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		var st unix.Statfs_t
-		if unix.Statfs(root, &st) != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
-			continue
+		if unix.Statfs(root, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+			return root
 		}
-		dir := filepath.Join(root, n.Cgroup)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("make a cgroup: %w", err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0o644); err != nil {
-			return fmt.Errorf("enter cgroup %s: %w", dir, err)
-		}
-		if err := unix.Mount(dir, root, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mount cgroup %s on %s: %w", dir, root, err)
-		}
-		return nil
 	}
-	return nil // without a cgroup2 tree there is nothing to attach to
+	return ""
 }

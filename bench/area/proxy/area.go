@@ -45,6 +45,7 @@ const (
 	coldSync   = "of that, programming the kernel (the daemon's own metric), %d services"
 	addedVIP   = "connect() to a service, added to a direct one, %d services"
 	addedOther = "connect() to an unrelated address, added, %d services"
+	emptyHooks = "of that, what the kernel takes for hooks with programs that do nothing, %d services"
 	connectIs  = "connect() to a service, %d services"
 	memory     = "memory (PSS), %d services"
 	busy       = "CPU at 100 endpoint changes a second, %d services"
@@ -93,6 +94,7 @@ func figures() []*result.Figure {
 		add(coldSync, n, result.Figure{Unit: "s", Goals: coldSyncGoal})
 		add(addedVIP, n, result.Figure{Unit: "µs", Goals: vip})
 		add(addedOther, n, result.Figure{Unit: "µs", Goals: other})
+		add(emptyHooks, n, result.Figure{Unit: "µs"})
 		add(connectIs, n, result.Figure{Unit: "µs"})
 		add(memory, n, result.Figure{Unit: "MB", Goals: mem})
 	}

@@ -66,6 +66,9 @@ func measure(ctx context.Context, n *area.Node, t area.Turn) (err error) {
 		return err
 	}
 	n.Note("without a proxy, connect() on the node takes %+.2f µs more than on the bare one", median(alike.added))
+	if err := m.hooksAlone(); err != nil {
+		return err
+	}
 	if err := m.cold(ctx); err != nil {
 		return err
 	}
