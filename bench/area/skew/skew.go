@@ -51,7 +51,7 @@ func Area() *area.Area {
 	return a
 }
 
-func turns(o area.Options) (all []area.Turn) {
+func turns(area.Options) (all []area.Turn) {
 	for _, v := range versions() {
 		all = append(all, area.Turn{Who: v})
 	}
