@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
 	"nodelet/internal/model"
@@ -240,5 +241,37 @@ func BenchmarkSetIn10k(b *testing.B) {
 		for range next.Services.Since(prev.Services) {
 		}
 		prev = next
+	}
+}
+
+// TestZeroTable: a table of the zero Snapshot can be asked like any other, and has nothing.
+func TestZeroTable(t *testing.T) {
+	var zero Snapshot
+	key := model.UID("a")
+	if _, ok := zero.Pods.Get(key); ok || zero.Pods.Len() != 0 || zero.Pods.Last() != 0 || zero.Pods.Synced() || zero.Pods.Missing(key) {
+		t.Error("the zero table has something")
+	}
+	for range zero.Pods.All() {
+		t.Error("the zero table yields something")
+	}
+	for range zero.Pods.Since(Table[model.UID, *corev1.Pod]{}) {
+		t.Error("something changed from the zero table to itself")
+	}
+	s, w := New()
+	w.Pods.Set(key, &corev1.Pod{})
+	snap := s.Snapshot()
+	for d := range zero.Pods.Since(snap.Pods) {
+		if !d.Was || d.Is {
+			t.Errorf("%+v", d)
+		}
+	}
+	seen := 0
+	for d := range snap.Pods.Since(zero.Pods) {
+		if seen++; d.Was || !d.Is {
+			t.Errorf("%+v", d)
+		}
+	}
+	if seen != 1 {
+		t.Errorf("%d changes since the zero table", seen)
 	}
 }

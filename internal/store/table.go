@@ -21,7 +21,7 @@ type Key interface {
 }
 
 // Table is a persistent map that knows what changed since an older version of
-// itself. The zero value is of use to Since only; tables come out of a Snapshot.
+// itself. The zero value is empty and not synced; others come out of a Snapshot.
 type Table[K Key, V any] struct {
 	*edition[K, V] // small, because each commit copies all tables of a Snapshot
 }
@@ -71,9 +71,17 @@ func newTable[K Key, V any](same func(a, b V) bool) Table[K, V] {
 	}}
 }
 
+// get is the edition of a table, which the zero Table lacks.
+func (t Table[K, V]) get() *edition[K, V] {
+	if t.edition == nil {
+		return &edition[K, V]{}
+	}
+	return t.edition
+}
+
 // Get gives the value of a key.
 func (t Table[K, V]) Get(k K) (v V, ok bool) {
-	if n := t.items.get(k.String()); n != nil {
+	if n := t.get().items.get(k.String()); n != nil {
 		return t.valueOf(n), true
 	}
 	return v, false
@@ -87,32 +95,33 @@ func (t *edition[K, V]) valueOf(n *node[K, cell[V]]) V {
 }
 
 // Len is the number of keys.
-func (t Table[K, V]) Len() int { return t.items.size }
+func (t Table[K, V]) Len() int { return t.get().items.size }
 
 // Last is the revision of the last change of this table.
-func (t Table[K, V]) Last() Revision { return t.last }
+func (t Table[K, V]) Last() Revision { return t.get().last }
 
 // Synced reports whether the table has had its first full list. Before that,
 // a missing key means nothing, and nothing may be deleted because of it.
-func (t Table[K, V]) Synced() bool { return t.synced }
+func (t Table[K, V]) Synced() bool { return t.get().synced }
 
 // All yields every key and value in the order of the keys' text.
 func (t Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		t.items.all("", func(n *node[K, cell[V]]) bool { return yield(n.key, t.valueOf(n)) })
+		t.get().items.all("", func(n *node[K, cell[V]]) bool { return yield(n.key, t.valueOf(n)) })
 	}
 }
 
 // Missing tells whether a key is known not to be there: the table has had its
 // first full list, or the key was deleted before that.
 func (t Table[K, V]) Missing(k K) bool {
-	key := k.String()
-	return t.items.get(key) == nil && (t.synced || t.gone.get(key) != nil)
+	key, e := k.String(), t.get()
+	return e.items.get(key) == nil && (e.synced || e.gone.get(key) != nil)
 }
 
 // Since yields the keys that changed after prev, an older version of the same
 // table, deleted ones first. The zero Table as prev yields every key.
 func (t Table[K, V]) Since(prev Table[K, V]) iter.Seq[Delta[K, V]] {
+	t.edition = t.get()
 	return func(yield func(Delta[K, V]) bool) {
 		if prev.edition == nil {
 			for k, v := range t.All() {
