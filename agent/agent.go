@@ -51,6 +51,7 @@ type Runtime interface {
 	RemovePodSandbox(context.Context, *runtimev1.RemovePodSandboxRequest) (*runtimev1.RemovePodSandboxResponse, error)
 	PodSandboxStatus(context.Context, *runtimev1.PodSandboxStatusRequest) (*runtimev1.PodSandboxStatusResponse, error)
 	ListPodSandbox(context.Context, *runtimev1.ListPodSandboxRequest) (*runtimev1.ListPodSandboxResponse, error)
+	UpdatePodSandboxResources(context.Context, *runtimev1.UpdatePodSandboxResourcesRequest) (*runtimev1.UpdatePodSandboxResourcesResponse, error)
 
 	CreateContainer(context.Context, *runtimev1.CreateContainerRequest) (*runtimev1.CreateContainerResponse, error)
 	StartContainer(context.Context, *runtimev1.StartContainerRequest) (*runtimev1.StartContainerResponse, error)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,12 +44,12 @@ func TestHungCallHoldsUpNobody(t *testing.T) {
 			})
 		})
 	}
-	for _, op := range []string{"StopContainer", "StopPodSandbox", "RemovePodSandbox", "UpdateContainerResources"} {
+	for _, op := range []string{"StopContainer", "StopPodSandbox", "RemovePodSandbox", "UpdateContainerResources", "UpdatePodSandboxResources"} {
 		t.Run(op, func(t *testing.T) {
 			in(t, quiet, func(w *world) {
 				uid := w.run(pod("stuck", corev1.Container{Name: "c", Resources: resources("100m", "100Mi")}))
 				w.runtime.Inject(critest.Fault{Op: op, Key: "ns/stuck", Kind: critest.Hang, Times: -1})
-				if op == "UpdateContainerResources" {
+				if strings.HasPrefix(op, "Update") {
 					w.ask(uid, resources("200m", "100Mi"))
 				} else {
 					w.delete(uid, 1)

@@ -80,6 +80,9 @@ func (a *Agent) enoughMemory(x podplan.Resize) error {
 }
 
 func (a *Agent) changeLimits(ctx context.Context, j job, x podplan.Resize) error {
+	if err := a.announceResize(ctx, x); err != nil {
+		return err
+	}
 	if len(x.Containers) > 0 || x.Keep {
 		if err := a.deps.GrowCgroup(x.Pod); err != nil {
 			return fmt.Errorf("grow cgroup of pod: %w", err)
@@ -106,6 +109,21 @@ func (a *Agent) changeLimits(ctx context.Context, j job, x podplan.Resize) error
 		return fmt.Errorf("set cgroup of pod: %w", err)
 	}
 	return nil
+}
+
+// announceResize tells the runtime what the pod as a whole is about to have, so that what is plugged into it
+// may refuse. A runtime that knows no such call has nothing to say.
+func (a *Agent) announceResize(ctx context.Context, x podplan.Resize) error {
+	_, err := a.deps.Runtime.UpdatePodSandboxResources(ctx, &runtimev1.UpdatePodSandboxResourcesRequest{
+		PodSandboxId: x.Sandbox, Resources: x.Resources, Overhead: x.Overhead,
+	})
+	switch {
+	case err == nil, errors.Is(err, cri.ErrUnimplemented), errors.Is(err, cri.ErrNotFound):
+		return nil
+	case strings.Contains(err.Error(), "not implemented"): // containerd 2.2 says it like that
+		return nil
+	}
+	return fmt.Errorf("announce resize to the runtime: %w", err)
 }
 
 // tellResize reports the end of a resize, also of one that an earlier process began.

@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 
 	"nodelet/agent/admission"
+	"nodelet/cri/critest"
 	"nodelet/internal/model"
 )
 
@@ -180,4 +183,41 @@ func TestResizeRefused(t *testing.T) {
 			t.Error("nobody was told of the failures")
 		}
 	})
+}
+
+// The runtime is told what the pod as a whole is to have before any limit changes. Its no counts; that it
+// knows no such call does not.
+func TestResizeIsAnnounced(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer error
+		done   bool
+	}{
+		"taken":          {nil, true},
+		"unknown call":   {status.Error(codes.Unimplemented, "unknown method"), true},
+		"containerd 2.2": {status.Error(codes.Unknown, "not implemented yet"), true},
+		"refused":        {status.Error(codes.Unknown, "a plugin says no"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, quiet, func(w *world) {
+				uid := w.run(pod("a", corev1.Container{Name: "c", Resources: resources("100m", "100Mi")}))
+				if c.answer != nil {
+					w.runtime.Inject(critest.Fault{Op: "UpdatePodSandboxResources", Kind: critest.Refuse, Err: c.answer, Times: -1})
+				}
+				more := resources("200m", "300Mi")
+				w.ask(uid, more)
+				if !c.done {
+					w.await("the refusal", time.Minute, func() bool { return w.told("a plugin says no") })
+					if got := w.container("c").GetResources().GetLinux().GetMemoryLimitInBytes(); got != 100<<20 {
+						t.Errorf("the container has %d bytes", got)
+					}
+					return
+				}
+				w.await("resized", time.Minute, func() bool { return w.has(uid, more) })
+				r := w.runtime.Announced(w.runtime.Sandboxes()[0].GetId())
+				if c.answer == nil && (r.GetMemoryLimitInBytes() != 300<<20 || r.GetCpuQuota() != 20_000 || r.GetCpuShares() != 204) {
+					t.Errorf("announced %v", r)
+				}
+			})
+		})
+	}
 }

@@ -139,6 +139,9 @@ type Resize struct {
 	Containers  []ResizeContainer
 	// Generation of the pod that the resources were granted for.
 	Generation int64
+	// Sandbox is the pod's; Resources and Overhead are what the runtime is told of the pod as a whole.
+	Sandbox             string
+	Resources, Overhead *runtimev1.LinuxContainerResources
 }
 
 // ResizeContainer gives a running container other limits.
@@ -226,7 +229,8 @@ func (a StartContainer) String() string {
 }
 
 func (a Resize) String() string {
-	s := "resize cgroup " + a.Cgroup
+	s := fmt.Sprintf("resize %s shares=%d quota=%d memory=%d cgroup %s", a.Sandbox,
+		a.Resources.GetCpuShares(), a.Resources.GetCpuQuota(), a.Resources.GetMemoryLimitInBytes(), a.Cgroup)
 	if a.Keep {
 		s += ", shrinking nothing"
 	}

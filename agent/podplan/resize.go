@@ -109,7 +109,10 @@ const keeping = "at least "
 // resize plans the change of limits of what runs in the sandbox.
 func (m *maker) resize(sb *model.Sandbox) {
 	memory := podref.Limits(m.obj)[corev1.ResourceMemory]
-	a := Resize{Pod: m.obj, Cgroup: CgroupOf(m.obj), MemoryLimit: memory.Value(), Generation: m.allocation.Generation}
+	a := Resize{
+		Pod: m.obj, Cgroup: CgroupOf(m.obj), MemoryLimit: memory.Value(), Generation: m.allocation.Generation,
+		Sandbox: sb.ID, Resources: m.Settings.podResources(m.obj), Overhead: m.Settings.overhead(m.obj),
+	}
 	for _, c := range m.ctrs {
 		last, restart, is := m.resizing(c)
 		if !is || last.SandboxID != sb.ID {

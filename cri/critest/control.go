@@ -66,6 +66,16 @@ func (s *Server) Sandboxes() []*runtimev1.PodSandboxStatus {
 	return out
 }
 
+// Announced is what a sandbox's pod as a whole was last said to have; nil: nothing was said.
+func (s *Server) Announced(id string) (r *runtimev1.LinuxContainerResources) {
+	s.locked(func() {
+		if sb := s.findSandbox(id); sb != nil {
+			r = sb.announced
+		}
+	})
+	return r
+}
+
 // Containers are the statuses of all containers, oldest first.
 func (s *Server) Containers() []*runtimev1.ContainerStatus {
 	s.mu.Lock()

@@ -18,6 +18,8 @@ type sandbox struct {
 	state     runtimev1.PodSandboxState
 	createdAt time.Time
 	ip        string // empty on the host's network, and after the sandbox was stopped
+	// announced is what the pod as a whole was last said to have; nil: nothing was said.
+	announced *runtimev1.LinuxContainerResources
 }
 
 // RunPodSandbox makes a sandbox and starts it.
@@ -156,12 +158,14 @@ func (s *Server) ListPodSandbox(ctx context.Context, r *runtimev1.ListPodSandbox
 	return resp, nil
 }
 
-// UpdatePodSandboxResources succeeds on a sandbox that is there.
+// UpdatePodSandboxResources keeps what is said of a sandbox that is there.
 func (s *Server) UpdatePodSandboxResources(ctx context.Context, r *runtimev1.UpdatePodSandboxResourcesRequest) (*runtimev1.UpdatePodSandboxResourcesResponse, error) {
 	err := s.run(ctx, step{op: "UpdatePodSandboxResources", key: s.sandboxKey(r.GetPodSandboxId()), work: func() error {
-		if s.findSandbox(r.GetPodSandboxId()) == nil {
+		sb := s.findSandbox(r.GetPodSandboxId())
+		if sb == nil {
 			return notFound("sandbox", r.GetPodSandboxId())
 		}
+		sb.announced = r.GetResources()
 		return nil
 	}})
 	if err != nil {
