@@ -1,43 +1,21 @@
 package ebpf
 
 import (
-	"fmt"
 	"testing"
 
 	"nodelet/proxy/lb"
-	"nodelet/proxy/lb/lbtest"
+	"nodelet/proxy/lb/lbbench"
 )
 
-// BenchmarkPlanChange is one changed slice, from the state to the edits: nothing touches the kernel.
 func BenchmarkPlanChange(b *testing.B) {
-	for _, n := range []int{10, 1000, 10_000, 100_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			w := lbtest.Many(n, 2)
-			prev := lb.Compile(config, w.Snapshot())
-			c := newContent(config)
-			c.written(c.begin(prev))
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				b.StopTimer()
-				w.Flip(i%n, 2)
-				next := lb.Advance(prev, w.Snapshot())
-				b.StartTimer()
-				c.written(c.advance(prev, next))
-				prev = next
-			}
-		})
-	}
+	lbbench.PlanChange(b, config, func(s *lb.State) func(prev, next *lb.State) {
+		c := newContent(config)
+		c.written(c.begin(s))
+		return func(prev, next *lb.State) { c.written(c.advance(prev, next)) }
+	})
 }
 
-// BenchmarkPlanWhole is the content of all maps from nothing.
+// BenchmarkPlanWhole is the content of all maps.
 func BenchmarkPlanWhole(b *testing.B) {
-	for _, n := range []int{10, 1000, 10_000, 100_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := lb.Compile(config, lbtest.Many(n, 2).Snapshot())
-			b.ReportAllocs()
-			for b.Loop() {
-				newContent(config).begin(s)
-			}
-		})
-	}
+	lbbench.PlanWhole(b, config, func(s *lb.State) { newContent(config).begin(s) })
 }
