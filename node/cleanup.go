@@ -52,7 +52,7 @@ func Cleanup(ctx context.Context, l Layout) (removed []string, err error) {
 		errs = append(errs, f.cleanup(ctx))
 	}
 	if c.Has(Agent) {
-		errs = append(errs, removePodLogs(l))
+		errs = append(errs, removePodLogs(l), removeKubeletDirs(l.KubeletRoot()))
 	}
 	// The configuration is in the data directory: it goes last, and only when
 	// all else is gone, so that a second reset still knows what to look for.
@@ -229,4 +229,16 @@ func difference(before, after []string) []string {
 		}
 	}
 	return gone
+}
+
+// removeKubeletDirs removes the kubelet root and the directories of plugins in it, where they are empty: others
+// may keep theirs there.
+func removeKubeletDirs(root string) error {
+	var errs []error
+	for _, dir := range []string{"device-plugins", "pod-resources", "plugins", "plugins_registry", "pods", ""} {
+		if err := os.Remove(filepath.Join(root, dir)); err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotEmpty(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
