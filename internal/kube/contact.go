@@ -13,8 +13,19 @@ import (
 // maxSaid bounds the different reasons that are logged in one outage.
 const maxSaid = 20
 
-// mendForbidden is what is missing in a cluster that others made: a kubelet may read less than a proxy must.
-const mendForbidden = "; let the cluster's nodes read it: kubectl apply -f deploy/rbac.yaml (docs/join.md)"
+// mendForbidden says how a refusal is mended, where that is known: in a cluster that others made, nodes may read
+// less than a proxy must. Of what a pod refers to, the API server decides by itself, and mostly for a moment.
+func mendForbidden(err error) string {
+	var refused apierrors.APIStatus
+	if !apierrors.IsForbidden(err) || !errors.As(err, &refused) || refused.Status().Details == nil {
+		return ""
+	}
+	switch refused.Status().Details.Kind {
+	case "services", "nodes", "namespaces", "endpointslices", "networkpolicies":
+		return "; let the cluster's nodes read it: kubectl apply -f deploy/rbac.yaml (docs/join.md)"
+	}
+	return ""
+}
 
 // Contact keeps track of whether the API server answers, and logs only when
 // that changes, or when the reason does: once, and not once per attempt.
@@ -56,10 +67,7 @@ func (c *Contact) note(source string, err error) {
 		}
 		return
 	}
-	text := plain(err)
-	if apierrors.IsForbidden(err) {
-		text += mendForbidden
-	}
+	text := plain(err) + mendForbidden(err)
 	if len(c.failing) == 0 {
 		c.failing, c.said, c.since = map[string]string{}, map[string]bool{}, time.Now()
 	}
