@@ -39,6 +39,20 @@ func (d *driven) called(call string) int {
 	return n
 }
 
+// newLeft gives a node on which the only pod of volume vol-1 has gone, and the driver has refused to unstage it.
+func newLeft(t *testing.T, code codes.Code) *driven {
+	t.Helper()
+	d := newDriven(t, csitest.Config{FaultRate: -1}, noAttach())
+	d.claim("data", persistent("vol-1"))
+	d.sync(claimPod(t, 1, "data"))
+	d.ready(uid(1))
+	d.driver.Refuse("NodeUnstageVolume", "vol-1", code)
+	d.sync()
+	d.gone(uid(1))
+	d.until("tried", func() bool { return d.called("NodeUnstageVolume vol-1") > 0 })
+	return d
+}
+
 // attached says that volume vol-1 is attached to this node.
 func (d *driven) attached() {
 	d.api.mu.Lock()
@@ -82,14 +96,7 @@ func TestAPodGoesBeforeItsVolumeIsUnstaged(t *testing.T) {
 
 // After an attempt to unstage, whatever came of it, nobody knows: the next pod has the volume staged anew.
 func TestAPodThatComesWhileAVolumeIsUnstaged(t *testing.T) {
-	d := newDriven(t, csitest.Config{FaultRate: -1}, noAttach())
-	d.claim("data", persistent("vol-1"))
-	d.sync(claimPod(t, 1, "data"))
-	d.ready(uid(1))
-	d.driver.Refuse("NodeUnstageVolume", "vol-1", codes.DeadlineExceeded)
-	d.sync()
-	d.gone(uid(1))
-	d.until("tried", func() bool { return d.called("NodeUnstageVolume vol-1") > 0 })
+	d := newLeft(t, codes.DeadlineExceeded)
 	d.sync(claimPod(t, 2, "data"))
 	d.ready(uid(2))
 	if n := d.called("NodeStageVolume vol-1"); n != 2 {
@@ -118,14 +125,7 @@ func TestAPodThatComesWhileAVolumeIsUnstaged(t *testing.T) {
 
 // What is staged may be of a pod whose records cannot be read: it stays.
 func TestNothingIsUnstagedInDoubt(t *testing.T) {
-	d := newDriven(t, csitest.Config{FaultRate: -1}, noAttach())
-	d.claim("data", persistent("vol-1"))
-	d.sync(claimPod(t, 1, "data"))
-	d.ready(uid(1))
-	d.driver.Refuse("NodeUnstageVolume", "vol-1", codes.Internal)
-	d.sync()
-	d.gone(uid(1))
-	d.until("tried", func() bool { return d.called("NodeUnstageVolume vol-1") > 0 })
+	d := newLeft(t, codes.Internal)
 	d.halt()
 	bad := filepath.Join(d.root, "pods", string(uid(2)), csi.PodPart, "pv", "vol_data.json")
 	if err := os.MkdirAll(filepath.Dir(bad), 0o750); err != nil {

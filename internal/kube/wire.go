@@ -40,8 +40,8 @@ func (n *names) wireSliceFrom(came *time.Time) func([]byte) (any, string, error)
 }
 
 // wireSlice reads an EndpointSlice in protobuf where it lies, and gives the row that slice makes of the
-// object. With the object between the two most of a change's time until the store went
-// into values of their own for what is set or not, and fields that nobody reads.
+// object. The object in between took most of a change's time until the store: it has a value of its own for
+// each field that may be missing, and many fields that nobody reads.
 func (n *names) wireSlice(b []byte) (r row[model.Key, *model.Slice], err error) {
 	family, ok := lastField(b, sliceAddressType)
 	if !ok {

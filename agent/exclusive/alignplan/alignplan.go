@@ -59,7 +59,7 @@ func (n Nodes) String() string {
 // Policy is topologyManagerPolicy.
 type Policy string
 
-// The policies, the zero value being None.
+// The policies. The zero value asks for nothing, as None does.
 const (
 	None       Policy = "none"
 	BestEffort Policy = "best-effort"
