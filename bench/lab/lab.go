@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"nodelet/internal/netns"
 )
 
 // mark tells a process that it is already in its namespace.
@@ -24,6 +26,9 @@ const mark = "NODELET_BENCH_NAMESPACE"
 // up, and ends this one with its result; in there it returns.
 func Enter() error {
 	if os.Getenv(mark) != "" {
+		if err := netns.Disinherit(); err != nil {
+			return err
+		}
 		out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("bring loopback up: %w: %s", err, out)

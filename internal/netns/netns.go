@@ -159,6 +159,10 @@ func unshared(keep func() (*NS, error)) (*NS, error) {
 			result <- made{nil, fmt.Errorf("unshare network namespace (needs root): %w", err)}
 			return
 		}
+		if err := Disinherit(); err != nil {
+			result <- made{nil, err}
+			return
+		}
 		ns, err := keep()
 		result <- made{ns, err}
 	}()

@@ -13,6 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"nodelet/internal/netns"
 )
 
 // childEnv marks the process that runs inside the namespaces.
@@ -92,6 +94,9 @@ func inside() error {
 	}
 	if err := unix.Mount("tmpfs", varLib, "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("hide %s: %w", varLib, err)
+	}
+	if err := netns.Disinherit(); err != nil {
+		return err
 	}
 	for _, c := range []string{
 		"link set lo up",

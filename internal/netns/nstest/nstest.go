@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"nodelet/internal/netns"
 )
 
 // mark is set in the environment of the process in the namespace.
@@ -26,6 +28,9 @@ const mark = "NODELET_TEST_NAMESPACE"
 func Again(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(mark) != "" {
+		if err := netns.Disinherit(); err != nil {
+			t.Fatal(err)
+		}
 		return true
 	}
 	if os.Geteuid() != 0 {

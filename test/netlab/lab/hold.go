@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"nodelet/internal/netns"
 )
 
 // holdEnv makes a program that imports this package be the holder of a node;
@@ -116,6 +118,9 @@ func hold(name, dir string) error {
 		return fmt.Errorf("set host name: %w", err)
 	}
 	if err := mounts(dir); err != nil {
+		return err
+	}
+	if err := netns.Disinherit(); err != nil {
 		return err
 	}
 	fmt.Println("mounted")
