@@ -24,10 +24,10 @@ import (
 )
 
 // StopPods ends every container of the embedded runtime, as a reboot would.
-// The daemon must not run. Containers of a foreign runtime are left alone:
-// that is another program's, and its own tools stop them.
+// The daemon must not run. Containers of a foreign runtime are left alone
+// until a reset: that is another program's, and its own tools stop them.
 func StopPods(ctx context.Context, c Config) ([]string, error) {
-	if c.RuntimeEndpoint != "" || !c.Has(Agent) {
+	if !c.Has(Agent) {
 		return nil, nil
 	}
 	return embedded.StopAll(ctx, c.Layout.ContainerdRoot(), c.Layout.ContainerdState())
@@ -44,10 +44,11 @@ func Cleanup(ctx context.Context, l Layout) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
-	if c.RuntimeEndpoint == "" {
-		errs = append(errs, embedded.Reset(ctx, l.ContainerdRoot(), l.ContainerdState()))
+	// Before anything is taken from under the pods; and the runtime executes our CNI plugin for each.
+	if err := c.removeForeignPods(ctx); err != nil {
+		return nil, err
 	}
+	errs := []error{embedded.Reset(ctx, l.ContainerdRoot(), l.ContainerdState())}
 	for _, f := range c.leavers() {
 		errs = append(errs, f.cleanup(ctx))
 	}
@@ -80,6 +81,8 @@ func Residue(ctx context.Context, l Layout) ([]string, error) {
 			p.Close()
 		}
 	}
+	pods, err := c.foreignResidue(ctx)
+	left, errs = append(left, pods...), append(errs, err)
 	for _, f := range c.leavers() {
 		found, err := f.residue(ctx)
 		left, errs = append(left, found...), append(errs, err)

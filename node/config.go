@@ -49,6 +49,8 @@ type Config struct {
 
 	// RuntimeEndpoint is a CRI socket; empty means the embedded containerd.
 	RuntimeEndpoint string
+	// PastRuntimes are such sockets that earlier starts were given.
+	PastRuntimes []string
 	// RegistryConfigDir is where the embedded containerd reads mirrors and
 	// certificates of registries: one hosts.toml per registry.
 	RegistryConfigDir string

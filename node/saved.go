@@ -14,7 +14,7 @@ import (
 const savedName = "node.json"
 
 // saveConfig remembers the configuration in the data directory, with all
-// components that ever ran: an earlier start may have had others.
+// components that ever ran and all runtimes that were ever used: an earlier start may have had others.
 func saveConfig(c Config) error {
 	before, recorded, err := readConfig(c.Layout)
 	if err != nil {
@@ -24,6 +24,9 @@ func saveConfig(c Config) error {
 		if recorded && !c.Has(p) {
 			c.Components = append(slices.Clone(c.Components), p)
 		}
+	}
+	if recorded {
+		c.PastRuntimes = before.runtimesUsed()
 	}
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
