@@ -5,7 +5,8 @@
 // Pods + Configs + Runtime -> volumeplan.Make -> Volumes.Run -> store.Volumes -> podplan.
 //
 // Touches: the directory pods/ below the kubelet root directory, the mount
-// table, hostPath volumes of the types that are created, the API's TokenRequest.
+// table, hostPath volumes of the types that are created, the API's TokenRequest and
+// PodCertificateRequest.
 //
 // Invariants:
 //   - What is present is asked of the disk and the kernel each time, so a crash

@@ -53,12 +53,21 @@ type world struct {
 	removed chan string
 	// csi, when set before boot, serves the volumes of drivers.
 	csi *csi.Volumes
+	// certificates, when set before boot, issues certificates for pods.
+	certificates Certificates
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	w := &world{}
+	w.init(t)
+	return w
+}
+
+func (w *world) init(t testing.TB) {
+	t.Helper()
 	mounttest.NeedRoot(t)
-	w := &world{t: t, root: t.TempDir(), tokens: &tokens{life: time.Hour}, events: &events{}, removed: make(chan string, 64)}
+	w.t, w.root, w.tokens, w.events, w.removed = t, t.TempDir(), &tokens{life: time.Hour}, &events{}, make(chan string, 64)
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		w.halt()
@@ -68,7 +77,6 @@ func newWorld(t testing.TB) *world {
 		}
 	})
 	w.boot()
-	return w
 }
 
 // boot starts the part as after a start of the daemon: with an empty store.
@@ -77,7 +85,7 @@ func (w *world) boot() {
 	w.halt()
 	w.store, w.w = store.New()
 	v, err := New(Config{Root: w.root, NodeName: "node-1"}, Deps{
-		Store: w.store, Volumes: w.w.Volumes, Tokens: w.tokens, Events: w.events, CSI: w.csi,
+		Store: w.store, Volumes: w.w.Volumes, Tokens: w.tokens, Certificates: w.certificates, Events: w.events, CSI: w.csi,
 		Allocatable: func() corev1.ResourceList {
 			return corev1.ResourceList{"memory": resource.MustParse("64Mi"), "cpu": resource.MustParse("2")}
 		},
@@ -193,6 +201,13 @@ func (w *world) read(path string) string {
 		w.t.Fatalf("%v\n%s", err, tree(w.root))
 	}
 	return string(data)
+}
+
+func (w *world) overwrite(path, text string) {
+	w.t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func tree(root string) string {

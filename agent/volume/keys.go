@@ -51,7 +51,7 @@ func matters(old, pod *corev1.Pod) bool {
 		!reflect.DeepEqual(&old.Spec, &pod.Spec)
 }
 
-// referring yields the pods that refer to a ConfigMap, Secret or claim that
+// referring yields the pods that refer to a ConfigMap, Secret, claim or trust bundle that
 // changed, and those with claims when what they can be used for may have
 // changed: CSI drivers, the node, what other pods hold.
 func referring(prev, next *store.Snapshot) iter.Seq[model.UID] {
@@ -70,11 +70,12 @@ func referring(prev, next *store.Snapshot) iter.Seq[model.UID] {
 			}
 		}
 		around := next.Drivers.Last() != prev.Drivers.Last() || nodesMatter(prev, next)
-		if len(changed) == 0 && len(claims) == 0 && !around {
+		trust := next.TrustBundles.Last() != prev.TrustBundles.Last()
+		if len(changed) == 0 && len(claims) == 0 && !around && !trust {
 			return
 		}
 		for uid, pod := range next.Pods.All() {
-			if (refersTo(pod, changed) || wantsClaim(pod, claims, around)) && !yield(uid) {
+			if (refersTo(pod, changed) || wantsClaim(pod, claims, around) || trust && podref.TrustBundles(pod)) && !yield(uid) {
 				return
 			}
 		}

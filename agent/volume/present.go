@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,6 +93,7 @@ func (m *maker) failedToMake(vol *volumeplan.Volume, err error) {
 	switch {
 	case vol.Kind == volumeplan.HostPath || vol.Kind == volumeplan.Device:
 		m.wait(hostRetry)
+	case errors.As(err, new(refusedError)): // nothing comes of another try
 	case errors.Is(err, csi.ErrAttachLimit):
 		m.limited = true
 	case errors.Is(err, csi.ErrNoDriver) || errors.Is(err, csi.ErrNotAttached):
@@ -111,6 +113,9 @@ func (v *Volumes) facts(pod *corev1.Pod, snap *store.Snapshot) volumeplan.Facts 
 			d, _ := snap.Drivers.Get(model.Key{Name: name})
 			return d, snap.Drivers.Synced()
 		},
+	}
+	f.Bundles = func() (iter.Seq2[model.Key, *model.TrustBundle], bool) {
+		return snap.TrustBundles.All(), snap.TrustBundles.Synced() || snap.TrustBundles.Len() > 0
 	}
 	if node, ok := snap.Nodes.Get(model.Key{Name: v.cfg.NodeName}); ok {
 		f.NodeLabels = node.Labels
@@ -155,6 +160,9 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 		if err := m.measured(ctx, vol); m.refused.young(m.uid, err, time.Now()) {
 			m.waiting = append(m.waiting, explain(vol, err.Error()))
 			m.wait(refusedRetry)
+			return
+		} else if errors.Is(err, errNotIssued) {
+			m.waiting = append(m.waiting, explain(vol, err.Error()))
 			return
 		} else if err != nil {
 			if !errors.Is(err, csi.ErrNotExpanded) {
@@ -254,16 +262,23 @@ func (m *maker) commit() {
 	if m.old != nil && m.old.Message == row.Message {
 		return // told before
 	}
-	ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: m.pod.Namespace, Name: m.pod.Name, UID: m.pod.UID}
 	for _, text := range slices.Concat(m.failed, m.stale) {
-		m.deps.Events.Event(ref, corev1.EventTypeWarning, cmp.Or(row.Refused, "FailedMount"), text)
+		m.deps.Events.Event(m.ref(), corev1.EventTypeWarning, cmp.Or(row.Refused, "FailedMount"), text)
 	}
+}
+
+// ref names the pod in events.
+func (m *maker) ref() corev1.ObjectReference {
+	return corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: m.pod.Namespace, Name: m.pod.Name, UID: m.pod.UID}
 }
 
 // measured makes one volume present, and counts that when there was something to do.
 func (m *maker) measured(ctx context.Context, vol *volumeplan.Volume) error {
 	start := time.Now()
 	err := m.make(ctx, vol)
+	if errors.Is(err, errNotIssued) {
+		return err // it goes on
+	}
 	if err != nil && !errors.Is(err, csi.ErrNotExpanded) || m.old == nil || m.old.State != model.VolumesReady {
 		operation := "volume_mount"
 		if vol.Block() {
@@ -404,6 +419,15 @@ func (m *maker) write(ctx context.Context, vol *volumeplan.Volume) error {
 			return err
 		}
 		p.Files = append(p.Files, atomic.File{Path: t.Path, Data: data, Mode: t.Mode, UID: t.UID})
+	}
+	for _, c := range vol.Payload.Certificates {
+		files, err := m.certificate(ctx, root, vol.Name, c)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			p.Files = append(p.Files, atomic.File(f))
+		}
 	}
 	_, err = atomic.Write(root, p, time.Now())
 	return err

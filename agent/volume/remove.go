@@ -44,6 +44,7 @@ func (v *Volumes) takeDown(ctx context.Context, uid model.UID, parts ...string) 
 		}
 	}
 	v.refused.forget(uid)
+	v.credentials.forget(uid)
 	v.deps.Volumes.Delete(uid)
 	return nil
 }

@@ -51,7 +51,9 @@ type Deps struct {
 	Store   *store.Store
 	Volumes *store.Writer[model.UID, *model.PodVolumes]
 	Tokens  Tokens
-	Events  Events
+	// Certificates of pods; nil where there are none.
+	Certificates Certificates
+	Events       Events
 	// CSI makes the volumes of CSI drivers; nil where there are none.
 	CSI *csi.Volumes
 	// Measured is told of each operation on a volume that was not done already; may be nil.
@@ -73,6 +75,8 @@ type Volumes struct {
 	hosts hostChecks
 	// refused is what the API server does not give yet.
 	refused refusals
+	// credentials are those that pods have or wait for.
+	credentials credentials
 }
 
 // New makes the volume part; Run does the work.

@@ -10,6 +10,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -67,7 +68,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme,
 		authenticationv1.AddToScheme, authorizationv1.AddToScheme, storagev1.AddToScheme, nodev1.AddToScheme, certificatesv1.AddToScheme, resourcev1.AddToScheme,
-		networkingv1.AddToScheme,
+		networkingv1.AddToScheme, certificatesv1beta1.AddToScheme,
 	} {
 		if err := add(c.scheme); err != nil {
 			return nil, fmt.Errorf("register API types: %w", err)
@@ -83,7 +84,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	for _, gv := range []schema.GroupVersion{
 		corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
 		authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion, storagev1.SchemeGroupVersion, nodev1.SchemeGroupVersion, certificatesv1.SchemeGroupVersion, resourcev1.SchemeGroupVersion,
-		networkingv1.SchemeGroupVersion,
+		networkingv1.SchemeGroupVersion, certificatesv1beta1.SchemeGroupVersion,
 	} {
 		client, err := groupClient(cfg, gv, codecs, httpClient)
 		if err != nil {

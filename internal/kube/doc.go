@@ -4,7 +4,7 @@
 // last of the pod flow.
 //
 // Touches: the API server over HTTPS; store tables Pods, Services, Slices,
-// Nodes, Configs, Claims, Classes and Drivers.
+// Nodes, Configs, Claims, Classes, Drivers and TrustBundles.
 //
 // Invariants:
 //   - client-go is imported here and nowhere else.

@@ -37,7 +37,7 @@ type Reflector struct {
 	Log    *slog.Logger
 	// Node is the name of this node: only its pods are watched.
 	Node string
-	// Store and Writers: Pods, Configs, Claims and Drivers are reflected only when Agent is set.
+	// Store and Writers: Pods, Configs, Claims, Drivers and TrustBundles are reflected only when Agent is set.
 	Store   *store.Store
 	Writers *store.Writers
 	Agent   bool
@@ -82,6 +82,7 @@ func (r *Reflector) Run(ctx context.Context) error {
 	if r.Agent || len(r.Always) > 0 {
 		wg.Go(func() { r.reflectConfigs(ctx) })
 		wg.Go(func() { r.reflectClaims(ctx) })
+		wg.Go(func() { r.reflectTrustBundles(ctx) })
 		wg.Go(func() {
 			reflect(ctx, r, source{client: r.Client.storage(), resource: "csidrivers"}, &storagev1.CSIDriver{}, sink(r.Writers.Drivers, driverOf))
 		})

@@ -48,3 +48,12 @@ func (r *Registry) VolumeStats(read func() []VolumeStats) {
 		}
 	}, capacity, available, used, inodes, free, usedInodes)
 }
+
+// PodCertificates makes kubelet_podcertificate_states, read at each scrape: how many podCertificate sources of
+// pods there are; each is called with signer, state and their number.
+func (r *Registry) PodCertificates(read func(each func(signer, state string, n int))) {
+	d := &Desc{Name: "kubelet_podcertificate_states", Help: "podCertificate sources of pods by signer and state.", Labels: []string{"signer_name", "state"}}
+	r.OnScrape(func(e *Emitter) {
+		read(func(signer, state string, n int) { e.Value(d, float64(n), signer, state) })
+	}, d)
+}

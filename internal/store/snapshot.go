@@ -24,6 +24,8 @@ type Snapshot struct {
 	Claims   Table[model.Key, *model.Claim]         // likewise
 	Drivers  Table[model.Key, *storagev1.CSIDriver] // keyed by name
 	Classes  Table[model.Key, *model.RuntimeClass]  // keyed by name
+	// TrustBundles is asked for once a pod of this node wants one.
+	TrustBundles Table[model.Key, *model.TrustBundle] // keyed by name
 	// Namespaces stays unsynced where the API does not let us list them.
 	Namespaces Table[model.Key, *model.Namespace] // keyed by name
 	PodAddrs   Table[model.Key, *model.PodAddr]   // all pods of the cluster, only when something asks for them
@@ -77,6 +79,7 @@ type Writers struct {
 	Claims       *Writer[model.Key, *model.Claim]
 	Drivers      *Writer[model.Key, *storagev1.CSIDriver]
 	Classes      *Writer[model.Key, *model.RuntimeClass]
+	TrustBundles *Writer[model.Key, *model.TrustBundle]
 	Namespaces   *Writer[model.Key, *model.Namespace]
 	PodAddrs     *Writer[model.Key, *model.PodAddr]
 	ServiceCIDRs *Writer[model.Key, *model.ServiceCIDR]
@@ -109,6 +112,7 @@ func empty() *Snapshot {
 		Claims:       newTable[model.Key](sameClaim),
 		Drivers:      newTable[model.Key](func(a, b *storagev1.CSIDriver) bool { return version(a) == version(b) }),
 		Classes:      newTable[model.Key](func(a, b *model.RuntimeClass) bool { return *a == *b }),
+		TrustBundles: newTable[model.Key]((*model.TrustBundle).Equal),
 		Namespaces:   newTable[model.Key](sameNamespace),
 		PodAddrs:     newTable[model.Key](func(a, b *model.PodAddr) bool { return slices.Equal(a.IPs, b.IPs) }),
 		ServiceCIDRs: newTable[model.Key](func(a, b *model.ServiceCIDR) bool { return slices.Equal(a.CIDRs, b.CIDRs) }),
@@ -136,6 +140,7 @@ func writers(s *Store) *Writers {
 		Claims:       newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Claim] { return &n.Claims }),
 		Drivers:      newWriter(s, func(n *Snapshot) *Table[model.Key, *storagev1.CSIDriver] { return &n.Drivers }),
 		Classes:      newWriter(s, func(n *Snapshot) *Table[model.Key, *model.RuntimeClass] { return &n.Classes }),
+		TrustBundles: newWriter(s, func(n *Snapshot) *Table[model.Key, *model.TrustBundle] { return &n.TrustBundles }),
 		Namespaces:   newWriter(s, func(n *Snapshot) *Table[model.Key, *model.Namespace] { return &n.Namespaces }),
 		PodAddrs:     newWriter(s, func(n *Snapshot) *Table[model.Key, *model.PodAddr] { return &n.PodAddrs }),
 		ServiceCIDRs: newWriter(s, func(n *Snapshot) *Table[model.Key, *model.ServiceCIDR] { return &n.ServiceCIDRs }),

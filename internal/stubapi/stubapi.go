@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -51,6 +52,8 @@ var paths = map[string][3]string{
 	"/apis/discovery.k8s.io/v1/endpointslices":   {"EndpointSliceList", "EndpointSlice", "discovery.k8s.io/v1"},
 	"/apis/networking.k8s.io/v1/servicecidrs":    {"ServiceCIDRList", "ServiceCIDR", "networking.k8s.io/v1"},
 	"/apis/networking.k8s.io/v1/networkpolicies": {"NetworkPolicyList", "NetworkPolicy", "networking.k8s.io/v1"},
+
+	"/apis/certificates.k8s.io/v1beta1/clustertrustbundles": {"ClusterTrustBundleList", "ClusterTrustBundle", "certificates.k8s.io/v1beta1"},
 }
 
 // Start listens on a free port of loopback.
@@ -138,6 +141,8 @@ func (s *Server) kindOf(o metav1.Object) (*kind, error) {
 		path, o.TypeMeta = "/apis/discovery.k8s.io/v1/endpointslices", metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}
 	case *networkingv1.ServiceCIDR:
 		path, o.TypeMeta = "/apis/networking.k8s.io/v1/servicecidrs", metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "ServiceCIDR"}
+	case *certificatesv1beta1.ClusterTrustBundle:
+		path, o.TypeMeta = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles", metav1.TypeMeta{APIVersion: "certificates.k8s.io/v1beta1", Kind: "ClusterTrustBundle"}
 	default:
 		return nil, fmt.Errorf("serve %T: the stub API does not know the kind", o)
 	}

@@ -55,11 +55,13 @@ func (f Facts) written(out *Volume, v *corev1.Volume) {
 // builder gathers the payload of one volume; what comes later replaces what
 // came before at the same path, as upstream has it for projected sources.
 type builder struct {
-	facts   Facts
-	mode    uint32
-	files   map[string]File
-	tokens  map[string]Token
-	problem Problem
+	facts  Facts
+	mode   uint32
+	files  map[string]File
+	tokens map[string]Token
+	// certificates are in the order of their sources.
+	certificates []Certificate
+	problem      Problem
 }
 
 func (b *builder) setMode(mode *int32) {
@@ -81,8 +83,26 @@ func (b *builder) add(p string, data []byte, mode *int32) {
 		m = uint32(*mode)
 	}
 	if p = b.clean(p); p != "" {
-		delete(b.tokens, p)
-		b.files[p] = File{Path: p, Data: data, Mode: b.grouped(m), UID: -1}
+		b.put(File{Path: p, Data: data, Mode: b.grouped(m), UID: -1})
+	}
+}
+
+// put takes a file whose path is clean.
+func (b *builder) put(f File) {
+	b.claim(f.Path)
+	b.files[f.Path] = f
+}
+
+// claim takes a path from whatever had it.
+func (b *builder) claim(p string) {
+	delete(b.files, p)
+	delete(b.tokens, p)
+	for i := range b.certificates {
+		for _, other := range b.certificates[i].paths() {
+			if *other == p {
+				*other = ""
+			}
+		}
 	}
 }
 
@@ -197,7 +217,9 @@ func (b *builder) projected(p *corev1.ProjectedVolumeSource) {
 		case s.ServiceAccountToken != nil:
 			b.token(s.ServiceAccountToken)
 		case s.ClusterTrustBundle != nil:
-			b.fail(false, "projected source clusterTrustBundle is not supported by this node")
+			b.trust(s.ClusterTrustBundle)
+		case s.PodCertificate != nil:
+			b.certificate(i, s.PodCertificate)
 		default:
 			b.fail(false, "projected source %d is of a type that is not supported by this node", i)
 		}
@@ -213,7 +235,11 @@ func (b *builder) finish(volume string) (*Payload, Problem) {
 	for _, name := range slices.Sorted(maps.Keys(b.tokens)) {
 		p.Tokens = append(p.Tokens, b.tokens[name])
 	}
+	p.Certificates = b.certificates
 	all := slices.AppendSeq(slices.Collect(maps.Keys(b.files)), maps.Keys(b.tokens))
+	for _, c := range p.Certificates {
+		all = append(all, c.Paths()...)
+	}
 	for _, name := range all {
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if slices.Contains(all, dir) {

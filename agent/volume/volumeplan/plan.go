@@ -3,6 +3,7 @@ package volumeplan
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -26,6 +27,9 @@ type Facts struct {
 	Taken func(claim model.Key) string
 	// Driver gives what the cluster says of a CSI driver, nil for nothing; false while that is unknown.
 	Driver func(name string) (*storagev1.CSIDriver, bool)
+	// Bundles gives the ClusterTrustBundles of the cluster by name, perhaps with one without a name that says
+	// what is wrong; false while they are unknown.
+	Bundles func() (iter.Seq2[model.Key, *model.TrustBundle], bool)
 	// NodeName and NodeLabels are this node's, for volumes that can be used on some nodes only.
 	NodeName   string
 	NodeLabels map[string]string
@@ -132,6 +136,8 @@ type Payload struct {
 	Files []File
 	// Tokens become files too, once the API server has issued them.
 	Tokens []Token
+	// Certificates too, once their signers have issued them.
+	Certificates []Certificate
 	// Nested are directories that other volumes are mounted on.
 	Nested []string
 }

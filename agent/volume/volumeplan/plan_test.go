@@ -2,6 +2,8 @@ package volumeplan
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"strings"
 	"testing"
 
@@ -15,7 +17,7 @@ import (
 
 // Each file of testdata has pod.yaml, perhaps configs.yaml (objects separated
 // by ---, "missing: true" for one that was looked up in vain) and
-// allocatable.yaml, claims.yaml and drivers.yaml, and the wanted plan with the content of the files.
+// allocatable.yaml, claims.yaml, drivers.yaml and bundles.yaml, and the wanted plan with the content of the files.
 func TestMakeGolden(t *testing.T) {
 	golden.Run(t, "testdata/*.txtar", func(c *golden.Case) { c.Want("plan", plan(c)) })
 }
@@ -34,6 +36,9 @@ func plan(c *golden.Case) string {
 	drivers := map[string]*storagev1.CSIDriver{}
 	each(t, c.Section("drivers.yaml"), func(d *storagev1.CSIDriver) { drivers[d.Name] = d })
 	f.Driver = func(name string) (*storagev1.CSIDriver, bool) { return drivers[name], true }
+	bundles := map[model.Key]*model.TrustBundle{}
+	each(t, c.Section("bundles.yaml"), func(b *model.TrustBundle) { bundles[b.Key()] = b })
+	f.Bundles = func() (iter.Seq2[model.Key, *model.TrustBundle], bool) { return maps.All(bundles), len(bundles) > 0 }
 	f.NodeName, f.NodeLabels = "node-1", map[string]string{"kubernetes.io/hostname": "node-1", "rack": "7"}
 	f.Taken = func(k model.Key) string {
 		if k.Name == "taken" {

@@ -90,6 +90,9 @@ func (p *Payload) String() string {
 	for _, t := range p.Tokens {
 		fmt.Fprintf(&b, "    token %s %04o audience %q for %s%s\n", t.Path, t.Mode, t.Audience, t.Lifetime, owner(t.UID))
 	}
+	for _, c := range p.Certificates {
+		fmt.Fprintf(&b, "    certificate %s %04o %s of signer %s%s\n", strings.Join(c.Paths(), " "), c.Mode, c.KeyType, c.Signer, owner(c.UID))
+	}
 	for _, dir := range p.Nested {
 		fmt.Fprintf(&b, "    mount point %s\n", dir)
 	}

@@ -33,14 +33,14 @@ type Token struct {
 	Lifetime time.Duration
 }
 
-// token plans the file of a token. Without a group and a common user of the
-// containers everyone may read it by the default mode; otherwise only these.
+// token plans the file of a token.
 func (b *builder) token(src *corev1.ServiceAccountTokenProjection) {
 	p := b.clean(src.Path)
 	if p == "" {
 		return
 	}
-	t := Token{Path: p, Mode: b.mode & 0o7777, UID: commonUser(b.facts.Pod), Audience: src.Audience, Lifetime: defaultLifetime}
+	t := Token{Path: p, Audience: src.Audience, Lifetime: defaultLifetime}
+	t.Mode, t.UID = b.private()
 	t.ServiceAccount = model.Key{Namespace: b.facts.Pod.Namespace, Name: b.facts.Pod.Spec.ServiceAccountName}
 	if t.ServiceAccount.Name == "" {
 		t.ServiceAccount.Name = "default"
@@ -48,11 +48,18 @@ func (b *builder) token(src *corev1.ServiceAccountTokenProjection) {
 	if src.ExpirationSeconds != nil {
 		t.Lifetime = time.Duration(*src.ExpirationSeconds) * time.Second
 	}
-	if _, grouped := fsGroup(b.facts.Pod); grouped || t.UID >= 0 {
-		t.Mode = b.grouped(0o600)
-	}
-	delete(b.files, p)
+	b.claim(p)
 	b.tokens[p] = t
+}
+
+// private gives mode and owner of a file that is the pod's own. Without a group and a common user of the
+// containers everyone may read it by the default mode; otherwise only these.
+func (b *builder) private() (mode uint32, uid int64) {
+	uid = commonUser(b.facts.Pod)
+	if _, grouped := fsGroup(b.facts.Pod); grouped || uid >= 0 {
+		return b.grouped(0o600), uid
+	}
+	return b.mode & 0o7777, uid
 }
 
 // commonUser is the user that all containers run as, -1 when one does not say or they differ.
