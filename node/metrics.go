@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"time"
 
 	"nodelet/dns"
@@ -18,9 +19,9 @@ func (n *Node) proxyMetrics() proxy.Metrics {
 	refused := n.metrics.Gauge("nodelet_proxy_refused_ports", "Ports of Services that found no room in the kernel's maps (mode ebpf) and are refused.")
 	draining := n.metrics.Gauge("nodelet_proxy_draining_connections", "Connections that go on by the proxy mode that was switched away from.")
 	return proxy.Metrics{
-		Synced: func(full bool, took time.Duration, err error) {
-			// One round programs both families.
-			m.Synced(metrics.Round{Family: "IPv4", Mode: n.proxy.Choice().Mode, Full: full, Took: took, Err: err}, time.Now())
+		Begun: func() { m.Begun(n.proxy.Choice().IPv6, time.Now()) },
+		Synced: func(r proxy.Round) {
+			m.Synced(metrics.Round{Mode: r.Choice.Mode, IPv6: r.Choice.IPv6, Full: r.Full, Idle: r.Idle, Took: r.Took, Err: r.Err}, time.Now())
 		},
 		Changed:    m.Changed,
 		Programmed: func(ipv6 bool, took time.Duration) { m.Programmed(familyName(ipv6), took) },
@@ -78,6 +79,9 @@ func dnsMetrics(s dns.Stats) metrics.DNSStats {
 	return out
 }
 
+// scrapePatience bounds what a scrape may wait for the lock of iptables; Prometheus waits 10 s by default.
+const scrapePatience = 3 * time.Second
+
 // registerMetrics makes those that are read from the store at each scrape.
 func (n *Node) registerMetrics() {
 	n.metrics.Applied(func() map[string]uint64 {
@@ -89,6 +93,19 @@ func (n *Node) registerMetrics() {
 	})
 	if n.proxy != nil {
 		n.metrics.NoLocalEndpoints(n.noLocalEndpoints)
+		n.metrics.Pending(func() (services, endpoints int) { return n.proxy.Pending(n.store.Snapshot()) })
+		n.metrics.Rules(func() (out []metrics.Rules) {
+			for _, r := range n.proxy.Rules() {
+				out = append(out, metrics.Rules{Table: r.Table, Family: familyName(r.IPv6), Total: r.Total, Written: r.Written})
+			}
+			return out
+		})
+		n.metrics.RulePackets(func() (invalid, localhost uint64, ok bool) {
+			ctx, cancel := context.WithTimeout(context.Background(), scrapePatience)
+			defer cancel()
+			packets, ok := n.proxy.RulePackets(ctx)
+			return packets.Invalid, packets.Localhost, ok
+		})
 		if len(n.cfg.ProxyOptions.EBPF.XDP) > 0 {
 			n.metrics.XDP(func() uint64 { _, packets := n.proxy.Shortcuts(); return packets })
 		}

@@ -77,9 +77,11 @@ type Config struct {
 
 // Metrics are the facts the proxy tells; each may be nil.
 type Metrics struct {
-	// Synced: one round of programming the kernel has ended. full: all of it was looked at.
-	Synced func(full bool, took time.Duration, err error)
-	// Changed: so many Services and EndpointSlices are taken up by a round.
+	// Begun: a round of programming the kernel begins.
+	Begun func()
+	// Synced: it has ended.
+	Synced func(Round)
+	// Changed: so many Services and EndpointSlices are in the kernel by a round.
 	Changed func(services, slices int)
 	// Programmed: so long after its cause an EndpointSlice is in the kernel.
 	Programmed func(ipv6 bool, took time.Duration)
@@ -123,8 +125,10 @@ type Proxy struct {
 	refused refused
 	// draining is the mode that was switched away from; nil when nothing needs it.
 	draining atomic.Pointer[drained]
-	// state is what the kernel holds; nil before the first success.
+	// state is what the kernel holds; nil before the first success. taken is the snapshot it was made of.
 	state atomic.Pointer[lb.State]
+	taken atomic.Pointer[store.Snapshot]
+	rules atomic.Pointer[[]lb.Rules]
 
 	// changing is held while the mode changes and while other modes' leavings are
 	// removed: the new mode's first rules must not be taken for such. It comes before mu.
@@ -275,6 +279,9 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	begin := time.Now()
+	if f := p.deps.Metrics.Begun; f != nil {
+		f()
+	}
 	before := p.state.Load()
 	state := before
 	if state == nil {
@@ -289,14 +296,23 @@ func (p *Proxy) sync(ctx context.Context, prev, next *store.Snapshot) error {
 		err = p.flush(ctx, before, state, result.Gone)
 	}
 	written := time.Now()
-	p.countChanges(prev, next)
-	if f := p.deps.Metrics.Synced; f != nil && (prev != nil || result.Full || err != nil) {
-		f(result.Full, written.Sub(begin), err)
+	if f := p.deps.Metrics.Synced; f != nil {
+		f(Round{
+			Choice: p.engine.Load().choice, Full: result.Full, Idle: prev == nil && !result.Full && err == nil,
+			Took: written.Sub(begin), Err: err,
+		})
 	}
 	if err != nil {
 		return err
 	}
 	p.state.Store(state)
+	if prev != nil || result.Full {
+		p.rules.Store(&result.Rules)
+	}
+	if f := p.deps.Metrics.Changed; f != nil {
+		f(p.Pending(next))
+	}
+	p.taken.Store(next)
 	if before != nil && prev == nil {
 		p.repaired(result, time.Since(begin))
 	}
@@ -351,20 +367,6 @@ func (p *Proxy) flush(ctx context.Context, before, after *lb.State, gone []lb.Fr
 		}
 	}
 	return nil
-}
-
-func (p *Proxy) countChanges(prev, next *store.Snapshot) {
-	if p.deps.Metrics.Changed == nil || prev == nil {
-		return
-	}
-	var services, slices int
-	for range next.Services.Since(prev.Services) {
-		services++
-	}
-	for range next.Slices.Since(prev.Slices) {
-		slices++
-	}
-	p.deps.Metrics.Changed(services, slices)
 }
 
 // report tells how long changes of endpoints took until they were written.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,8 +160,16 @@ func TestNothingBeforeSynced(t *testing.T) {
 
 func TestFailureIsRetriedAndSeen(t *testing.T) {
 	w, b := lbtest.MustParse(world), &recorder{}
-	p, _ := start(t, w, b, nil)
+	var services, slices atomic.Int32
+	p, _ := startWith(t, w, proxy.Deps{Backend: b, Metrics: proxy.Metrics{Changed: func(s, e int) { services.Add(int32(s)); slices.Add(int32(e)) }}}, nil)
+	pending := func(services, slices int) {
+		t.Helper()
+		if s, e := p.Pending(w.Snapshot()); s != services || e != slices {
+			t.Errorf("pending are %d Services and %d EndpointSlices, want %d and %d", s, e, services, slices)
+		}
+	}
 	await(t, w.Store, w.Snapshot().Revision)
+	pending(0, 0)
 	b.setFail(errors.New("kernel says no"))
 	before := w.Snapshot().Applied[store.Proxy]
 	if err := w.Apply("slice a/x of a/x p:80/TCP 10.244.0.2=ready"); err != nil {
@@ -172,8 +181,13 @@ func TestFailureIsRetriedAndSeen(t *testing.T) {
 	if got := w.Snapshot().Applied[store.Proxy]; got != before {
 		t.Errorf("revision %d reported as applied in spite of the failure", got)
 	}
+	pending(0, 1)
 	b.setFail(nil)
 	await(t, w.Store, w.Snapshot().Revision)
+	pending(0, 0)
+	if services.Load() != 1 || slices.Load() != 2 { // the first list, and one change, however often it was tried
+		t.Errorf("counted %d changes of Services and %d of EndpointSlices", services.Load(), slices.Load())
+	}
 	b.mu.Lock()
 	last := b.applied[len(b.applied)-1]
 	b.mu.Unlock()

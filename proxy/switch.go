@@ -116,11 +116,16 @@ func (p *Proxy) Switch(ctx context.Context, mode string) (Switched, error) {
 
 func (p *Proxy) program(ctx context.Context, fresh *engine, state *lb.State, step func(string, ...any)) error {
 	begin := time.Now()
-	if _, err := fresh.Apply(ctx, state); err != nil {
+	result, err := fresh.Apply(ctx, state)
+	if err != nil {
 		return err
 	}
 	step("%s: %d frontends written in %s; both modes say the same now", fresh.choice.Mode, state.Len(), time.Since(begin).Round(time.Millisecond))
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p.rules.Store(&result.Rules)
+	return nil
 }
 
 // retire puts fresh in the place of the engine in use, and removes that one's rules.

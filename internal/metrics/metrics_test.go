@@ -60,8 +60,8 @@ func TestNames(t *testing.T) {
 	})
 	r.HTTP().Request("GET", "pods", false, time.Millisecond)
 	p := r.Proxy()
-	p.Synced(Round{Family: "IPv4", Took: 200 * time.Microsecond}, time.Unix(200, 0))
-	p.Synced(Round{Family: "IPv4", Full: true, Err: errors.New("no")}, time.Unix(300, 0))
+	p.Synced(Round{IPv6: true, Took: 200 * time.Microsecond}, time.Unix(200, 0))
+	p.Synced(Round{Full: true, Err: errors.New("no")}, time.Unix(300, 0))
 	r.Applied(func() map[string]uint64 { return map[string]uint64{"dns": 7} })
 	r.DNS(func() DNSStats {
 		return DNSStats{

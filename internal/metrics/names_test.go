@@ -1,9 +1,11 @@
 package metrics
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -142,4 +144,111 @@ func TestExclusive(t *testing.T) {
 		"kubelet_cpu_manager_exclusive_cpu_allocation_count 2", "kubelet_cpu_manager_shared_pool_size_millicores 5000",
 		`kubelet_pod_resources_endpoint_requests_get{server_api_version="v1"} 1`, `kubelet_pod_resources_endpoint_errors_get{server_api_version="v1"} 1`,
 		`kubelet_pod_resources_endpoint_requests_total{server_api_version="v1"} 1`)
+}
+
+// kubeProxy are all of upstream's names and labels (v1.36, pkg/proxy/metrics).
+const kubeProxy = `
+kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family}
+kubeproxy_conntrack_reconciler_sync_duration_seconds{ip_family}
+kubeproxy_iptables_ct_state_invalid_dropped_packets_total{}
+kubeproxy_iptables_localhost_nodeports_accepted_packets_total{}
+kubeproxy_network_programming_duration_seconds{ip_family}
+kubeproxy_proxy_healthz_total{code}
+kubeproxy_proxy_livez_total{code}
+kubeproxy_sync_full_proxy_rules_duration_seconds{ip_family}
+kubeproxy_sync_partial_proxy_rules_duration_seconds{ip_family}
+kubeproxy_sync_proxy_rules_duration_seconds{ip_family}
+kubeproxy_sync_proxy_rules_endpoint_changes_pending{}
+kubeproxy_sync_proxy_rules_endpoint_changes_total{}
+kubeproxy_sync_proxy_rules_iptables_last{table,ip_family}
+kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family}
+kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family}
+kubeproxy_sync_proxy_rules_iptables_total{table,ip_family}
+kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family}
+kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family}
+kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total{ip_family}
+kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family}
+kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy,ip_family}
+kubeproxy_sync_proxy_rules_service_changes_pending{}
+kubeproxy_sync_proxy_rules_service_changes_total{}
+`
+
+// Every one of kube-proxy's names is there, or docs/proxy.md says why not.
+func TestKubeProxyNames(t *testing.T) {
+	r := New()
+	r.Proxy()
+	r.NoLocalEndpoints(nil)
+	r.Pending(nil)
+	r.Rules(nil)
+	r.RulePackets(nil)
+	r.Health("healthz")
+	r.Health("livez")
+	got := registered(r)
+	docs, err := os.ReadFile("../../docs/proxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range strings.Fields(kubeProxy) {
+		name, _, _ := strings.Cut(want, "{")
+		if omitted := strings.Contains(string(docs), "Not there: `"+name+"`"); slices.Contains(got, want) == omitted {
+			t.Errorf("%s: registered %t, docs/proxy.md says that it is not there: %t", want, !omitted, omitted)
+		}
+	}
+	for _, name := range got {
+		if !slices.Contains(strings.Fields(kubeProxy), name) {
+			t.Errorf("%s is none of kube-proxy's", name)
+		}
+	}
+}
+
+// Upstream's buckets are among ours: what a dashboard asks for by le is there.
+func TestKubeProxyBuckets(t *testing.T) {
+	var programming, sync []float64
+	for le := 0.001; len(sync) < 15; le *= 2 {
+		sync = append(sync, le)
+	}
+	programming = append(programming, 0.25, 0.5)
+	for le := 1.0; le <= 59; le++ {
+		programming = append(programming, le)
+	}
+	for le := 60.0; le <= 115; le += 5 {
+		programming = append(programming, le)
+	}
+	for le := 120.0; le <= 300; le += 30 {
+		programming = append(programming, le)
+	}
+	for name, b := range map[string][2][]float64{"sync": {sync, syncBuckets}, "network programming": {programming, programmingBuckets}} {
+		if !slices.IsSorted(b[1]) {
+			t.Errorf("%s: not in order: %v", name, b[1])
+		}
+		for _, le := range b[0] {
+			if !slices.Contains(b[1], le) {
+				t.Errorf("%s: no bucket %v in %v", name, le, b[1])
+			}
+		}
+	}
+}
+
+func TestProxy(t *testing.T) {
+	r := New()
+	m := r.Proxy()
+	now := time.Unix(100, 0)
+	m.Begun(true, now)
+	m.Synced(Round{Mode: "iptables", Full: true, Err: errNo}, now)
+	m.Synced(Round{Mode: "iptables", Err: errNo}, now)
+	m.Synced(Round{Mode: "nftables", Err: errNo}, now)
+	m.Synced(Round{Mode: "iptables", IPv6: true, Idle: true}, now.Add(time.Second))
+	r.Pending(func() (int, int) { return 2, 3 })
+	r.Rules(func() []Rules { return []Rules{{"nat", "IPv6", 40, 4}} })
+	r.RulePackets(func() (uint64, uint64, bool) { return 5, 6, true })
+	wants(t, text(t, r),
+		`kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv6"} 100`,
+		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 101`, `kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"} 101`,
+		`kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 3`, `kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1`,
+		`kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family="IPv4"} 2`,
+		`kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total{ip_family="IPv4"} 1`,
+		`kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv4"} 1`,
+		"kubeproxy_sync_proxy_rules_service_changes_pending 2", "kubeproxy_sync_proxy_rules_endpoint_changes_pending 3",
+		`kubeproxy_sync_proxy_rules_iptables_total{ip_family="IPv6",table="nat"} 40`, `kubeproxy_sync_proxy_rules_iptables_last{ip_family="IPv6",table="nat"} 4`,
+		"kubeproxy_iptables_ct_state_invalid_dropped_packets_total 5", "kubeproxy_iptables_localhost_nodeports_accepted_packets_total 6")
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -20,10 +22,10 @@ var ErrLocked = errors.New("another program holds the lock of iptables (/run/xta
 
 // Bulk reads and writes whole tables of one variant and family at once.
 type Bulk struct {
-	name, save, restore string
-	variant             Variant
-	v6                  bool
-	ns                  *netns.NS
+	name, list, save, restore string
+	variant                   Variant
+	v6                        bool
+	ns                        *netns.NS
 }
 
 // OpenBulk finds the programs of a variant. netnsFD is a file descriptor of
@@ -31,7 +33,7 @@ type Bulk struct {
 // programs the error wraps ErrNotInstalled.
 func OpenBulk(v Variant, v6 bool, netnsFD int) (*Bulk, error) {
 	b := &Bulk{name: program(v, v6), variant: v, v6: v6}
-	for suffix, path := range map[string]*string{"-save": &b.save, "-restore": &b.restore} {
+	for suffix, path := range map[string]*string{"": &b.list, "-save": &b.save, "-restore": &b.restore} {
 		found, err := exec.LookPath(b.name + suffix)
 		if err != nil {
 			return nil, fmt.Errorf("find %s%s: %w (Debian package iptables)", b.name, suffix, ErrNotInstalled)
@@ -81,6 +83,38 @@ func (b *Bulk) Save(ctx context.Context, table string) (out []byte, err error) {
 	}
 	return out, nil
 }
+
+// Counted gives how many packets each rule of a chain has matched, by the rule as Save prints it.
+func (b *Bulk) Counted(ctx context.Context, table, chain string) (packets map[string]uint64, err error) {
+	var out []byte
+	err = b.inside(func() error {
+		if b.variant == Legacy && !InUse(table, b.v6) {
+			return nil
+		}
+		out, err = b.run(exec.CommandContext(ctx, b.list, "-w", fmt.Sprint(lockWait), "-t", table, "-v", "-S", chain))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the counters of %s chain %s: %w", b.name, chain, err)
+	}
+	packets = map[string]uint64{}
+	for line := range strings.Lines(string(out)) {
+		rule, isRule := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "-A "+chain+" ")
+		m := counters.FindStringSubmatch(rule)
+		if !isRule || m == nil {
+			continue
+		}
+		n, err := strconv.ParseUint(m[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read the counters of %s chain %s: %w", b.name, chain, err)
+		}
+		packets[strings.TrimSuffix(counters.ReplaceAllString(rule, " "), " ")] += n
+	}
+	return packets, nil
+}
+
+// counters are packets and bytes in a rule, before its target.
+var counters = regexp.MustCompile(` -c (\d+) \d+(?: |$)`)
 
 // Restore runs lines of iptables-restore: each table is one transaction, and
 // chains that are not named stay as they are. It waits for the lock for lockWait

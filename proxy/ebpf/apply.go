@@ -130,11 +130,11 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	b.forget()
 	b.devicesErr = nil
 	if err := b.open(); err != nil {
-		return lb.Result{}, err
+		return lb.Result{Full: true}, err
 	}
 	found, err := b.kernel.readAll()
 	if err != nil {
-		return lb.Result{}, err
+		return lb.Result{Full: true}, err
 	}
 	c, e, refused := plan(&found, want, b.kernel.limits())
 	write := b.kernel.write
@@ -144,15 +144,15 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 		write = func(e *edits) error { return e.writeFirst(b.kernel.tables()) }
 	}
 	if err := write(e); err != nil {
-		return lb.Result{}, err
+		return lb.Result{Full: true}, err
 	}
 	changes, err := b.attach(want)
 	if err != nil {
-		return lb.Result{}, err
+		return lb.Result{Full: true}, err
 	}
 	if !b.kernel.fresh {
 		if err := b.forgetEndpoints(c); err != nil {
-			return lb.Result{}, err
+			return lb.Result{Full: true}, err
 		}
 	}
 	b.kernel.fresh = false

@@ -47,6 +47,8 @@ type family struct {
 	content *content
 	// have is what the kernel holds, by table.
 	have [2]rules
+	// counts are how many rules that is, and how many the last round wrote.
+	counts [2]lb.Rules
 }
 
 // New opens the back end. It changes nothing. Without the programs the error
@@ -108,9 +110,10 @@ func (b *Backend) Apply(ctx context.Context, want *lb.State) (lb.Result, error) 
 		n, gone, err := f.apply(ctx, change{before, want, b.cfg.TCPBeLiberal})
 		if err != nil {
 			b.Forget()
-			return lb.Result{}, err
+			return lb.Result{Full: result.Full}, err
 		}
 		result.Messages += n
+		result.Rules = append(result.Rules, f.counts[:]...)
 		result.Gone = append(result.Gone, gone...)
 	}
 	if result.Full || result.Messages > 0 {
@@ -148,13 +151,18 @@ func (f *family) apply(ctx context.Context, ch change) (lines int, gone []lb.Fro
 		edits[i].text(&text, tables[i])
 		lines += edits[i].lines()
 	}
-	if text.Len() == 0 {
-		return 0, gone, nil
+	if text.Len() > 0 {
+		if err := f.bulk.Restore(ctx, []byte(text.String())); err != nil {
+			return 0, nil, err
+		}
 	}
-	if err := f.bulk.Restore(ctx, []byte(text.String())); err != nil {
-		return 0, nil, err
-	}
-	for i := range tables {
+	for i, table := range tables {
+		total := f.counts[i].Total
+		if ch.prev == nil {
+			total = f.have[i].len()
+		}
+		written := edits[i].rules()
+		f.counts[i] = lb.Rules{Table: table, IPv6: f.ipv6, Total: total + written - edits[i].replaced(f.have[i]), Written: written}
 		maps.Copy(f.have[i], edits[i].set)
 		for _, name := range edits[i].remove {
 			delete(f.have[i], name)

@@ -167,6 +167,8 @@ func TestPartialWrite(t *testing.T) {
 		if err != nil || part.Full || part.Messages == 0 || part.Messages > 4 {
 			t.Errorf("%s: one endpoint: %+v %v; all: %+v", v, part, err, whole)
 		}
+		checkRules(t, b, whole.Rules, true)
+		checkRules(t, b, part.Rules, false)
 		if none, err := b.Apply(ctx, s); err != nil || none.Messages != 0 {
 			t.Errorf("%s: nothing changed: %+v %v", v, none, err)
 		}
@@ -176,8 +178,36 @@ func TestPartialWrite(t *testing.T) {
 		}
 		if r, err := fresh.Apply(ctx, s); err != nil || !r.Full || r.Messages != 0 {
 			t.Errorf("%s: a restart writes %+v %v", v, r, err)
+		} else {
+			checkRules(t, fresh, r.Rules, false)
 		}
 		_ = fresh.Close()
+	}
+}
+
+// checkRules holds what a round says of rules against the kernel, where no rule has come or gone since.
+func checkRules(t *testing.T, b *Backend, got []lb.Rules, first bool) {
+	t.Helper()
+	var want []lb.Rules
+	written := 0
+	for _, f := range b.families {
+		for _, table := range tables {
+			text, err := f.bulk.Save(t.Context(), table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, lb.Rules{Table: table, IPv6: f.ipv6, Total: strings.Count(string(text), "-A "+prefix)})
+		}
+	}
+	for i := range got {
+		written += got[i].Written
+		if first != (got[i].Written == got[i].Total) {
+			t.Errorf("written by a first round (%t): %+v", first, got[i])
+		}
+		got[i].Written = 0
+	}
+	if d := cmp.Diff(want, got); d != "" || !first && written > 4 {
+		t.Errorf("rules (-kernel +told), %d written:\n%s", written, d)
 	}
 }
 

@@ -110,6 +110,25 @@ func (e *edit) lines() (n int) {
 	return n + len(e.remove) + len(e.unlink) + len(e.link)
 }
 
+// rules counts those that are written.
+func (e *edit) rules() (n int) {
+	for _, rs := range e.set {
+		n += len(rs)
+	}
+	return n
+}
+
+// replaced counts the rules of have that the edit takes away.
+func (e *edit) replaced(have rules) (n int) {
+	for name := range e.set {
+		n += len(have[name])
+	}
+	for _, name := range e.remove {
+		n += len(have[name])
+	}
+	return n
+}
+
 // diff gives what makes have the same as want, for the chains that are named.
 func diff(have, want rules, names func(func(string) bool)) edit {
 	e := edit{set: map[string][]string{}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,13 @@ const (
 
 // rules are chains by name, each with its rules in order, without "-A name".
 type rules map[string][]string
+
+func (r rules) len() (n int) {
+	for _, rs := range r {
+		n += len(rs)
+	}
+	return n
+}
 
 // renderer writes rules for one family.
 type renderer struct {
@@ -114,6 +122,9 @@ func (r *renderer) constant() [2]rules {
 			"-j MASQUERADE --random-fully",
 		},
 	}
+	if r.cfg.LoopbackNodePorts(r.ipv6) {
+		out[nat][chainPost] = slices.Insert(out[nat][chainPost], 2, r.localhost())
+	}
 	out[filter] = rules{
 		chainReject: {"-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with " + unreachable},
 		chainForward: {
@@ -125,10 +136,17 @@ func (r *renderer) constant() [2]rules {
 	}
 	if !r.liberal {
 		// Else a late packet of a translated connection is answered by a reset (kubernetes#74839).
-		out[filter][chainForward] = append([]string{"-m conntrack --ctstate INVALID -j DROP"}, out[filter][chainForward]...)
+		out[filter][chainForward] = append([]string{dropInvalid}, out[filter][chainForward]...)
 	}
 	return out
 }
+
+// dropInvalid is the rule against packets that conntrack finds invalid; its counter is a metric.
+const dropInvalid = "-m conntrack --ctstate INVALID -j DROP"
+
+// localhost counts what was let in to node ports on loopback addresses, and does nothing else: only
+// such connections are translated, to be masqueraded, and first went to loopback.
+func (r *renderer) localhost() string { return "-m conntrack --ctorigdst " + r.loopback() }
 
 // toNode lists the matches of packets to node ports.
 func (r *renderer) toNode() (out []string) {

@@ -98,19 +98,19 @@ func (b *Backend) Apply(ctx context.Context, want *lb.State) (lb.Result, error) 
 	b.have = nil
 	if full {
 		if err := b.prepare(); err != nil {
-			return lb.Result{}, err
+			return lb.Result{Full: full}, err
 		}
 	}
 	have, err := b.observe()
 	if err != nil {
-		return lb.Result{}, err
+		return lb.Result{Full: full}, err
 	}
 	goal := compile(want, b.cfg.Scheduler, b.cfg.IPv6)
 	steps, draining := diff(have, goal)
 	done := 0
 	for done < len(steps) && steps[done].do < deleteReal {
 		if err := b.do(steps[done]); err != nil {
-			return lb.Result{}, err
+			return lb.Result{Full: full}, err
 		}
 		done++
 	}

@@ -20,6 +20,16 @@ type Result struct {
 	Tidy bool
 	// Refused are the Ports that found no room in the kernel.
 	Refused []Refusal
+	// Rules are those of a back end that writes rules for each Service: mode iptables.
+	Rules []Rules
+}
+
+// Rules are those of one table, without the jumps that lead to them.
+type Rules struct {
+	Table string
+	IPv6  bool
+	// Total are there now, Written were written by this round.
+	Total, Written int
 }
 
 // Count is what a back end has counted of one Port.

@@ -113,13 +113,13 @@ func (b *Backend) applyAll(ctx context.Context, want *lb.State) (lb.Result, erro
 	for round, unfinished := 0, true; unfinished && round < maxRounds; round++ {
 		var err error
 		if have, unfinished, err = b.applyWhole(ctx, want, &result); err != nil {
-			return lb.Result{}, err
+			return result, err
 		}
 	}
 	b.have, b.applied = have, want
 	for _, c := range have {
 		if err := b.forgetClients(ctx, c, slices.Collect(maps.Keys(c.keptTo))); err != nil {
-			return lb.Result{}, err
+			return result, err
 		}
 	}
 	return result, nil

@@ -127,6 +127,8 @@ func (m *machine) expr(t *Table, x Expr) (v Verdict, goes bool) {
 		return goOn, m.inPorts(x)
 	case State:
 		return goOn, m.inState(x)
+	case Original:
+		return goOn, !m.untracked && x.Dst.Contains(m.p.Dst.Addr()) != x.Not
 	case Recent:
 		return goOn, m.recent(x)
 	case XMatch:

@@ -38,6 +38,10 @@ func (r *ruleReader) option(name string, not bool) bool {
 	case "--ctstate", "--state":
 		r.state(r.value(), not)
 		return true
+	case "--ctorigdst":
+		p, err := netip.ParsePrefix(r.value())
+		r.add(Original{Dst: p, Not: not})
+		return err == nil
 	case "--mark":
 		value, mask, ok := numbers(r.value())
 		r.add(Meta{Key: metaMark, Reg: scratch}, masked(native(mask)), equal(native(value), not))

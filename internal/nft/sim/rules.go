@@ -1,5 +1,7 @@
 package sim
 
+import "net/netip"
+
 // Families and hooks, by their kernel numbers.
 const (
 	Inet uint8 = 1
@@ -211,6 +213,11 @@ type (
 	Ports struct {
 		Src, Not bool
 		Ranges   [][2]uint16
+	}
+	// Original matches where a connection went to before it was translated.
+	Original struct {
+		Dst netip.Prefix
+		Not bool
 	}
 	// State matches a first packet in one of these states.
 	State struct{ New, DNAT, SNAT, Untracked, Not bool }

@@ -22,6 +22,7 @@ func TestParseSave(t *testing.T) {
 		"-p tcp -m multiport --dports 22,79:81 -j DROP": true, "-p tcp -m multiport ! --dports 22,79:81 -j DROP": false,
 		"-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP": true, "-p tcp -m tcp --tcp-flags RST RST -j DROP": false,
 		"-m conntrack --ctstate NEW -j DROP": true, "-m conntrack --ctstate RELATED,ESTABLISHED -j DROP": false, "-m conntrack ! --ctstate DNAT -j DROP": true,
+		"-m conntrack --ctorigdst 10.0.0.0/8 -j DROP": true, "-m conntrack ! --ctorigdst 10.0.0.0/8 -j DROP": false, "-m conntrack --ctorigdst 127.0.0.0/8 -j DROP": false,
 		"-m mark --mark 0x4000/0x4000 -j DROP": false, "-m mark ! --mark 0x4000/0x4000 -j DROP": true,
 		"-m addrtype --dst-type LOCAL -j DROP": false, "-m addrtype --src-type UNICAST -j DROP": true,
 		"-m recent --rcheck --seconds 10 --reap --name L --mask 255.255.255.255 --rsource -j DROP": true,

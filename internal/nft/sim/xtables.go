@@ -36,6 +36,12 @@ func (m *machine) xmatch(x XMatch) bool {
 			bit |= 1 << 7
 		}
 		return (u16(150)&bit != 0) != (u16(148)&1 != 0)
+	case x.Name == "conntrack" && len(b) >= 152 && u16(146) == 1<<3: // the original destination and nothing else
+		in := true
+		for i, is := range m.p.Dst.Addr().AsSlice() {
+			in = in && is&b[48+i] == b[32+i]
+		}
+		return !m.untracked && in != (u16(148)&(1<<3) != 0)
 	case x.Name == "recent" && len(b) >= 212:
 		return m.xrecent(b)
 	case x.Name == "multiport" && x.Rev == 1 && len(b) >= 48 && b[0] < 2:
