@@ -159,11 +159,15 @@ func (s *Shutdown) follow(ctx context.Context) error {
 	}
 	// Events are listened to already: one that comes now only says the same again.
 	begun, err := session.ShuttingDown()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if begun {
+	case begun:
 		s.begin()
+	case s.Begun(): // called off while nobody listened
+		if err := s.callOff(session); err != nil {
+			return err
+		}
 	}
 	s.deps.Log.Info("the machine's shutdown waits for pods", "periods", s.cfg.Periods)
 	for {

@@ -224,6 +224,29 @@ func TestConnectionIsLost(t *testing.T) {
 	})
 }
 
+// A shutdown that is called off while nobody listens is over all the same: the node takes pods again.
+func TestCalledOffWhileTheConnectionIsLost(t *testing.T) {
+	in(t, &machine{delay: time.Hour}, func(t *testing.T, w *world) {
+		w.told()
+		w.set(func() { w.down = true })
+		w.session.events <- true
+		time.Sleep(time.Minute)
+		w.told()
+		w.set(func() { w.down = false })
+		close(w.session.events)
+		time.Sleep(time.Minute)
+		expect(t, w, `event "Shutdown manager detected shutdown cancellation"; lock`)
+		if w.s.Begun() {
+			t.Error("still shutting down")
+		}
+		w.session.events <- true
+		w.told()
+		if !w.s.Begun() {
+			t.Error("the next one is not seen")
+		}
+	})
+}
+
 // TestDaemonEnds: the lock goes with it.
 func TestDaemonEnds(t *testing.T) {
 	in(t, &machine{delay: time.Hour}, func(t *testing.T, w *world) {

@@ -14,6 +14,7 @@
 //   - Nothing is removed while a container of the pod runs, nor behind a mount,
 //     nor before Pods and Runtime are synced. What a hostPath names is never removed.
 //   - A pod has a row in store.Volumes as long as it may have anything on disk.
+//   - Content is kept up to date for as long as a container may read it, also in a pod that is to go.
 //   - Content that could not be brought up to date stays as it was.
 //   - One volume that hangs delays its own pod only.
 package volume

@@ -245,14 +245,20 @@ type tokens struct {
 	forbid int
 	// block makes requests for pods of that name wait for their context.
 	block string
+	// hangs is told of each that begins to wait; may be nil.
+	hangs chan struct{}
 	count int
 }
 
 func (k *tokens) CreateToken(ctx context.Context, sa model.Key, r *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
 	k.mu.Lock()
-	blocked := k.block == r.Spec.BoundObjectRef.Name
+	blocked, hangs := k.block == r.Spec.BoundObjectRef.Name, k.hangs
 	k.mu.Unlock()
 	if blocked {
+		select {
+		case hangs <- struct{}{}:
+		default:
+		}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}

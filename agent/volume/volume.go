@@ -103,18 +103,15 @@ func (v *Volumes) Run(ctx context.Context) error {
 		return err
 	}
 	loop := &reconcile.Keyed[model.UID]{
-		Name:   "volumes",
-		Store:  v.deps.Store,
-		Log:    v.deps.Log,
-		Ready:  func(s *store.Snapshot) bool { return s.Runtime.Synced() },
-		Keys:   keys,
-		Sync:   v.sync,
-		Resync: resync,
-		// Nobody waits for the volumes of a pod that is to go.
-		Interrupt: func(uid model.UID, running, next *store.Snapshot) bool {
-			return wanted(running, uid) && !wanted(next, uid)
-		},
-		Health: v.deps.Health,
+		Name:      "volumes",
+		Store:     v.deps.Store,
+		Log:       v.deps.Log,
+		Ready:     func(s *store.Snapshot) bool { return s.Runtime.Synced() },
+		Keys:      keys,
+		Sync:      v.sync,
+		Resync:    resync,
+		Interrupt: idle,
+		Health:    v.deps.Health,
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return loop.Run(ctx) })
@@ -192,6 +189,8 @@ func (v *Volumes) sync(ctx context.Context, uid model.UID, snap *store.Snapshot)
 	switch {
 	case known && !over(pod):
 		return v.present(ctx, pod, snap)
+	case known && inUse(snap, uid):
+		return v.refresh(ctx, pod, snap)
 	case inUse(snap, uid):
 		return 0, nil
 	case known:
