@@ -124,7 +124,8 @@ func (n *node) ask(network string, server netip.Addr, name string) (*dns.Msg, er
 	err := n.pod.Do(func() error {
 		m := new(dns.Msg)
 		m.SetQuestion(dns.Fqdn(name), dns.TypeA)
-		c := dns.Client{Net: network, Timeout: time.Second}
+		// A neighbour solicitation that is lost while the link comes up is repeated after a second.
+		c := dns.Client{Net: network, Timeout: 5 * time.Second}
 		var err error
 		reply, _, err = c.Exchange(m, netip.AddrPortFrom(server, 53).String())
 		return err
