@@ -73,9 +73,9 @@ func sandboxName(p *runtimev1.PodSandbox) string {
 	return fmt.Sprintf("sandbox %.12s (pod %s/%s)", p.GetId(), p.GetMetadata().GetNamespace(), p.GetMetadata().GetName())
 }
 
-// foreignPods does something with the pods in each runtime of its own. Ours are those with a pod's UID as a
-// label, as for the agent itself: a runtime has one kubelet. A runtime that does not answer has nothing
-// to do with us any more when no process is left in the pods' cgroups.
+// foreignPods does something with our pods in each runtime of its own. Those of another kubelet, which the
+// runtime may serve since, lack our mark. A runtime that does not answer has nothing to do with us any more
+// when no process is left in the pods' cgroups.
 func (c *Config) foreignPods(ctx context.Context, do func(*cri.Client, []*runtimev1.PodSandbox) error) error {
 	var errs []error
 	for _, endpoint := range c.runtimesUsed() {
@@ -96,7 +96,7 @@ func foreignPodsOf(ctx context.Context, endpoint string, do func(*cri.Client, []
 	if err != nil {
 		return err
 	}
-	pods := slices.DeleteFunc(listed.GetItems(), func(p *runtimev1.PodSandbox) bool { return p.GetLabels()[podplan.LabelPodUID] == "" })
+	pods := slices.DeleteFunc(listed.GetItems(), func(p *runtimev1.PodSandbox) bool { return p.GetAnnotations()[podplan.AnnotationOurs] == "" })
 	return do(client, pods)
 }
 

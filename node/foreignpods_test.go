@@ -17,7 +17,7 @@ import (
 	"nodelet/cri/critest"
 )
 
-// foreign is a runtime of its own with two pods of ours, one over, and a sandbox of somebody else.
+// foreign is a runtime of its own with two pods of ours, one over, and a pod of another kubelet.
 func foreign(t *testing.T) (s *critest.Server, endpoint string) {
 	t.Helper()
 	s = critest.New(critest.Config{FaultRate: -1, Images: []string{"i"}})
@@ -35,9 +35,10 @@ func foreign(t *testing.T) (s *critest.Server, endpoint string) {
 	for _, name := range []string{"runs", "over", "theirs"} {
 		config := &runtimev1.PodSandboxConfig{
 			Metadata: &runtimev1.PodSandboxMetadata{Name: name, Namespace: "ns", Uid: name}, Labels: map[string]string{podplan.LabelPodUID: name},
+			Annotations: map[string]string{podplan.AnnotationOurs: "true"},
 		}
 		if name == "theirs" {
-			config.Labels = nil
+			config.Annotations = nil
 		}
 		sandbox, err := s.RunPodSandbox(t.Context(), &runtimev1.RunPodSandboxRequest{Config: config})
 		if err != nil {

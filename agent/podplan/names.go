@@ -42,6 +42,10 @@ const (
 	AnnotationBackOff = "io.nodelet.container.backOffLevel"
 )
 
+// AnnotationOurs on a sandbox says that nodelet made it, and not another
+// kubelet that the same runtime served before or serves since.
+const AnnotationOurs = "io.nodelet.sandbox"
+
 func sandboxLabels(pod *corev1.Pod) map[string]string {
 	labels := map[string]string{}
 	maps.Copy(labels, pod.Labels)

@@ -16,10 +16,12 @@ func (m *maker) sandboxConfig(attempt uint32) (*runtimev1.PodSandboxConfig, erro
 	config := &runtimev1.PodSandboxConfig{
 		Metadata:     &runtimev1.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: attempt},
 		Labels:       sandboxLabels(pod),
-		Annotations:  maps.Clone(pod.Annotations),
+		Annotations:  map[string]string{},
 		LogDirectory: m.Settings.PodLogs(pod),
 		DnsConfig:    m.dns(),
 	}
+	maps.Copy(config.Annotations, pod.Annotations)
+	config.Annotations[AnnotationOurs] = "true"
 	if !pod.Spec.HostNetwork {
 		hostname, err := m.kernelHostname()
 		if err != nil {
