@@ -47,8 +47,18 @@ func (c *CNI) sweep(ctx context.Context, conn *nl.Conn, network plugin.Config) e
 		c.deps.Log.Info("pod network: release attachments of sandboxes that are gone", "count", len(dead), "first", dead[0].String())
 		errs = append(errs, node.Release(ctx, dead))
 	}
-	errs = append(errs, c.repairLinks(conn, node, living.Leases), c.keepRules(ctx, node))
+	errs = append(errs, removeOrphans(conn), c.repairLinks(conn, node, living.Leases), c.keepRules(ctx, node))
 	return errors.Join(errs...)
+}
+
+// removeOrphans deletes the links that shaped what pods sent and whose host
+// end went without them: with the pod's namespace, or before a DEL was cut short.
+func removeOrphans(conn *nl.Conn) error {
+	veths, err := link.Orphans(conn)
+	for _, veth := range veths {
+		err = errors.Join(err, link.Remove(conn, veth))
+	}
+	return err
 }
 
 // stillThere drops the leases that a DEL has released since the state was

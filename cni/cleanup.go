@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"nodelet/cni/link"
+	"nodelet/cni/linkplan"
 	"nodelet/cni/ruleset"
 	"nodelet/internal/netns"
 	"nodelet/internal/nft"
@@ -155,6 +156,15 @@ func kernelLinks(context.Context, Config) (things []thing, err error) {
 	links, err := link.Ours(conn)
 	if err != nil {
 		return nil, err
+	}
+	orphans, err := link.Orphans(conn)
+	if err != nil {
+		return nil, err
+	}
+	for _, veth := range orphans {
+		things = append(things, thing{"link " + linkplan.IfbName(veth), func() error {
+			return withConn(func(conn *nl.Conn) error { return link.Remove(conn, veth) })
+		}})
 	}
 	for veth := range links {
 		things = append(things, thing{"link " + veth, func() error {

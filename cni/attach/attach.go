@@ -72,7 +72,7 @@ func Living(conn *nl.Conn) (func(ipam.Lease) bool, error) {
 
 // Plan is the attachment that belongs to a lease.
 func (n Node) Plan(l ipam.Lease) (linkplan.Plan, error) {
-	req := linkplan.Request{ContainerID: l.ContainerID, IfName: l.IfName}
+	req := linkplan.Request{ContainerID: l.ContainerID, IfName: l.IfName, Bandwidth: l.Bandwidth}
 	return linkplan.Make(req, linkplan.Network{MTU: n.MTU, NodeIPs: n.NodeIPs}, l.Addrs)
 }
 

@@ -28,6 +28,8 @@ type Pod struct {
 	ID     string
 	Path   string
 	Result *current.Result
+	// Bandwidth, when set before Add, limits the pod.
+	Bandwidth *plugin.Bandwidth
 }
 
 // Node makes a host a node that gives out addresses from these subnets. It
@@ -91,8 +93,12 @@ func (n *Node) call(fn func(*libcni.CNIConfig, *libcni.NetworkConfigList) error)
 func (p *Pod) runtimeConf(ports []plugin.PortMapping) *libcni.RuntimeConf {
 	rt := &libcni.RuntimeConf{ContainerID: p.ID, NetNS: p.Path, IfName: "eth0",
 		Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", p.Name}, {"K8S_POD_UID", "uid-" + p.ID}}}
+	rt.CapabilityArgs = map[string]any{}
 	if len(ports) > 0 {
-		rt.CapabilityArgs = map[string]any{"portMappings": ports}
+		rt.CapabilityArgs["portMappings"] = ports
+	}
+	if p.Bandwidth != nil {
+		rt.CapabilityArgs["bandwidth"] = p.Bandwidth
 	}
 	return rt
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"nodelet/cni/linkplan"
 )
 
 var same = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })}
@@ -192,6 +194,7 @@ func TestTextRoundTrip(t *testing.T) {
 			Netns: "/run/netns/with space", Pod: "ns/name", PodUID: "u", Ports: []Port{
 				{Proto: "udp", HostPort: 53, PodPort: 5353, HostIP: netip.MustParseAddr("fd00::2")}, {Proto: "tcp", HostPort: 80, PodPort: 80}}},
 		{Veth: "vethb"},
+		{Veth: "vethc", Bandwidth: linkplan.Bandwidth{Ingress: linkplan.Limit{Rate: 1e6, Burst: 4294967295}, Egress: linkplan.Limit{Rate: 5}}},
 	}}
 	text, err := s.Marshal()
 	if err != nil {
@@ -213,6 +216,7 @@ func TestTextRoundTrip(t *testing.T) {
 func FuzzUnmarshal(f *testing.F) {
 	f.Add([]byte("nodelet-cni 1\tboot\nlast\t10.0.0.1\nlease\tv\t10.0.0.1,fd00::1\tc\teth0\t/n\tns/p\tu\ttcp/*/80->80\n"))
 	f.Add([]byte("nodelet-cni 1\tboot\nlease\tv\t\tc\teth0\t/n\tns/p\tu\t\ngone\tv\ngone\tw\nlease\ttorn"))
+	f.Add([]byte("nodelet-cni 1\tboot\nlease\tv\t\tc\teth0\t/n\tns/p\tu\t\t1000/0,0/5\n"))
 	f.Add([]byte(""))
 	f.Add([]byte("nodelet-cni 1\t"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"nodelet/cni/linkplan"
 )
 
 // State is everything that is remembered of a node's attachments. It is
@@ -31,6 +33,8 @@ type Lease struct {
 	Pod    string `json:"pod"`
 	PodUID string `json:"podUID"`
 	Ports  []Port `json:"ports,omitempty"`
+	// Bandwidth limits the attachment.
+	Bandwidth linkplan.Bandwidth `json:"bandwidth,omitzero"`
 }
 
 // Port is a host port that leads to the attachment.
@@ -92,5 +96,5 @@ func (s State) with(l Lease) State {
 
 func (l Lease) equal(o Lease) bool {
 	return l.Veth == o.Veth && l.ContainerID == o.ContainerID && l.IfName == o.IfName && l.Netns == o.Netns &&
-		l.Pod == o.Pod && l.PodUID == o.PodUID && slices.Equal(l.Addrs, o.Addrs) && slices.Equal(l.Ports, o.Ports)
+		l.Pod == o.Pod && l.PodUID == o.PodUID && slices.Equal(l.Addrs, o.Addrs) && slices.Equal(l.Ports, o.Ports) && l.Bandwidth == o.Bandwidth
 }

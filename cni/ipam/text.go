@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"nodelet/cni/linkplan"
 )
 
 // ErrFormat says that a text is not a state, or of another version.
@@ -20,6 +22,7 @@ var ErrFormat = errors.New("not a state of this version")
 // at the end (Changes) and the file needs not be written anew.
 const header = "nodelet-cni 1"
 
+// A lease with limits has one field more, so that older programs can read those without.
 const leaseFields = 8
 
 // Marshal is the whole state as text: header, last addresses, one line per lease.
@@ -53,7 +56,11 @@ func Changes(old, next State) ([]byte, error) {
 }
 
 func (l Lease) appendLine(b *bytes.Buffer) error {
-	for i, f := range []string{"lease", l.Veth, join(l.Addrs, netip.Addr.String), l.ContainerID, l.IfName, l.Netns, l.Pod, l.PodUID, join(l.Ports, Port.String)} {
+	fields := []string{"lease", l.Veth, join(l.Addrs, netip.Addr.String), l.ContainerID, l.IfName, l.Netns, l.Pod, l.PodUID, join(l.Ports, Port.String)}
+	if l.Bandwidth != (linkplan.Bandwidth{}) {
+		fields = append(fields, l.Bandwidth.Text())
+	}
+	for i, f := range fields {
 		if strings.ContainsFunc(f, func(r rune) bool { return r < ' ' }) {
 			return fmt.Errorf("write lease of %s: field %q holds a control character", l.Veth, f)
 		}
@@ -100,7 +107,7 @@ func (s *State) readLine(leases map[string]Lease, f []string) error {
 	case f[0] == "gone" && len(f) == 2:
 		delete(leases, f[1])
 		return nil
-	case f[0] == "lease" && len(f) == leaseFields+1:
+	case f[0] == "lease" && (len(f) == leaseFields+1 || len(f) == leaseFields+2):
 		addrs, err := split(f[2], netip.ParseAddr)
 		if err != nil {
 			return err
@@ -109,9 +116,13 @@ func (s *State) readLine(leases map[string]Lease, f []string) error {
 		if err != nil {
 			return err
 		}
-		leases[f[1]] = Lease{Veth: f[1], Addrs: addrs, ContainerID: f[3], IfName: f[4],
+		l := Lease{Veth: f[1], Addrs: addrs, ContainerID: f[3], IfName: f[4],
 			Netns: f[5], Pod: f[6], PodUID: f[7], Ports: ports}
-		return nil
+		if len(f) > leaseFields+1 {
+			l.Bandwidth, err = linkplan.ParseBandwidth(f[leaseFields+1])
+		}
+		leases[f[1]] = l
+		return err
 	}
 	return fmt.Errorf("unknown line %.40q with %d fields", f[0], len(f))
 }

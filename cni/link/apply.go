@@ -27,7 +27,7 @@ func Apply(host *nl.Conn, ns *netns.NS, plan linkplan.Plan, step func(string)) e
 	}
 	step("veth")
 	if err := configure(ns, plan, step); err != nil {
-		return errors.Join(err, host.DeleteLink(index))
+		return errors.Join(err, undo(host, index, plan))
 	}
 	err = applyEnd(host, index, plan.Host, step)
 	if err == nil {
@@ -35,9 +35,13 @@ func Apply(host *nl.Conn, ns *netns.NS, plan linkplan.Plan, step func(string)) e
 		err = host.AwaitUse(index)
 	}
 	if err != nil {
-		return errors.Join(err, host.DeleteLink(index))
+		return errors.Join(err, undo(host, index, plan))
 	}
 	return nil
+}
+
+func undo(host *nl.Conn, index int, plan linkplan.Plan) error {
+	return errors.Join(host.DeleteLink(index), removeIfb(host, plan.Host.Name))
 }
 
 // addPair creates the pair, or finds it where an ADD that was cut short left it.
@@ -115,6 +119,10 @@ func configure(ns *netns.NS, plan linkplan.Plan, step func(string)) error {
 }
 
 func applyEnd(conn *nl.Conn, index int, end linkplan.End, step func(string)) error {
+	if err := applyShapes(conn, index, end); err != nil {
+		return err
+	}
+	step("shapes-" + end.Name)
 	for _, a := range end.Addrs {
 		if err := conn.AddAddr(nl.Addr{Prefix: a, Link: index}); err != nil {
 			return err
@@ -159,11 +167,12 @@ func applySysctls(list []linkplan.Sysctl) error {
 }
 
 // Remove deletes the pair of that host end, and with it all its routes,
-// neighbours and addresses; one that is gone is fine.
+// neighbours and addresses, and then the link that shapes what its pod sends;
+// what is gone is fine.
 func Remove(host *nl.Conn, veth string) error {
 	l, err := host.Link(veth)
 	if errors.Is(err, nl.ErrNotFound) {
-		return nil
+		return removeIfb(host, veth)
 	}
 	if err != nil {
 		return err
@@ -171,7 +180,10 @@ func Remove(host *nl.Conn, veth string) error {
 	if !ours(l) {
 		return fmt.Errorf("delete link %s: it is not nodelet's (group %d, not %d)", l, l.Group, linkplan.Group)
 	}
-	return host.DeleteLink(l.Index)
+	if err := host.DeleteLink(l.Index); err != nil {
+		return err
+	}
+	return removeIfb(host, veth)
 }
 
 func hw(m linkplan.MAC) net.HardwareAddr { return net.HardwareAddr(m[:]) }

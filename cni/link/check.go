@@ -65,7 +65,7 @@ func checkEnd(conn *nl.Conn, end linkplan.End) error {
 			missing("link %s lacks route to %s", end.Name, r.Dst)
 		}
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, checkShapes(conn, l.Index, end))...)
 }
 
 // Broken gives those host ends of which a link setting, neighbour or route is
@@ -107,6 +107,7 @@ func Broken(host *nl.Conn, ends []linkplan.End) ([]linkplan.End, error) {
 		for _, n := range end.Neighs { // each address has a neighbour and a route
 			whole = whole && have[entry{i, n.IP}] == 2
 		}
+		whole = whole && checkShapes(host, i, end) == nil
 		if !whole {
 			broken = append(broken, end)
 		}

@@ -6,7 +6,7 @@
 // Flow: cni/plugin -> link.Apply -> internal/nl -> kernel; cni (the daemon)
 // -> link.Repair for what others have removed on the host's side.
 //
-// Touches: links, addresses, routes, neighbours and sysctls of the calling
+// Touches: links, addresses, routes, neighbours, qdiscs and sysctls of the calling
 // thread's namespace and of the pod's.
 //
 // Invariants: Apply may be repeated after any partial Apply; when it returns

@@ -1,6 +1,6 @@
 // Package linkplan decides what a pod's network attachment consists of: the
-// veth pair, addresses, routes, neighbours and sysctls on both ends, for a
-// routed network without a bridge.
+// veth pair, addresses, routes, neighbours and sysctls on both ends, and limits
+// of bandwidth on the host's, for a routed network without a bridge.
 //
 // It does not choose addresses (cni/ipam) and changes nothing (cni/link).
 //

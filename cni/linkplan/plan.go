@@ -18,6 +18,9 @@ const (
 	maxMTU  = 65535
 )
 
+// vethPrefix begins the names of host ends.
+const vethPrefix = "veth"
+
 // Next hops of pods. They are on no link: permanent neighbour entries lead to the host end.
 var (
 	gateway4 = netip.AddrFrom4([4]byte{169, 254, 1, 1})
@@ -44,6 +47,8 @@ func (m MAC) String() string {
 type Request struct {
 	ContainerID string `json:"containerID"`
 	IfName      string `json:"ifName"`
+	// Bandwidth limits the attachment.
+	Bandwidth Bandwidth `json:"bandwidth,omitzero"`
 }
 
 // Network is what all attachments of a node have in common.
@@ -80,6 +85,10 @@ type End struct {
 	Addrs   []netip.Prefix
 	Neighs  []Neigh
 	Routes  []Route
+	// MTU, ToPod and FromPod are the host end's: what it sends, and what it
+	// receives, which goes through the link IfbName; nil for no limit.
+	MTU            int
+	ToPod, FromPod *Shape
 }
 
 // Plan is everything an attachment consists of. Host is created up, in the
@@ -93,7 +102,7 @@ type Plan struct {
 // VethName is the name of the host end for a request.
 func VethName(r Request) string {
 	// 15 characters at most; 44 bits of hash keep a node's few hundred apart.
-	return fmt.Sprintf("veth%011x", hash(r)>>20)
+	return fmt.Sprintf("%s%011x", vethPrefix, hash(r)>>20)
 }
 
 func hash(r Request) uint64 {
@@ -123,6 +132,7 @@ func Make(req Request, network Network, addrs []netip.Addr) (Plan, error) {
 	p.Host.Name, p.Pod.Name = VethName(req), req.IfName
 	p.Host.MAC, p.Pod.MAC = macs(req)
 	p.Host.Sysctls, p.Pod.Sysctls = sysctls(p, addrs)
+	p.Host.MTU, p.Host.ToPod, p.Host.FromPod = p.MTU, req.Bandwidth.Ingress.shape(p.MTU), req.Bandwidth.Egress.shape(p.MTU)
 	for _, a := range addrs {
 		own := netip.PrefixFrom(a, a.BitLen())
 		gw := Gateway(a)
@@ -208,6 +218,12 @@ func (p Plan) String() string {
 }
 
 func (e End) print(b *strings.Builder) {
+	if e.ToPod != nil {
+		fmt.Fprintf(b, "  shape %s\n", e.ToPod)
+	}
+	if e.FromPod != nil {
+		fmt.Fprintf(b, "  link %s ifb mtu %d group %d up, shape %s, gets what %s receives\n", IfbName(e.Name), e.MTU, Group, e.FromPod, e.Name)
+	}
 	for _, s := range e.Sysctls {
 		fmt.Fprintf(b, "  sysctl %s=%s\n", s.Key, s.Value)
 	}

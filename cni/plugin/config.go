@@ -9,6 +9,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"nodelet/cni/ipam"
+	"nodelet/cni/linkplan"
 )
 
 // Type is the plugin's name in network configurations and its file name.
@@ -45,6 +46,16 @@ type Config struct {
 // RuntimeConfig holds the capability arguments.
 type RuntimeConfig struct {
 	PortMappings []PortMapping `json:"portMappings,omitempty"`
+	Bandwidth    *Bandwidth    `json:"bandwidth,omitempty"`
+}
+
+// Bandwidth is the capability of that name, in bits a second and bits: what
+// the pod's annotations kubernetes.io/ingress-bandwidth and egress-bandwidth say.
+type Bandwidth struct {
+	IngressRate  uint64 `json:"ingressRate,omitempty"`
+	IngressBurst uint64 `json:"ingressBurst,omitempty"`
+	EgressRate   uint64 `json:"egressRate,omitempty"`
+	EgressBurst  uint64 `json:"egressBurst,omitempty"`
 }
 
 // PortMapping is one entry of the capability portMappings.
@@ -105,6 +116,21 @@ func (c Config) ports() ([]ipam.Port, error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// bandwidth reads the limits; a burst without a rate means nothing.
+func (c Config) bandwidth() (out linkplan.Bandwidth) {
+	if c.RuntimeConfig == nil || c.RuntimeConfig.Bandwidth == nil {
+		return out
+	}
+	b := c.RuntimeConfig.Bandwidth
+	if b.IngressRate > 0 {
+		out.Ingress = linkplan.Limit{Rate: b.IngressRate, Burst: b.IngressBurst}
+	}
+	if b.EgressRate > 0 {
+		out.Egress = linkplan.Limit{Rate: b.EgressRate, Burst: b.EgressBurst}
+	}
+	return out
 }
 
 func (m PortMapping) port() (ipam.Port, error) {

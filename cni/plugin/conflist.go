@@ -17,7 +17,7 @@ func (c Config) ConfList() ([]byte, error) {
 	type entry Config
 	e := entry(c)
 	e.Type, e.CNIVersion, e.Name = Type, "", ""
-	e.Capabilities = map[string]bool{"portMappings": true}
+	e.Capabilities = map[string]bool{"portMappings": true, "bandwidth": true}
 	list := struct {
 		CNIVersion  string   `json:"cniVersion"`
 		CNIVersions []string `json:"cniVersions"`

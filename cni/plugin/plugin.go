@@ -58,6 +58,7 @@ func add(ctx context.Context, args *skel.CmdArgs) error {
 	}
 	want := ipam.Lease{ContainerID: args.ContainerID, IfName: args.IfName, Netns: args.Netns}
 	want.Pod, want.PodUID = podArgs(args.Args)
+	want.Bandwidth = cfg.bandwidth()
 	if want.Ports, err = cfg.ports(); err != nil {
 		return err
 	}

@@ -33,19 +33,27 @@ func hookOf(egress bool) uint32 {
 // SetProgram puts a program into the hook, in the place of the one that is
 // there, and makes the clsact qdisc that it needs.
 func (c *Conn) SetProgram(p Program) error {
-	err := c.h.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: p.Link, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-	}})
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return explain(err, "add clsact qdisc to link", fmt.Sprintf("#%d", p.Link))
+	if err := c.addClsact(p.Link); err != nil {
+		return err
 	}
-	err = c.h.FilterReplace(&netlink.BpfFilter{
+	err := c.h.FilterReplace(&netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: p.Link, Parent: hookOf(p.Egress), Handle: 1, Priority: programPriority, Protocol: unix.ETH_P_ALL,
 		},
 		Fd: p.FD, Name: p.Name, DirectAction: true,
 	})
 	return explain(err, "set program "+p.Name+" on link", fmt.Sprintf("#%d", p.Link))
+}
+
+// addClsact gives a link the hooks that filters are at.
+func (c *Conn) addClsact(link int) error {
+	err := c.h.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: link, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}})
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return explain(err, "add clsact qdisc to link", fmt.Sprintf("#%d", link))
 }
 
 // Programs lists the BPF programs at a link's clsact hooks that have the name.

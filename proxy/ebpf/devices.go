@@ -22,7 +22,8 @@ const ethernet = 14
 
 // placeOf lists where the programs have to be, and what they have to know
 // there. Loopback is left out: what is on it never left the node, and the
-// node's own sockets are balanced when they connect.
+// node's own sockets are balanced when they connect. So are ifb links: what
+// goes through them has been seen where it was received.
 func placeOf(cfg *lb.Config, s *lb.State, links []nl.Link, addrs []nl.Addr) place {
 	p := place{devices: map[uint32]proxyDevice{}}
 	var all []netip.Addr
@@ -31,7 +32,7 @@ func placeOf(cfg *lb.Config, s *lb.State, links []nl.Link, addrs []nl.Addr) plac
 	}
 	p.locals = asLocals(cfg, all)
 	for _, l := range links {
-		if l.Loopback {
+		if l.Loopback || l.Kind == "ifb" {
 			continue
 		}
 		d := proxyDevice{}
