@@ -53,6 +53,8 @@ func command(ctx context.Context, args []string) error {
 		return run(ctx, args[1:])
 	case proxy.ClientCommand:
 		return proxy.Client(os.Stdin, os.Stdout)
+	case dns.EchoCommand:
+		return dns.Echo()
 	case insideCommand:
 		return inside(ctx, args[1:])
 	case "compare":

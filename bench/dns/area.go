@@ -15,6 +15,7 @@ const (
 	ours         = "nodelet"
 	coreUncached = "CoreDNS, kubeadm's Corefile"
 	coreCached   = "CoreDNS, cache on"
+	echo         = "UDP echo"
 )
 
 // usual is how much is measured when nobody wants it quick.
@@ -39,6 +40,7 @@ func Area() *area.Area {
 		Name: "dns",
 		Contestants: []result.Contestant{
 			{Name: ours, Role: result.Ours}, {Name: coreUncached, Role: result.Peer}, {Name: coreCached, Role: result.Peer},
+			{Name: echo, Role: result.Floor},
 		},
 		Figures: []*result.Figure{
 			{Name: perCPU, Unit: "1/s", More: true, Quantile: .5, Goals: goal(result.Goal{Times: 2.8, Than: map[string]float64{coreUncached: 5}})},
@@ -59,7 +61,7 @@ func Area() *area.Area {
 		Turns: func(o area.Options) []area.Turn {
 			var out []area.Turn
 			for round := range o.Runs {
-				for _, who := range []string{ours, coreUncached, coreCached} {
+				for _, who := range []string{echo, ours, coreUncached, coreCached} {
 					out = append(out, area.Turn{Who: who, Round: round, Quick: o.Quick})
 				}
 			}
@@ -80,6 +82,9 @@ func measure(ctx context.Context, n *area.Node, t area.Turn) error {
 	o := usual()
 	if t.Quick {
 		o.services, o.seconds, o.changes = 1000, 1, 10
+	}
+	if t.Who == echo {
+		return floor(n, o)
 	}
 	r, err := measureServer(n.Dir, o, s)
 	if err != nil {

@@ -76,11 +76,16 @@ func measureServer(dir string, o options, s start) (*measured, error) {
 	if err := r.changes(o, s, w); err != nil {
 		return nil, err
 	}
+	return r, r.load(dir, o, s, p)
+}
+
+// load takes what is measured with questions alone.
+func (r *measured) load(dir string, o options, s start, p *lab.Process) error {
 	names := filepath.Join(dir, "names")
 	if err := os.WriteFile(names, []byte(queries(o.services)), 0o600); err != nil {
-		return nil, fmt.Errorf("write names: %w", err)
+		return fmt.Errorf("write names: %w", err)
 	}
-	return r, errors.Join(r.throughput(o, s, p, names), r.latency(o, s, names))
+	return errors.Join(r.throughput(o, s, p, names), r.latency(o, s, names))
 }
 
 // emptyMemory is what the server takes with nothing but a cluster's basics.

@@ -80,15 +80,37 @@ func (a *Area) best(f *Figure, r Role) (who string, v float64, ok bool) {
 	return who, v, ok
 }
 
+// floor is the least that one of ours could reach in a figure.
+type floor struct {
+	who   string
+	value float64
+}
+
+// floors are those of one of ours in a figure, the one that goals count with first.
+func (a *Area) floors(f *Figure, who string) []floor {
+	if f.Floors == nil {
+		if name, v, ok := a.best(f, Floor); ok {
+			return []floor{{name, v}}
+		}
+		return nil
+	}
+	var out []floor
+	for _, name := range f.Floors[who] {
+		if v, ok := f.value(name); ok {
+			out = append(out, floor{name, v})
+		}
+	}
+	return out
+}
+
 // row is one of ours in one figure, judged.
 type row struct {
 	figure    *Figure
 	who, peer string
 	value     float64
 	peerValue float64
-	floor     float64
+	floors    []floor
 	hasPeer   bool
-	hasFloor  bool
 	goal      string
 	met       string
 }
@@ -104,7 +126,7 @@ func (a *Area) rows() []row {
 			}
 			r := row{figure: f, who: who, value: v}
 			r.peer, r.peerValue, r.hasPeer = a.best(f, Peer)
-			_, r.floor, r.hasFloor = a.best(f, Floor)
+			r.floors = a.floors(f, who)
 			r.judge()
 			r.judgeThan()
 			out = append(out, r)
@@ -129,8 +151,8 @@ func (r *row) judge() {
 		limit(g.Limit)
 	}
 	switch {
-	case g.Floor != 0 && r.hasFloor:
-		limit(g.Floor * r.floor)
+	case g.Floor != 0 && len(r.floors) > 0:
+		limit(g.Floor * r.floors[0].value)
 	case g.Floor != 0:
 		r.met = "?"
 	}

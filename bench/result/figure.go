@@ -46,6 +46,9 @@ type Figure struct {
 	Quantile float64 `json:"quantile"`
 	// Goals are by contestant; the one of "" is for all of ours.
 	Goals map[string]Goal `json:"goals,omitempty"`
+	// Floors say whose floors are whose, by contestant, where not every floor is one for all of ours. Goals
+	// count with the first. Who is not named has none.
+	Floors map[string][]string `json:"floors,omitempty"`
 	// Samples are every single value, by contestant and round.
 	Samples map[string][][]float64 `json:"samples,omitempty"`
 }

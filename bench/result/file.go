@@ -80,10 +80,20 @@ func (r *row) cells(a *Area) []string {
 		c[3], c[4], c[5] = r.peer, digits(r.peerValue), digits(r.figure.times(r.value, r.peerValue))+" ×"
 		c[6] += "/" + percent(r.figure.spread(r.peer))
 	}
-	if r.hasFloor {
-		c[7] = digits(r.floor)
-	}
+	c[7] = r.floorCell()
 	return c
+}
+
+// floorCell is the floor, and whose it is where there are several.
+func (r *row) floorCell() string {
+	if len(r.floors) == 1 {
+		return digits(r.floors[0].value)
+	}
+	var all []string
+	for _, f := range r.floors {
+		all = append(all, digits(f.value)+" ("+f.who+")")
+	}
+	return strings.Join(all, ", ")
 }
 
 // short leaves out what the column's head says.

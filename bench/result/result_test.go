@@ -13,12 +13,14 @@ func sample(t *testing.T) *File {
 	t.Helper()
 	a := &Area{
 		Name:        "proxy",
-		Contestants: []Contestant{{"nodelet fast", Ours}, {"nodelet slow", Ours}, {"peer a", Peer}, {"peer b", Peer}, {"raw", Floor}},
+		Contestants: []Contestant{{"nodelet fast", Ours}, {"nodelet slow", Ours}, {"peer a", Peer}, {"peer b", Peer}, {"raw", Floor}, {"bare", Floor}},
 		Rounds:      []Round{{Number: 0, Who: "nodelet fast", Busy: .25, Seconds: 2}, {Number: 1, Who: "peer a", Seconds: 3}},
 		Figures: []*Figure{
 			{Name: "change", Unit: "ms", Quantile: .5, Goals: map[string]Goal{"nodelet fast": {Limit: 5, Times: 100}, "nodelet slow": {Limit: 5, Times: 100}}},
 			{Name: "rate", Unit: "1/s", More: true, Quantile: .5, Goals: map[string]Goal{"": {Floor: .9}}},
 			{Name: "alone", Unit: "MB", Quantile: .5, Goals: map[string]Goal{"": {Times: 2}}},
+			{Name: "own", Unit: "µs", Quantile: .5, Floors: map[string][]string{"nodelet fast": {"raw"}}},
+			{Name: "both", Unit: "µs", Quantile: .5, Floors: map[string][]string{"nodelet fast": {"raw", "bare"}}, Goals: map[string]Goal{"": {Floor: 1.5}}},
 		},
 	}
 	add := func(name, who string, round int, v ...float64) {
@@ -36,6 +38,12 @@ func sample(t *testing.T) *File {
 	add("rate", "nodelet slow", 0, 80)
 	add("rate", "raw", 0, 100)
 	add("alone", "nodelet fast", 0, 7)
+	add("own", "nodelet fast", 0, 5)
+	add("own", "nodelet slow", 0, 6)
+	add("own", "raw", 0, 4)
+	add("both", "nodelet fast", 0, 5)
+	add("both", "raw", 0, 4)
+	add("both", "bare", 0, 1)
 	return &File{Areas: []*Area{a}}
 }
 
@@ -50,6 +58,8 @@ func TestTable(t *testing.T) {
 		"rate fast 95.0 0% 100 1/s ≥ 0.9 × floor yes",
 		"slow 80.0 0% 100 1/s ≥ 0.9 × floor NO",
 		"alone fast 7.00 0% MB ≥ 2 × peer ?",
+		"own fast 5.00 0% 4.00 µs slow 6.00 0% µs",
+		"both fast 5.00 0% 4.00 (raw), 1.00 (bare) µs ≤ 1.5 × floor yes",
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(b.String()), " "), want) {
 			t.Errorf("no %q in\n%s", want, b.String())

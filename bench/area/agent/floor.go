@@ -50,6 +50,9 @@ func floor(ctx context.Context, n *area.Node, t area.Turn) error {
 			n.Add(oneP99, raw, ms(took))
 		}
 	}
+	if err := bundled(ctx, n, singles); err != nil {
+		return err
+	}
 	for _, size := range crowds {
 		if err := m.rawCrowd(ctx, rt, size); err != nil {
 			return err

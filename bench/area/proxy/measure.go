@@ -66,7 +66,7 @@ func measure(ctx context.Context, n *area.Node, t area.Turn) (err error) {
 		return err
 	}
 	n.Note("without a proxy, connect() on the node takes %+.2f µs more than on the bare one", median(alike.added))
-	if err := m.hooksAlone(); err != nil {
+	if err := errors.Join(m.hooksAlone(), m.updateAlone()); err != nil {
 		return err
 	}
 	if err := m.cold(ctx); err != nil {
