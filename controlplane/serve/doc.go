@@ -9,7 +9,8 @@
 // controllers, scheduler and addons beside one another -> ready.
 //
 // Touches: the data directory's controlplane folder, the kubeconfigs beside it,
-// the listening sockets, the runtime's memory settings.
+// the listening sockets, the runtime's memory settings, the timer slack of the
+// process's threads.
 //
 // Invariants: one process per data directory; the node's files are complete
 // before the API answers; the database outlives the API server; a part's end

@@ -37,6 +37,7 @@ func relaxMemory() (steady func()) {
 		debug.SetMemoryLimit(old)
 		debug.SetGCPercent(steadyGC)
 		go trimForever()
+		go keepPace()
 	}
 }
 
