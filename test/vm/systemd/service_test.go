@@ -92,10 +92,10 @@ func pods(t *testing.T) {
 	}
 	eventually(t, "the service account", func() error { _, err := try("kubectl get serviceaccount default"); return err })
 	nodelet(t, "kubectl apply -f /vm/hello.yaml")
-	nodelet(t, "kubectl rollout status deployment/hello --timeout=300s")
+	nodelet(t, "kubectl rollout status deployment/hello --timeout="+patience.String())
 	answers(t)
 	nodelet(t, "kubectl apply -f /vm/client.yaml")
-	nodelet(t, "kubectl wait --for=condition=complete job/hello-client --timeout=300s")
+	nodelet(t, "kubectl wait --for=condition=complete job/hello-client --timeout="+patience.String())
 }
 
 // answers asks through the NodePort.
