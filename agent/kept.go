@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nodelet/agent/podplan"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 )
 
@@ -27,9 +28,10 @@ type KeptContainer struct {
 
 // restore puts what was kept into the notes of a pod.
 func (k KeptStop) restore(p *podNotes) {
-	p.Stopping, p.grace = k.Stopping, k.Grace
+	now := time.Now()
+	p.Stopping, p.grace = keep.Past(k.Stopping, now), k.Grace
 	for id, c := range k.Containers {
-		p.Containers[id] = podplan.ContainerNote{Stopping: c.Stopping, PreStopDone: c.PreStopDone}
+		p.Containers[id] = podplan.ContainerNote{Stopping: keep.Past(c.Stopping, now), PreStopDone: c.PreStopDone}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"nodelet/agent/podplan"
 	"nodelet/cri/critest"
 )
 
@@ -92,4 +93,15 @@ func TestKeptOfPodsThatAreGone(t *testing.T) {
 		w.start()
 		w.await("forgotten", time.Minute, func() bool { return len(w.kept.all()) == 0 })
 	})
+}
+
+// A stop that was kept before the clock was set back has just begun: its grace period ends all the same.
+func TestAStopKeptBeforeTheClockWasSetBack(t *testing.T) {
+	later := time.Now().Add(24 * time.Hour)
+	p := &podNotes{}
+	p.Containers = map[string]podplan.ContainerNote{}
+	KeptStop{Stopping: later, Grace: time.Minute, Containers: map[string]KeptContainer{"c": {Stopping: later}}}.restore(p)
+	if now := time.Now(); p.Stopping.After(now) || p.Containers["c"].Stopping.After(now) || p.grace != time.Minute {
+		t.Errorf("%+v", p.Notes)
+	}
 }

@@ -108,7 +108,7 @@ func New(cfg Config, deps Deps) *Evictor {
 	}
 	e := &Evictor{cfg: cfg, deps: deps, wake: make(chan struct{}, 1), told: map[corev1.ResourceName]time.Time{}}
 	before := deps.Before[nodeKey]
-	e.state, e.conditions = before.State, before.Conditions
+	e.state, e.conditions = past(before.State, time.Now()), before.Conditions
 	return e
 }
 

@@ -1,9 +1,13 @@
 package evict
 
 import (
+	"maps"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/evict/evictplan"
+	"nodelet/internal/keep"
 	"nodelet/internal/model"
 )
 
@@ -14,6 +18,18 @@ type Kept struct {
 	State      evictplan.State
 	Conditions []corev1.NodeConditionType `json:",omitempty"`
 	Row        *model.Eviction            `json:",omitempty"`
+}
+
+// past is a state that was kept as one of this process.
+func past(s evictplan.State, now time.Time) evictplan.State {
+	s.Since, s.Pressure = maps.Clone(s.Since), maps.Clone(s.Pressure)
+	for key, t := range s.Since {
+		s.Since[key] = keep.Past(t, now)
+	}
+	for key, t := range s.Pressure {
+		s.Pressure[key] = keep.Past(t, now)
+	}
+	return s
 }
 
 const nodeKey = "node"

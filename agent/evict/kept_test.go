@@ -63,3 +63,13 @@ func TestDecisionsSurviveTheDaemon(t *testing.T) {
 		}
 	})
 }
+
+// Pressure that was found before the clock was set back goes when its time is over.
+func TestPressureKeptBeforeTheClockWasSetBack(t *testing.T) {
+	now := time.Now()
+	later := now.Add(24 * time.Hour)
+	s := past(evictplan.State{Since: map[string]time.Time{"a": later}, Pressure: map[corev1.NodeConditionType]time.Time{"P": later}}, now)
+	if s.Since["a"].After(now) || s.Pressure["P"].After(now) {
+		t.Errorf("%v", s)
+	}
+}

@@ -69,7 +69,7 @@ func (m *maker) backsOff(c ctr, last *model.Container) bool {
 	}
 	wait, _ := crashDelay(last, m.Settings.maxBackOff())
 	due := last.Finished.Add(wait)
-	if wait == 0 || !m.now.Before(due) {
+	if wait == 0 || !m.now.Before(due) || m.yetToCome(last.Finished) {
 		return false
 	}
 	m.wake(due)
@@ -78,6 +78,10 @@ func (m *maker) backsOff(c ctr, last *model.Container) bool {
 	m.problem(c.Name, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Name, pod))
 	return true
 }
+
+// yetToCome: the time of something that has happened lies further ahead than an observation takes, because the
+// clock was set back since. It says nothing of how long ago that was.
+func (m *maker) yetToCome(t time.Time) bool { return t.Sub(m.now) > backOffMax }
 
 // failedJustNow: the runtime refused to create or start it a moment ago.
 func (m *maker) failedJustNow(c ctr) bool {

@@ -428,3 +428,17 @@ func TestOddSuccess(t *testing.T) {
 		}
 	})
 }
+
+// A container that was started before the clock was set back by a day is probed all the same.
+func TestClockThatWasSetBack(t *testing.T) {
+	bubble(t, func(_ *testing.T, w *world) {
+		w.pod(func(_ *corev1.Pod, c *corev1.Container) {
+			c.ReadinessProbe = probe("r", func(p *corev1.Probe) { p.InitialDelaySeconds = 20 })
+		})
+		w.w.Runtime.Set("u", &model.PodRuntime{UID: "u",
+			Sandboxes:  []model.Sandbox{{ID: "s", Ready: true, IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}},
+			Containers: []model.Container{{ID: "1", Name: "c", SandboxID: "s", State: model.ContainerRunning, Started: time.Now().Add(24 * time.Hour)}}})
+		time.Sleep(21 * time.Second)
+		w.expect("1 success", w.verdict(model.Readiness))
+	})
+}

@@ -110,6 +110,9 @@ func Next(f Facts, s State, now time.Time, spread float64) Step {
 			step.State.Due = step.State.Due.Add(late.Truncate(period(probe)) + period(probe))
 		}
 	}
+	if most := now.Add(max(seconds(probe.InitialDelaySeconds), period(probe))); step.State.Due.After(most) {
+		step.State.Due = most // the clock was set back
+	}
 	if now.Before(step.State.Due) {
 		step.Wait = step.State.Due
 		return step
