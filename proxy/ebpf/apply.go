@@ -110,7 +110,11 @@ func (b *Backend) Apply(_ context.Context, want *lb.State) (lb.Result, error) {
 	if name, _ := b.have.size.plus(e.removed()).over(b.kernel.limits()); name != "" {
 		return b.applyAll(want)
 	}
-	if err := b.kernel.write(e); err != nil {
+	err := steps(
+		func() error { return b.kernel.markFrontends(want.Config(), e.frontends.keys) },
+		func() error { return b.kernel.write(e) },
+	)
+	if err != nil {
 		b.forget()
 		return lb.Result{}, err
 	}
@@ -143,11 +147,17 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	} else if b.kernel.fresh && found.sizes() == (sizes{}) {
 		write = func(e *edits) error { return e.writeFirst(b.kernel.tables()) }
 	}
+	if err := b.kernel.markAll(want); err != nil {
+		return lb.Result{Full: true}, err
+	}
 	if err := write(e); err != nil {
 		return lb.Result{Full: true}, err
 	}
 	changes, err := b.attach(want)
 	if err != nil {
+		return lb.Result{Full: true}, err
+	}
+	if err := b.kernel.completeMarks(want); err != nil {
 		return lb.Result{Full: true}, err
 	}
 	if !b.kernel.fresh {

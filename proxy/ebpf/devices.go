@@ -108,6 +108,9 @@ func linksOf(c *nl.Conn) (links []nl.Link, addrs []nl.Addr, err error) {
 }
 
 func (b *Backend) writePlace(p place) (changes int, err error) {
+	if err := b.kernel.mark(marksOfLocals(p.locals)); err != nil {
+		return 0, err
+	}
 	n, err := syncMap(b.kernel.maps.Locals, p.locals)
 	if err != nil {
 		return n, err

@@ -28,7 +28,8 @@
 //	ranges     port, prefix              -> source ranges; port 0: the pods
 //	locals     address                   -> the node's own
 //	devices    link                      -> its layout, the node's address there
-//	flows clients fragments datagrams peers   written by the programs
+//	marks      hash                      -> whether a look into the others is worth it (bpf/marks.h)
+//	flows clients fragments datagrams peers names   written by the programs
 //
 // A change of an endpoint is one or two elements, however many Services there are.
 //
@@ -38,6 +39,7 @@
 //   - An endpoint keeps its slot and a port its number as long as they stay.
 //   - Established connections live in flows and in sockets: no change here ends one.
 //   - A Port is in the maps whole or not at all (fit.go); where it is not, it is refused.
+//   - What has no mark is in no map: marks are written first and never taken away.
 //   - A flow is only found by all of its five numbers: a map that is full loses
 //     the idlest flows, and never sends one elsewhere.
 //   - Programs are replaced in their links: no packet meets none.

@@ -25,7 +25,9 @@ const (
 	endedMapFragments           = "fragments"
 	endedMapFrontends           = "frontends"
 	endedMapLocals              = "locals"
+	endedMapMarks               = "marks"
 	endedMapMembers             = "members"
+	endedMapNames               = "names"
 	endedMapPeers               = "peers"
 	endedMapPorts               = "ports"
 	endedMapRanges              = "ranges"
@@ -35,6 +37,7 @@ const (
 	endedVarFlowFlagsUnused     = "flow_flags_unused"
 	endedVarFrontendFlagsUnused = "frontend_flags_unused"
 	endedVarHowUnused           = "how_unused"
+	endedVarMarkUnused          = "mark_unused"
 	endedVarMemberFlagsUnused   = "member_flags_unused"
 	endedVarPortFlagsUnused     = "port_flags_unused"
 )
@@ -97,7 +100,9 @@ type endedMapSpecs struct {
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends *ebpf.MapSpec `ebpf:"frontends"`
 	Locals    *ebpf.MapSpec `ebpf:"locals"`
+	Marks     *ebpf.MapSpec `ebpf:"marks"`
 	Members   *ebpf.MapSpec `ebpf:"members"`
+	Names     *ebpf.MapSpec `ebpf:"names"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
 	Ports     *ebpf.MapSpec `ebpf:"ports"`
 	Ranges    *ebpf.MapSpec `ebpf:"ranges"`
@@ -112,6 +117,7 @@ type endedVariableSpecs struct {
 	FlowFlagsUnused     *ebpf.VariableSpec `ebpf:"flow_flags_unused"`
 	FrontendFlagsUnused *ebpf.VariableSpec `ebpf:"frontend_flags_unused"`
 	HowUnused           *ebpf.VariableSpec `ebpf:"how_unused"`
+	MarkUnused          *ebpf.VariableSpec `ebpf:"mark_unused"`
 	MemberFlagsUnused   *ebpf.VariableSpec `ebpf:"member_flags_unused"`
 	PortFlagsUnused     *ebpf.VariableSpec `ebpf:"port_flags_unused"`
 }
@@ -145,7 +151,9 @@ type endedMaps struct {
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Frontends *ebpf.Map `ebpf:"frontends"`
 	Locals    *ebpf.Map `ebpf:"locals"`
+	Marks     *ebpf.Map `ebpf:"marks"`
 	Members   *ebpf.Map `ebpf:"members"`
+	Names     *ebpf.Map `ebpf:"names"`
 	Peers     *ebpf.Map `ebpf:"peers"`
 	Ports     *ebpf.Map `ebpf:"ports"`
 	Ranges    *ebpf.Map `ebpf:"ranges"`
@@ -163,7 +171,9 @@ func (m *endedMaps) Close() error {
 		m.Fragments,
 		m.Frontends,
 		m.Locals,
+		m.Marks,
 		m.Members,
+		m.Names,
 		m.Peers,
 		m.Ports,
 		m.Ranges,
@@ -179,6 +189,7 @@ type endedVariables struct {
 	FlowFlagsUnused     *ebpf.Variable `ebpf:"flow_flags_unused"`
 	FrontendFlagsUnused *ebpf.Variable `ebpf:"frontend_flags_unused"`
 	HowUnused           *ebpf.Variable `ebpf:"how_unused"`
+	MarkUnused          *ebpf.Variable `ebpf:"mark_unused"`
 	MemberFlagsUnused   *ebpf.Variable `ebpf:"member_flags_unused"`
 	PortFlagsUnused     *ebpf.Variable `ebpf:"port_flags_unused"`
 }

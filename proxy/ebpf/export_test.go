@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+
 	"nodelet/internal/bpffs"
 )
 
@@ -37,3 +39,39 @@ func IsAside(pin string) bool { return strings.Contains(pin, aside) }
 
 // Layout is the directory of the maps and links.
 func Layout(b *Backend) string { return filepath.Join(pinsOf(b.cfg.BPFFS, b.cookie), layout) }
+
+// Programs are those that a connection over IPv4 meets.
+func Programs(b *Backend) map[string]*ebpf.Program {
+	p := &b.kernel.progs
+	return map[string]*ebpf.Program{"connect4": p.Connect4, "ingress": p.Ingress, "egress": p.Egress}
+}
+
+// Unmarked gives how many flows there are, and how many of them have no mark.
+func Unmarked(t *testing.T, b *Backend) (flows, missing int) {
+	t.Helper()
+	all, err := readMap[proxyTuple, proxyFlow](b.kernel.maps.Flows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, f := range all {
+		var set uint32
+		if err := b.kernel.maps.Marks.Lookup(markOfFlow(&k, &f), &set); err != nil {
+			t.Fatal(err)
+		}
+		if set == 0 {
+			missing++
+		}
+	}
+	return len(all), missing
+}
+
+// ClearMarks takes all marks away.
+func ClearMarks(t *testing.T, b *Backend) {
+	t.Helper()
+	m := b.kernel.maps.Marks
+	for i := range m.MaxEntries() {
+		if err := m.Put(i, uint32(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -55,7 +55,7 @@ func openForwarder(m *proxyMaps) (*forwarder, error) {
 	}
 	all, err := loadOver(spec, map[string]*ebpf.Map{
 		"clients": m.Clients, "counters": m.Counters, "datagrams": m.Datagrams, "devices": m.Devices, "drops": m.Drops, "flows": m.Flows,
-		"fragments": m.Fragments, "frontends": m.Frontends, "locals": m.Locals, "members": m.Members, "peers": m.Peers, "ports": m.Ports,
+		"fragments": m.Fragments, "frontends": m.Frontends, "locals": m.Locals, "marks": m.Marks, "members": m.Members, "names": m.Names, "peers": m.Peers, "ports": m.Ports,
 		"ranges": m.Ranges, "slots": m.Slots,
 	})
 	if err != nil {

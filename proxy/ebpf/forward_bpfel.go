@@ -41,7 +41,9 @@ const (
 	forwardMapFragments           = "fragments"
 	forwardMapFrontends           = "frontends"
 	forwardMapLocals              = "locals"
+	forwardMapMarks               = "marks"
 	forwardMapMembers             = "members"
+	forwardMapNames               = "names"
 	forwardMapPeers               = "peers"
 	forwardMapPorts               = "ports"
 	forwardMapRanges              = "ranges"
@@ -53,6 +55,7 @@ const (
 	forwardVarFlowFlagsUnused     = "flow_flags_unused"
 	forwardVarFrontendFlagsUnused = "frontend_flags_unused"
 	forwardVarHowUnused           = "how_unused"
+	forwardVarMarkUnused          = "mark_unused"
 	forwardVarMemberFlagsUnused   = "member_flags_unused"
 	forwardVarNodeNetns           = "node_netns"
 	forwardVarPortFlagsUnused     = "port_flags_unused"
@@ -118,7 +121,9 @@ type forwardMapSpecs struct {
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends *ebpf.MapSpec `ebpf:"frontends"`
 	Locals    *ebpf.MapSpec `ebpf:"locals"`
+	Marks     *ebpf.MapSpec `ebpf:"marks"`
 	Members   *ebpf.MapSpec `ebpf:"members"`
+	Names     *ebpf.MapSpec `ebpf:"names"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
 	Ports     *ebpf.MapSpec `ebpf:"ports"`
 	Ranges    *ebpf.MapSpec `ebpf:"ranges"`
@@ -135,6 +140,7 @@ type forwardVariableSpecs struct {
 	FlowFlagsUnused     *ebpf.VariableSpec `ebpf:"flow_flags_unused"`
 	FrontendFlagsUnused *ebpf.VariableSpec `ebpf:"frontend_flags_unused"`
 	HowUnused           *ebpf.VariableSpec `ebpf:"how_unused"`
+	MarkUnused          *ebpf.VariableSpec `ebpf:"mark_unused"`
 	MemberFlagsUnused   *ebpf.VariableSpec `ebpf:"member_flags_unused"`
 	NodeNetns           *ebpf.VariableSpec `ebpf:"node_netns"`
 	PortFlagsUnused     *ebpf.VariableSpec `ebpf:"port_flags_unused"`
@@ -171,7 +177,9 @@ type forwardMaps struct {
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Frontends *ebpf.Map `ebpf:"frontends"`
 	Locals    *ebpf.Map `ebpf:"locals"`
+	Marks     *ebpf.Map `ebpf:"marks"`
 	Members   *ebpf.Map `ebpf:"members"`
+	Names     *ebpf.Map `ebpf:"names"`
 	Peers     *ebpf.Map `ebpf:"peers"`
 	Ports     *ebpf.Map `ebpf:"ports"`
 	Ranges    *ebpf.Map `ebpf:"ranges"`
@@ -191,7 +199,9 @@ func (m *forwardMaps) Close() error {
 		m.Fragments,
 		m.Frontends,
 		m.Locals,
+		m.Marks,
 		m.Members,
+		m.Names,
 		m.Peers,
 		m.Ports,
 		m.Ranges,
@@ -209,6 +219,7 @@ type forwardVariables struct {
 	FlowFlagsUnused     *ebpf.Variable `ebpf:"flow_flags_unused"`
 	FrontendFlagsUnused *ebpf.Variable `ebpf:"frontend_flags_unused"`
 	HowUnused           *ebpf.Variable `ebpf:"how_unused"`
+	MarkUnused          *ebpf.Variable `ebpf:"mark_unused"`
 	MemberFlagsUnused   *ebpf.Variable `ebpf:"member_flags_unused"`
 	NodeNetns           *ebpf.Variable `ebpf:"node_netns"`
 	PortFlagsUnused     *ebpf.Variable `ebpf:"port_flags_unused"`

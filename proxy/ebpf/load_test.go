@@ -62,7 +62,7 @@ func tryForwarder(t *testing.T, all *ebpf.Collection) {
 	m := all.Maps
 	f, err := openForwarder(&proxyMaps{
 		Clients: m["clients"], Counters: m["counters"], Datagrams: m["datagrams"], Devices: m["devices"], Drops: m["drops"], Flows: m["flows"],
-		Fragments: m["fragments"], Frontends: m["frontends"], Locals: m["locals"], Members: m["members"], Peers: m["peers"], Ports: m["ports"],
+		Fragments: m["fragments"], Frontends: m["frontends"], Locals: m["locals"], Marks: m["marks"], Members: m["members"], Names: m["names"], Peers: m["peers"], Ports: m["ports"],
 		Ranges: m["ranges"], Slots: m["slots"],
 	})
 	if err != nil {

@@ -33,6 +33,8 @@ type kernel struct {
 	forward *forwarder
 	// fresh: there were no maps, so nothing is tracked that may have to end.
 	fresh bool
+	// marked are the marks that are known to be set.
+	marked markSet
 }
 
 // pinsOf is the directory of everything of one network namespace's. A cookie
@@ -70,11 +72,15 @@ func openKernel(cfg *Config, cookie uint64) (*kernel, error) {
 	if k.fresh, err = k.isFresh(); err != nil {
 		return nil, err
 	}
-	if err := k.sharePeers(); err != nil {
+	if err := k.share(); err != nil {
 		return nil, err
 	}
 	if err := k.open(spec); err != nil {
 		return nil, fmt.Errorf("load eBPF programs: %w", err)
+	}
+	k.marked = newMarks(k.maps.Marks)
+	if err := k.setMarksComplete(false); err != nil { // the daemon before this one may have known of none
+		return nil, errors.Join(err, k.close())
 	}
 	if len(cfg.XDP) > 0 && !cfg.draining {
 		if k.forward, err = openForwarder(&k.maps); err != nil {

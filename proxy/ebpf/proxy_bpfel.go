@@ -157,6 +157,17 @@ type proxyLocal struct {
 	NodePorts uint32
 }
 
+type proxyMark uint32
+
+const (
+	proxyMarkMARK_FRONTEND    proxyMark = 1
+	proxyMarkMARK_BLOCK       proxyMark = 2
+	proxyMarkMARK_LOCAL       proxyMark = 3
+	proxyMarkMARK_SOURCE      proxyMark = 4
+	proxyMarkMARK_DESTINATION proxyMark = 5
+	proxyMarkMARK_GIVEN       proxyMark = 6
+)
+
 type proxyMemberFlags uint32
 
 const (
@@ -171,6 +182,16 @@ type proxyMemberKey struct {
 	Addr   proxyAddr
 	Number uint16
 	Zero   uint16
+}
+
+type proxyName struct {
+	_         structs.HostLayout
+	Cookie    uint64
+	Asked     proxyAddr
+	Given     proxyAddr
+	AskedPort uint16
+	GivenPort uint16
+	Zero      uint32
 }
 
 type proxyPeer struct {
@@ -236,7 +257,9 @@ const (
 	proxyMapFragments           = "fragments"
 	proxyMapFrontends           = "frontends"
 	proxyMapLocals              = "locals"
+	proxyMapMarks               = "marks"
 	proxyMapMembers             = "members"
+	proxyMapNames               = "names"
 	proxyMapPeers               = "peers"
 	proxyMapPorts               = "ports"
 	proxyMapRanges              = "ranges"
@@ -257,6 +280,7 @@ const (
 	proxyVarFlowFlagsUnused     = "flow_flags_unused"
 	proxyVarFrontendFlagsUnused = "frontend_flags_unused"
 	proxyVarHowUnused           = "how_unused"
+	proxyVarMarkUnused          = "mark_unused"
 	proxyVarMemberFlagsUnused   = "member_flags_unused"
 	proxyVarNodeNetns           = "node_netns"
 	proxyVarPortFlagsUnused     = "port_flags_unused"
@@ -331,7 +355,9 @@ type proxyMapSpecs struct {
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Frontends *ebpf.MapSpec `ebpf:"frontends"`
 	Locals    *ebpf.MapSpec `ebpf:"locals"`
+	Marks     *ebpf.MapSpec `ebpf:"marks"`
 	Members   *ebpf.MapSpec `ebpf:"members"`
+	Names     *ebpf.MapSpec `ebpf:"names"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
 	Ports     *ebpf.MapSpec `ebpf:"ports"`
 	Ranges    *ebpf.MapSpec `ebpf:"ranges"`
@@ -348,6 +374,7 @@ type proxyVariableSpecs struct {
 	FlowFlagsUnused     *ebpf.VariableSpec `ebpf:"flow_flags_unused"`
 	FrontendFlagsUnused *ebpf.VariableSpec `ebpf:"frontend_flags_unused"`
 	HowUnused           *ebpf.VariableSpec `ebpf:"how_unused"`
+	MarkUnused          *ebpf.VariableSpec `ebpf:"mark_unused"`
 	MemberFlagsUnused   *ebpf.VariableSpec `ebpf:"member_flags_unused"`
 	NodeNetns           *ebpf.VariableSpec `ebpf:"node_netns"`
 	PortFlagsUnused     *ebpf.VariableSpec `ebpf:"port_flags_unused"`
@@ -384,7 +411,9 @@ type proxyMaps struct {
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Frontends *ebpf.Map `ebpf:"frontends"`
 	Locals    *ebpf.Map `ebpf:"locals"`
+	Marks     *ebpf.Map `ebpf:"marks"`
 	Members   *ebpf.Map `ebpf:"members"`
+	Names     *ebpf.Map `ebpf:"names"`
 	Peers     *ebpf.Map `ebpf:"peers"`
 	Ports     *ebpf.Map `ebpf:"ports"`
 	Ranges    *ebpf.Map `ebpf:"ranges"`
@@ -402,7 +431,9 @@ func (m *proxyMaps) Close() error {
 		m.Fragments,
 		m.Frontends,
 		m.Locals,
+		m.Marks,
 		m.Members,
+		m.Names,
 		m.Peers,
 		m.Ports,
 		m.Ranges,
@@ -420,6 +451,7 @@ type proxyVariables struct {
 	FlowFlagsUnused     *ebpf.Variable `ebpf:"flow_flags_unused"`
 	FrontendFlagsUnused *ebpf.Variable `ebpf:"frontend_flags_unused"`
 	HowUnused           *ebpf.Variable `ebpf:"how_unused"`
+	MarkUnused          *ebpf.Variable `ebpf:"mark_unused"`
 	MemberFlagsUnused   *ebpf.Variable `ebpf:"member_flags_unused"`
 	NodeNetns           *ebpf.Variable `ebpf:"node_netns"`
 	PortFlagsUnused     *ebpf.Variable `ebpf:"port_flags_unused"`

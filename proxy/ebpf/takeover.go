@@ -88,32 +88,47 @@ func (k *kernel) sameLayout(dir string) bool {
 	return strings.HasPrefix(filepath.Base(dir), filepath.Base(k.dir)+aside)
 }
 
-// sharePeers pins the map of sockets' peers again that old maps stand beside:
-// it has no size, and what is in it cannot be listed.
-func (k *kernel) sharePeers() error {
-	pin := filepath.Join(k.dir, "peers")
+// shared are maps that are the same whatever sizes others have: of one the
+// elements cannot be listed, the other is written all the time.
+var shared = []string{"peers", "names"}
+
+// share pins the maps again that old ones stand beside.
+func (k *kernel) share() error {
 	others, err := k.others()
 	if err != nil {
 		return err
 	}
 	for _, dir := range others {
-		if _, err := os.Stat(pin); err == nil || !k.sameLayout(dir) {
+		if !k.sameLayout(dir) {
 			continue
 		}
-		old, err := ebpf.LoadPinnedMap(filepath.Join(dir, "peers"), nil)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		for _, name := range shared {
+			if err := pinAgain(filepath.Join(dir, name), filepath.Join(k.dir, name)); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("open pinned eBPF map peers: %w", err)
-		}
-		again, err := old.Clone() // pinned by two names; Pin of the first would only rename it
-		if err == nil {
-			err = errors.Join(again.Pin(pin), again.Close())
-		}
-		if err := errors.Join(err, old.Close()); err != nil {
-			return fmt.Errorf("pin eBPF map peers again: %w", err)
-		}
+	}
+	return nil
+}
+
+// pinAgain pins a map by a second name, unless there is one of that name.
+func pinAgain(from, to string) error {
+	if _, err := os.Stat(to); err == nil {
+		return nil
+	}
+	old, err := ebpf.LoadPinnedMap(from, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open pinned eBPF map %s: %w", filepath.Base(from), err)
+	}
+	again, err := old.Clone() // Pin of the first would only rename it
+	if err == nil {
+		err = errors.Join(again.Pin(to), again.Close())
+	}
+	if err := errors.Join(err, old.Close()); err != nil {
+		return fmt.Errorf("pin eBPF map %s again: %w", filepath.Base(from), err)
 	}
 	return nil
 }

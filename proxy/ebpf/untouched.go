@@ -115,7 +115,7 @@ func (b *Backend) inPlace() bool {
 			return err
 		}
 		p := placeOf(b.applied.Config(), b.applied, links, addrs)
-		there = k.knows(p) && b.shortcutsInPlace(links, addrs) && !slices.ContainsFunc(slices.Collect(maps.Keys(p.devices)), func(index uint32) bool {
+		there = k.knows(p) && k.markedAll(b.applied, p.locals) && b.shortcutsInPlace(links, addrs) && !slices.ContainsFunc(slices.Collect(maps.Keys(p.devices)), func(index uint32) bool {
 			return !k.isOn(c, int(index))
 		})
 		return nil

@@ -127,17 +127,18 @@ func (r *renderer) constant() [2]rules {
 	}
 	out[filter] = rules{
 		chainReject: {"-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with " + unreachable},
-		chainForward: {
-			"-m conntrack --ctstate NEW -j " + chainFirst,
-			// As kube-proxy: what we translated passes a firewall that forwards nothing by itself.
-			fmt.Sprintf("-m mark --mark 0x%x/0x%x -m conntrack --ctstate DNAT -j ACCEPT", mark, mark),
-			"-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT",
-		},
+		// Nearly all packets are of a connection that stands: one rule is all they see. As kube-proxy does,
+		// what we translated passes a firewall that forwards nothing by itself.
+		chainForward: {"-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT"},
 	}
 	if !r.liberal {
 		// Else a late packet of a translated connection is answered by a reset (kubernetes#74839).
-		out[filter][chainForward] = append([]string{dropInvalid}, out[filter][chainForward]...)
+		out[filter][chainForward] = append(out[filter][chainForward], dropInvalid)
 	}
+	out[filter][chainForward] = append(out[filter][chainForward],
+		"-m conntrack --ctstate NEW -j "+chainFirst,
+		fmt.Sprintf("-m mark --mark 0x%x/0x%x -m conntrack --ctstate DNAT -j ACCEPT", mark, mark),
+	)
 	return out
 }
 

@@ -187,14 +187,15 @@ func (f *family) services(cfg *lb.Config) []nft.Rule {
 	rules := []nft.Rule{rule("cluster IPs, load balancer IPs, external IPs",
 		f.frontend(setFrontends, false), []nft.Stmt{nft.Goto(chainBalance)})}
 	for _, node := range f.toNode(cfg) {
-		rules = append(rules, rule("node ports", node,
-			f.frontend(forNodePorts+setFrontends, true), []nft.Stmt{nft.Goto(forNodePorts + chainBalance)}))
+		rules = append(rules, rule("node ports",
+			f.frontend(forNodePorts+setFrontends, true), node, []nft.Stmt{nft.Goto(forNodePorts + chainBalance)}))
 	}
 	return rules
 }
 
 // toNode matches packets to this node's addresses, loopback excepted unless
-// asked for: one alternative for each range that node ports are limited to.
+// asked for: one alternative for each range that node ports are limited to. It
+// is asked behind the port, for the kernel looks for a route to tell it.
 func (f *family) toNode(cfg *lb.Config) [][]nft.Stmt {
 	local := []nft.Stmt{nft.ToLocal()}
 	if !cfg.LoopbackNodePorts(f.ipv6) {
@@ -233,7 +234,7 @@ func (f *family) firstPackets(cfg *lb.Config) []nft.Rule {
 			continue
 		}
 		for _, node := range f.toNode(cfg) {
-			rules = append(rules, rule("no endpoints", node, f.frontend(p.name(), true), answer))
+			rules = append(rules, rule("no endpoints", f.frontend(p.name(), true), node, answer))
 		}
 	}
 	rules = append(rules, nft.Rule{Comment: "no such port", Do: []nft.Stmt{

@@ -173,7 +173,21 @@ struct fragment {
 	__be16 dport;
 };
 
-/* The node's own sockets whose peer is not the one they asked for. */
+/* Whom a TCP socket asked for and whom it got. It stands where its cookie says,
+ * cookies being given in turn: so the last NAMES are kept, for less than a tenth
+ * of what the storage of a socket takes. */
+struct name {
+	__u64 cookie;
+	struct addr asked;
+	struct addr given;
+	__be16 asked_port;
+	__be16 given_port;
+	__u32 zero;
+};
+
+#define NAMES 65536
+
+/* The node's own UDP sockets whose peer is not the one they asked for. */
 struct peer {
 	struct addr asked;
 	struct addr given;
@@ -218,6 +232,19 @@ enum drop {
 	DROPS,
 };
 
+/* What a mark is of: marks.h. */
+enum mark {
+	MARK_FRONTEND = 1, /* an address that has frontends, or is the node's */
+	MARK_BLOCK = 2, /* a block of addresses that ClusterIPs are taken from */
+	MARK_LOCAL = 3, /* an address of the node */
+	MARK_SOURCE = 4, /* where answers of tracked flows come from */
+	MARK_DESTINATION = 5, /* where other packets of tracked flows go to */
+	MARK_GIVEN = 6, /* an endpoint that a TCP socket has got */
+};
+
+#define MARKS 131072
+#define MARKS_COMPLETE 0 /* the element that tells that what has no mark is not there */
+
 #define MAP(name_, type_, key_, value_, max_, flags_)                         \
 	struct {                                                              \
 		__uint(type, type_);                                          \
@@ -239,6 +266,8 @@ MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct tuple, struct flow, 131072, 0);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
 MAP(datagrams, BPF_MAP_TYPE_LRU_HASH, struct datagram_key, struct datagram, 32768, 0);
 MAP(peers, BPF_MAP_TYPE_SK_STORAGE, int, struct peer, 0, BPF_F_NO_PREALLOC);
+MAP(names, BPF_MAP_TYPE_ARRAY, __u32, struct name, NAMES, 0);
+MAP(marks, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1 + MARKS, 0);
 MAP(counters, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct counter, 131072, BPF_F_NO_PREALLOC);
 MAP(drops, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, DROPS, 0);
 
@@ -248,4 +277,5 @@ const enum frontend_flags *frontend_flags_unused __attribute__((unused));
 const enum port_flags *port_flags_unused __attribute__((unused));
 const enum member_flags *member_flags_unused __attribute__((unused));
 const enum flow_flags *flow_flags_unused __attribute__((unused));
+const enum mark *mark_unused __attribute__((unused));
 const enum drop *drop_unused __attribute__((unused));

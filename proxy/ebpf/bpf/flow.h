@@ -29,15 +29,15 @@ ONCE int begin(const struct packet *p, __u32 port, const struct endpoint *e, boo
 		return false;
 	if (masquerade)
 		to.flags |= FLOW_MASQUERADED;
-	if (bpf_map_update_elem(&flows, &answer, &back, BPF_ANY))
+	if (write_flow(&answer, &back, BPF_ANY))
 		return false;
 	if (masquerade) {
-		if (bpf_map_update_elem(&flows, &onward, &out, BPF_ANY))
+		if (write_flow(&onward, &out, BPF_ANY))
 			return false;
 	} else {
 		bpf_map_delete_elem(&flows, &onward);
 	}
-	return bpf_map_update_elem(&flows, &begun, &to, BPF_ANY) == 0;
+	return write_flow(&begun, &to, BPF_ANY) == 0;
 }
 
 /* A SYN to no frontend. When a translated flow of the same client with the
@@ -100,7 +100,7 @@ ONCE int settle(struct __sk_buff *skb, const struct packet *p, struct flow *f)
 			continue;
 		if (other && i < SNAT_TRIES / 2)
 			continue; /* one that nobody had is better */
-		if (bpf_map_update_elem(&flows, &answer, &back, other ? BPF_ANY : BPF_NOEXIST))
+		if (write_flow(&answer, &back, other ? BPF_ANY : BPF_NOEXIST))
 			continue;
 		f->addr = self;
 		f->number = answer.dport;

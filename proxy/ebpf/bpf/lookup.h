@@ -1,6 +1,6 @@
 /* Whose a packet is, and which endpoint gets it. */
 #pragma once
-#include "abi.h"
+#include "marks.h"
 
 volatile const __u64 node_netns = 0; /* cookie of the node's network namespace */
 
@@ -10,11 +10,6 @@ volatile const bool draining = false;
 static __always_inline struct addr mapped(__u32 four)
 {
 	return (struct addr){ .w = { 0, 0, bpf_htonl(0xffff), four } };
-}
-
-static __always_inline bool is_four(const struct addr *a)
-{
-	return a->w[0] == 0 && a->w[1] == 0 && a->w[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline bool same(const struct addr *a, const struct addr *b)
@@ -53,11 +48,12 @@ static const struct frontend nobody = { .how = { HOW_DROP, HOW_DROP, HOW_DROP },
 static __always_inline const struct frontend *find(const struct addr *dst, __be16 port, __u8 proto, bool node_ports)
 {
 	struct frontend_key key = { .addr = *dst, .port = port, .proto = proto };
-	const struct frontend *f = bpf_map_lookup_elem(&frontends, &key);
+	const struct frontend *f;
 	struct local *here;
 
-	if (draining)
+	if (draining || !maybe_frontend(dst))
 		return NULL;
+	f = bpf_map_lookup_elem(&frontends, &key);
 	if (!f && node_ports) {
 		here = bpf_map_lookup_elem(&locals, dst);
 		if (here && here->node_ports) {
@@ -76,7 +72,7 @@ static __always_inline const struct frontend *find(const struct addr *dst, __be1
 		f = &nobody;
 	if (f && f->flags & FRONTEND_ELSEWHERE)
 		return NULL;
-	if (f && f->flags & FRONTEND_CLUSTER_IP && bpf_map_lookup_elem(&locals, dst))
+	if (f && f->flags & FRONTEND_CLUSTER_IP && maybe_local(dst) && bpf_map_lookup_elem(&locals, dst))
 		return NULL;
 	return f;
 }

@@ -92,6 +92,55 @@ static __always_inline int first(struct __sk_buff *skb, struct packet *p, const 
 	return drop(DROP_COLLISION);
 }
 
+/* What is read of a packet to tell that it is nobody's. */
+struct ends {
+	__be16 sport, dport;
+	__be32 seq, ack;
+	__u8 offset, flags;
+} __attribute__((packed));
+
+static __always_inline bool read_ends4(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		struct ip4 ip;
+		struct ends of;
+	} __attribute__((packed)) h;
+
+	if (load(skb, 0, &h, sizeof(h)) || h.ip.version_ihl != 0x45 || h.ip.frag & bpf_htons(0x3fff))
+		return false;
+	p->t = (struct tuple){ .src = mapped(h.ip.src), .dst = mapped(h.ip.dst), .sport = h.of.sport, .dport = h.of.dport, .proto = h.ip.proto };
+	p->flags = h.of.flags;
+	return true;
+}
+
+static __always_inline bool read_ends6(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		struct ip6 ip;
+		struct ends of;
+	} __attribute__((packed)) h;
+
+	if (load(skb, 0, &h, sizeof(h)))
+		return false;
+	p->t = (struct tuple){ .src = h.ip.src, .dst = h.ip.dst, .sport = h.of.sport, .dport = h.of.dport, .proto = h.ip.next };
+	p->flags = h.of.flags;
+	return true;
+}
+
+/* Whether a packet is certainly nobody's: no flow's, and where it may begin one, to no frontend. */
+ONCE int is_nobodys(struct __sk_buff *skb, bool begins)
+{
+	struct packet p = {};
+
+	if (skb->protocol == ETH_IP ? !read_ends4(skb, &p) : skb->protocol != ETH_IP6 || !read_ends6(skb, &p))
+		return false;
+	if (p.t.proto != TCP && p.t.proto != UDP)
+		return false;
+	if (maybe_flow(&p.t))
+		return false;
+	return !begins || (p.t.proto == TCP && !is_syn(&p)) || !maybe_frontend(&p.t.dst);
+}
+
 SEC("tc/ingress")
 int ingress(struct __sk_buff *skb)
 {
@@ -100,6 +149,8 @@ int ingress(struct __sk_buff *skb)
 	bool looked = false;
 	struct flow *f;
 
+	if (is_nobodys(skb, true))
+		return NEXT;
 	if (read_packet(skb, &p, false))
 		return NEXT;
 	if (p.icmp_error)
@@ -152,6 +203,8 @@ int egress(struct __sk_buff *skb)
 	struct flow *f;
 	bool fresh;
 
+	if (is_nobodys(skb, !skb->ingress_ifindex))
+		return NEXT;
 	if (read_packet(skb, &p, true))
 		return NEXT;
 	if (p.icmp_error)

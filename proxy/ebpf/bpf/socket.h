@@ -114,11 +114,65 @@ static __always_inline int resolve(struct bpf_sock_addr *ctx, const struct addr 
 	return ALLOW + 1;
 }
 
+static __always_inline struct name *name_of(__u64 cookie)
+{
+	__u32 at = cookie % NAMES;
+
+	return bpf_map_lookup_elem(&names, &at);
+}
+
+/* Notes whom a socket talks to. TCP ends by itself when its endpoint does; the
+ * daemon has to find the others (ended.c). */
+static __always_inline void keep_name(struct bpf_sock_addr *ctx, const struct peer *peer)
+{
+	__u64 cookie;
+	struct peer *kept;
+	struct name *n;
+
+	if (peer->proto != TCP) {
+		if (!ctx->sk)
+			return;
+		kept = bpf_sk_storage_get(&peers, ctx->sk, (void *)peer, BPF_SK_STORAGE_GET_F_CREATE);
+		if (kept)
+			*kept = *peer;
+		return;
+	}
+	cookie = bpf_get_socket_cookie(ctx);
+	n = name_of(cookie);
+	if (!n)
+		return;
+	set_mark(mark_of(MARK_GIVEN, &peer->given, peer->given_port));
+	n->cookie = 0;
+	barrier();
+	n->asked = peer->asked;
+	n->given = peer->given;
+	n->asked_port = peer->asked_port;
+	n->given_port = peer->given_port;
+	barrier();
+	n->cookie = cookie;
+}
+
+/* Forgets whom a socket talked to before, when it asks for somebody by his own name. */
+static __always_inline void drop_name(struct bpf_sock_addr *ctx, const struct peer *peer)
+{
+	__u64 cookie;
+	struct name *n;
+
+	if (peer->proto == TCP) {
+		if (marked(MARKS_COMPLETE) && !marked(mark_of(MARK_GIVEN, &peer->asked, peer->asked_port)))
+			return;
+		cookie = bpf_get_socket_cookie(ctx);
+		n = name_of(cookie);
+		if (n && n->cookie == cookie)
+			n->cookie = 0;
+	}
+	if (ctx->sk && bpf_sk_storage_get(&peers, ctx->sk, NULL, 0))
+		bpf_sk_storage_delete(&peers, ctx->sk);
+}
+
 static __always_inline int sock_connect(struct bpf_sock_addr *ctx, bool six)
 {
-	struct bpf_sock *sk = ctx->sk;
 	struct peer peer = {};
-	struct peer *kept;
 	int verdict;
 
 	peer.proto = ctx->protocol == MPTCP ? TCP : ctx->protocol;
@@ -126,17 +180,12 @@ static __always_inline int sock_connect(struct bpf_sock_addr *ctx, bool six)
 		return ALLOW;
 	peer.asked = asked_addr(ctx, six);
 	peer.asked_port = ctx->user_port;
-	verdict = resolve(ctx, &peer.asked, peer.proto, &peer);
+	verdict = maybe_frontend(&peer.asked) ? resolve(ctx, &peer.asked, peer.proto, &peer) : ALLOW;
 	if (verdict != ALLOW || !peer.port) {
-		if (sk && bpf_sk_storage_get(&peers, sk, NULL, 0)) /* it was connected before */
-			bpf_sk_storage_delete(&peers, sk);
+		drop_name(ctx, &peer);
 		return verdict == DENY ? DENY : ALLOW;
 	}
-	if (sk) {
-		kept = bpf_sk_storage_get(&peers, sk, &peer, BPF_SK_STORAGE_GET_F_CREATE);
-		if (kept)
-			*kept = peer;
-	}
+	keep_name(ctx, &peer);
 	count(peer.port, 1, 0, 0);
 	give(ctx, six, &peer.given, peer.given_port);
 	return ALLOW;
@@ -184,6 +233,23 @@ static __always_inline int sock_send(struct bpf_sock_addr *ctx, bool six)
 	return ALLOW;
 }
 
+/* Whom a TCP socket asked for that got somebody. */
+static __always_inline bool asked_for(struct bpf_sock_addr *ctx, bool six, const struct addr *given)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct name *n = name_of(cookie);
+	struct name copy;
+
+	if (!n)
+		return false;
+	copy = *n;
+	barrier();
+	if (n->cookie != cookie || copy.cookie != cookie || copy.given_port != ctx->user_port || !same(&copy.given, given))
+		return false;
+	give(ctx, six, &copy.asked, copy.asked_port);
+	return true;
+}
+
 /* Whom a socket talks to, when it asks: whom it asked for. */
 static __always_inline int sock_name(struct bpf_sock_addr *ctx, bool six)
 {
@@ -192,6 +258,8 @@ static __always_inline int sock_name(struct bpf_sock_addr *ctx, bool six)
 	struct datagram *d;
 	struct peer *peer;
 
+	if (ctx->protocol != UDP && asked_for(ctx, six, &given))
+		return ALLOW;
 	if (!ctx->sk)
 		return ALLOW;
 	peer = bpf_sk_storage_get(&peers, ctx->sk, NULL, 0);

@@ -48,6 +48,13 @@ static __always_inline bool touch(struct flow *f, const struct packet *p)
 	return fresh;
 }
 
+/* Every flow is written here: one without its mark would not be found. */
+static __always_inline long write_flow(const struct tuple *t, const struct flow *f, __u64 flags)
+{
+	mark_flow(t, f);
+	return bpf_map_update_elem(&flows, t, f, flags);
+}
+
 /* A flow's opposite may have been evicted by itself: put back, it is as before.
  * Once a second is enough, as the idlest are evicted. */
 static __always_inline void keep_answer(const struct packet *p, const struct flow *f, bool at_egress)
@@ -60,7 +67,7 @@ static __always_inline void keep_answer(const struct packet *p, const struct flo
 		return;
 	value.addr = at_egress ? p->t.src : p->t.dst;
 	value.number = at_egress ? p->t.sport : p->t.dport;
-	bpf_map_update_elem(&flows, &back, &value, BPF_NOEXIST);
+	write_flow(&back, &value, BPF_NOEXIST);
 }
 
 static __always_inline bool closing(const struct packet *p, const struct flow *f)
