@@ -24,6 +24,7 @@ import (
 	"nodelet/agent/volume/csi"
 	"nodelet/internal/cgroup"
 	"nodelet/internal/kube"
+	"nodelet/internal/metrics"
 	"nodelet/internal/parts"
 	"nodelet/internal/reconcile"
 )
@@ -36,6 +37,7 @@ type agentParts struct {
 	// systemdCgroups: systemd makes the cgroups.
 	systemdCgroups bool
 	events         *kube.Events
+	podMetrics     *metrics.Pods
 
 	// allocatable, enforceable and memory of the node are those at the start.
 	allocatable corev1.ResourceList
@@ -78,7 +80,7 @@ func (n *Node) runAgent(ctx context.Context, all *parts.Group) error {
 	}
 	n.runtime.Store(rt)
 	n.deps.Step("container runtime %s", rt.Endpoint())
-	p := &agentParts{n: n, runtime: rt, events: n.client.NewEvents(ctx, "kubelet", n.cfg.NodeName, n.cfg.Kubelet.eventRate())}
+	p := &agentParts{n: n, runtime: rt, events: n.client.NewEvents(ctx, "kubelet", n.cfg.NodeName, n.cfg.Kubelet.eventRate()), podMetrics: n.metrics.Pods()}
 	defer p.events.Close()
 	if err := p.build(); err != nil {
 		return err

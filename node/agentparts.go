@@ -110,7 +110,7 @@ func (p *agentParts) buildAgent() (err error) {
 		RemoveCgroup: p.cgroups.Remove, CgroupPods: p.cgroups.Pods,
 		Keep: p.kept.stops, Before: p.kept.stopsBefore,
 		Timeline: &p.n.timeline, Exits: p.exits(),
-		Metrics: p.n.metrics.Pods(), Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
+		Metrics: p.podMetrics, Relisted: p.n.metrics.Relist().Done, Log: p.n.deps.Log,
 		PodsHealth: p.podsHealth, ObserveHealth: p.n.watchHealth("observe runtime"), ReportHealth: p.n.watchHealth("report status"),
 	})
 	return err

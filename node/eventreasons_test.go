@@ -40,9 +40,9 @@ FailedMount                       agent/volume/present.go
 VolumeResizeFailed                - the resizer's of the CSI driver
 VolumeResizeSuccessful            - the resizer's of the CSI driver
 FileSystemResizeFailed            - told as FailedMount
-VolumePermissionChangeInProgress  - not told
-FileSystemResizeSuccessful        - not told
-FailedMapVolume                   - told as FailedMount
+VolumePermissionChangeInProgress  agent/volume/owner/progress.go
+FileSystemResizeSuccessful        agent/volume/csi/expand.go
+FailedMapVolume                   agent/volume/present.go
 AlreadyMountedVolume              - a local volume has the group of the pod that came last
 SuccessfulAttachVolume            - the attach-detach controller's
 SuccessfulMountVolume             - told of block devices alone upstream, here of none
@@ -57,7 +57,7 @@ FailedCreatePodSandBox            agent/execute.go
 FailedPodSandBoxStatus            - a pod that cannot be looked at is looked at again; the health of the part says so
 FailedMountOnFilesystemMismatch   - the file system of a CSI volume is its driver's affair
 FailedPrepareDynamicResources     agent/dra/pods.go
-PossibleMemoryBackedVolumesOnDisk - not told
+PossibleMemoryBackedVolumesOnDisk node/swap.go
 CgroupV1                          - cgroup v1 is supported here
 InvalidImageID                    - ids come from the runtime's own list
 InvalidDiskCapacity               agent/image/collect.go

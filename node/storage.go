@@ -28,7 +28,7 @@ func (p *agentParts) buildVolumes() (err error) {
 		Log: p.n.deps.Log, Health: p.n.watchHealth("plugins"),
 	})
 	p.volumes, err = volume.New(volume.Config{Root: root, NodeName: p.n.cfg.NodeName}, volume.Deps{
-		Store: p.n.store, Volumes: p.n.writers.Volumes, Tokens: p.n.client, Certificates: p.n.client, Events: p.events, CSI: drivers, Measured: measure.Operation, Removed: p.n.metrics.OrphanVolumes(),
+		Store: p.n.store, Volumes: p.n.writers.Volumes, Tokens: p.n.client, Certificates: p.n.client, Events: p.events, CSI: drivers, Measured: measure.Operation, Removed: p.n.metrics.OrphanVolumes(), Rejected: p.podMetrics.Rejected,
 		Allocatable: func() corev1.ResourceList { return p.allocatable }, Log: p.n.deps.Log, Health: p.n.watchHealth("volumes"),
 	})
 	if err == nil {

@@ -158,6 +158,10 @@ func TestABlockVolumeIsADevice(t *testing.T) {
 		w.sync(pod)
 		if c.problem != "" {
 			w.says(uid(n), model.VolumesFailed, c.problem)
+			w.look(uid(n))
+			if got := w.events.String(); !strings.HasPrefix(got, "p2 Warning FailedMapVolume: MapVolume.SetUpDevice failed for volume") || strings.Contains(got, "FailedMount") {
+				t.Errorf("events %s", got)
+			}
 			continue
 		}
 		if got := w.ready(uid(n)).Devices["data"]; got != c.path {

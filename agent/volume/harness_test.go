@@ -89,8 +89,9 @@ func (w *world) boot() {
 		Allocatable: func() corev1.ResourceList {
 			return corev1.ResourceList{"memory": resource.MustParse("64Mi"), "cpu": resource.MustParse("2")}
 		},
-		Removed: func(uid string, err error) { w.removed <- fmt.Sprint(uid, " ", err) },
-		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Rejected: func(reason string) { w.events.Event(corev1.ObjectReference{Name: "metric"}, "", "rejected", reason) },
+		Removed:  func(uid string, err error) { w.removed <- fmt.Sprint(uid, " ", err) },
+		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		w.t.Fatal(err)

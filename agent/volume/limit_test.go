@@ -75,6 +75,9 @@ func TestAPodThatFindsTheNodeFull(t *testing.T) {
 		if !strings.Contains(d.events.String(), "p1 Warning VolumeAttachmentLimitExceeded: ") {
 			t.Errorf("events\n%s", d.events)
 		}
+		if n := strings.Count(d.events.String(), "metric  rejected: VolumeAttachmentLimitExceeded"); n != 1 {
+			t.Errorf("counted %d times\n%s", n, d.events)
+		}
 	}
 }
 

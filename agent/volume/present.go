@@ -52,12 +52,24 @@ type maker struct {
 	old *model.PodVolumes
 	// failed and waiting name volumes that are not there, stale those that are
 	// but could not be brought up to date.
-	failed, waiting, stale []string
-	errs                   []error
+	failed, stale []complaint
+	waiting       []string
+	errs          []error
 	// limited: the node takes no more volumes of a driver, so that the pod has to go.
 	limited bool
 	// again is when to look at the pod again, 0 for never.
 	again time.Duration
+}
+
+// complaint is what users read of a volume, and the reason of the event about it.
+type complaint struct{ reason, text string }
+
+func texts(all []complaint) []string {
+	out := make([]string, len(all))
+	for i, c := range all {
+		out[i] = c.text
+	}
+	return out
 }
 
 // present makes the volumes of a pod present and up to date, and says so in the store.
@@ -171,7 +183,10 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 			m.failedToMake(vol, err)
 		}
 	}
-	text := explain(vol, problem)
+	about := complaint{"FailedMount", explain(vol, problem)}
+	if vol.Block() && !vol.Problem.Claim {
+		about.reason = "FailedMapVolume"
+	}
 	if vol.Claim.Name != "" && (problem == "" || vol.Kind == volumeplan.Driver && vol.Problem.Text == "") ||
 		m.old != nil && slices.Contains(m.old.Claims, vol.Claim) {
 		m.claims = append(m.claims, vol.Claim)
@@ -185,11 +200,11 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 		// What the pod has it keeps: a claim that changes is of no concern to containers that run.
 	case complete(vol):
 		m.paths[vol.Name] = vol.Path
-		m.stale = append(m.stale, text)
+		m.stale = append(m.stale, about)
 	case vol.Problem.Wait:
-		m.waiting = append(m.waiting, text)
+		m.waiting = append(m.waiting, about.text)
 	default:
-		m.failed = append(m.failed, text)
+		m.failed = append(m.failed, about)
 	}
 }
 
@@ -247,7 +262,7 @@ func (m *maker) commit() {
 	switch {
 	case len(m.failed) > 0:
 		row.State = model.VolumesFailed
-		row.Message = strings.Join(slices.Concat(m.failed, m.waiting), "; ")
+		row.Message = strings.Join(slices.Concat(texts(m.failed), m.waiting), "; ")
 		if m.limited {
 			row.Refused, row.Message = model.AttachLimit, "Pod was rejected: "+row.Message
 		}
@@ -255,15 +270,18 @@ func (m *maker) commit() {
 		row.Message = strings.Join(m.waiting, "; ")
 	default:
 		row.State, row.HostPaths, row.Devices = model.VolumesReady, m.paths, m.devices
-		row.Message = strings.Join(m.stale, "; ")
+		row.Message = strings.Join(texts(m.stale), "; ")
 		m.refused.forget(m.uid)
 	}
 	m.deps.Volumes.Set(m.uid, row)
 	if m.old != nil && m.old.Message == row.Message {
 		return // told before
 	}
-	for _, text := range slices.Concat(m.failed, m.stale) {
-		m.deps.Events.Event(m.ref(), corev1.EventTypeWarning, cmp.Or(row.Refused, "FailedMount"), text)
+	if row.Refused != "" {
+		m.deps.Rejected(row.Refused)
+	}
+	for _, c := range slices.Concat(m.failed, m.stale) {
+		m.deps.Events.Event(m.ref(), corev1.EventTypeWarning, cmp.Or(row.Refused, c.reason), c.text)
 	}
 }
 
@@ -325,7 +343,9 @@ func (m *maker) host(ctx context.Context, vol *volumeplan.Volume) error {
 	if m.old != nil && slices.Contains(m.old.Claims, vol.Claim) {
 		return nil
 	}
-	return owner.Apply(ctx, vol.Path, int(vol.Own.GID), vol.Own.OnlyOnMismatch)
+	return owner.Apply(ctx, vol.Path, owner.Change{GID: int(vol.Own.GID), OnlyOnMismatch: vol.Own.OnlyOnMismatch, Slow: func(message string) {
+		m.deps.Events.Event(m.ref(), corev1.EventTypeWarning, owner.Reason, message)
+	}})
 }
 
 // local mounts a local volume that is a device below the pod's directory, from

@@ -60,6 +60,8 @@ type Deps struct {
 	Measured func(plugin, operation string, took time.Duration, err error)
 	// Removed is told how the removal went of what a pod left that nobody knows any more; may be nil.
 	Removed func(uid string, err error)
+	// Rejected is told of each pod that the node does not take because of its volumes, with the reason; may be nil.
+	Rejected func(reason string)
 	// Allocatable gives the resources the node offers to pods, nil while unknown.
 	Allocatable func() corev1.ResourceList
 	Log         *slog.Logger
@@ -90,6 +92,9 @@ func New(cfg Config, deps Deps) (*Volumes, error) {
 	}
 	if deps.Measured == nil {
 		deps.Measured = func(string, string, time.Duration, error) {}
+	}
+	if deps.Rejected == nil {
+		deps.Rejected = func(string) {}
 	}
 	if deps.Removed == nil {
 		deps.Removed = func(string, error) {}

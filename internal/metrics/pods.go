@@ -90,7 +90,7 @@ func rejection(reason string) string {
 	known := []string{
 		"AppArmor", "PodOSSelectorNodeLabelDoesNotMatch", "PodOSNotSupported", "SupplementalGroupsPolicyNotSupported",
 		"UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfephemeral-storage", "OutOfpods", "TaintToleration", "NodeAffinity",
-		"NodePorts", "Evicted", "SysctlForbidden", "NodeShutdown",
+		"NodePorts", "Evicted", "SysctlForbidden", "NodeShutdown", "VolumeAttachmentLimitExceeded",
 	}
 	switch {
 	case slices.Contains(known, reason):

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -81,7 +82,9 @@ func (j *job) run(ctx context.Context) (again time.Duration, err error) {
 	}
 	j.rec.Size = cmp.Or(j.rec.Size, told(j.Bound))
 	if own := j.Volume.Own; own != nil && !j.driver.can(csipb.NodeServiceCapability_RPC_VOLUME_MOUNT_GROUP) {
-		if err := owner.Apply(ctx, j.rec.Target, int(own.GID), own.OnlyOnMismatch); err != nil {
+		if err := owner.Apply(ctx, j.rec.Target, owner.Change{GID: int(own.GID), OnlyOnMismatch: own.OnlyOnMismatch, Slow: func(message string) {
+			j.deps.Event(j.podRef(), corev1.EventTypeWarning, owner.Reason, message)
+		}}); err != nil {
 			return 0, err
 		}
 	}

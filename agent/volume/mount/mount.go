@@ -52,6 +52,17 @@ func (t Tmpfs) Mount(dir string) error {
 	return nil
 }
 
+// NoSwap reports whether the kernel can keep a tmpfs out of swap, for us: not
+// before 6.4, nor in a user namespace.
+func NoSwap() bool {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fs)
+	return unix.FsconfigSetFlag(fs, "noswap") == nil
+}
+
 // HugePages says how to mount a hugetlbfs.
 type HugePages struct {
 	// Mode and GID of its root; GID is -1 for the daemon's own.

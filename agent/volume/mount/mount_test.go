@@ -72,6 +72,21 @@ func TestTmpfs(t *testing.T) {
 	}
 }
 
+// What NoSwap says of the kernel is what a mount of it has.
+func TestNoSwap(t *testing.T) {
+	mounttest.NeedRoot(t)
+	dir := t.TempDir()
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "noswap")
+	if err == nil {
+		if err := Unmount(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if NoSwap() != (err == nil) {
+		t.Errorf("NoSwap %t, a mount: %v", NoSwap(), err)
+	}
+}
+
 func TestUnmountBelowTakesStackedAndNestedMountsAndNothingElse(t *testing.T) {
 	mounttest.NeedRoot(t)
 	base := tempDir(t)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,9 +20,19 @@ const (
 	dirBits  = fileBits | 0o110 | unix.S_ISGID
 )
 
-// Apply gives everything below dir, and then dir itself, to the group. With
-// onlyOnMismatch a root that is right is taken as proof that the rest is.
-func Apply(ctx context.Context, dir string, gid int, onlyOnMismatch bool) error {
+// Change says to whom a tree goes.
+type Change struct {
+	GID int
+	// OnlyOnMismatch: a root that is right is taken as proof that the rest is.
+	OnlyOnMismatch bool
+	// Slow is told, half a minute after the begin and then each minute, what
+	// takes so long; may be nil.
+	Slow func(message string)
+}
+
+// Apply gives everything below dir, and then dir itself, to the group.
+func Apply(ctx context.Context, dir string, c Change) error {
+	gid := c.GID
 	root, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("set group of %s: %w", dir, err)
@@ -31,10 +42,10 @@ func Apply(ctx context.Context, dir string, gid int, onlyOnMismatch bool) error 
 	if err := unix.Fstat(root, &st); err != nil {
 		return fmt.Errorf("set group of %s: %w", dir, err)
 	}
-	if onlyOnMismatch && int(st.Gid) == gid && st.Mode&dirBits == dirBits {
+	if c.OnlyOnMismatch && int(st.Gid) == gid && st.Mode&dirBits == dirBits {
 		return nil
 	}
-	w := walker{ctx: ctx, gid: gid, dev: st.Dev}
+	w := walker{ctx: ctx, gid: gid, dev: st.Dev, progress: newProgress(dir, c.Slow, time.Now())}
 	if err := w.below(root); err != nil {
 		return fmt.Errorf("set group of %s: %w", dir, err)
 	}
@@ -48,6 +59,7 @@ type walker struct {
 	ctx context.Context
 	gid int
 	dev uint64
+	*progress
 }
 
 // below changes what is in an open directory, which stays open.
@@ -95,6 +107,7 @@ func (w walker) entry(parent int, name string) error {
 			return err
 		}
 	}
+	w.passed(time.Now())
 	return w.change(fd, &st)
 }
 

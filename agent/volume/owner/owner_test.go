@@ -49,7 +49,7 @@ func TestApplyGivesAllToTheGroupAndFollowsNoLink(t *testing.T) {
 	if err := os.Chmod(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Apply(t.Context(), root, 2000, false); err != nil {
+	if err := Apply(t.Context(), root, Change{GID: 2000}); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
@@ -66,7 +66,7 @@ func TestApplyGivesAllToTheGroupAndFollowsNoLink(t *testing.T) {
 
 func TestOnlyOnMismatchTrustsTheRoot(t *testing.T) {
 	root, _ := volume(t)
-	if err := Apply(t.Context(), root, 2000, true); err != nil {
+	if err := Apply(t.Context(), root, Change{GID: 2000, OnlyOnMismatch: true}); err != nil {
 		t.Fatal(err)
 	}
 	late := filepath.Join(root, "late")
@@ -76,13 +76,13 @@ func TestOnlyOnMismatchTrustsTheRoot(t *testing.T) {
 	if err := os.Chown(late, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := Apply(t.Context(), root, 2000, true); err != nil {
+	if err := Apply(t.Context(), root, Change{GID: 2000, OnlyOnMismatch: true}); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(t, late); got != "0600 0:0" {
 		t.Errorf("the root was right, but its content was changed: %s", got)
 	}
-	if err := Apply(t.Context(), root, 2000, false); err != nil {
+	if err := Apply(t.Context(), root, Change{GID: 2000}); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(t, late); got != "0660 0:2000" {
@@ -95,10 +95,10 @@ func TestAnInterruptedChangeIsDoneAgain(t *testing.T) {
 	root, _ := volume(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Apply(ctx, root, 2000, true); !errors.Is(err, context.Canceled) {
+	if err := Apply(ctx, root, Change{GID: 2000, OnlyOnMismatch: true}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
-	if err := Apply(t.Context(), root, 2000, true); err != nil {
+	if err := Apply(t.Context(), root, Change{GID: 2000, OnlyOnMismatch: true}); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(t, filepath.Join(root, "f")); got != "0660 0:2000" {
