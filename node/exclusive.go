@@ -61,6 +61,11 @@ func (c *Config) cpus() (*exclusive.CPUs, exclusive.Align, error) {
 			return nil, align, fmt.Errorf("topologyManagerPolicy %s: %w", policy.Align, err)
 		}
 		align = exclusive.Align{Policy: policy.Align, Pod: policy.AlignPods, Nodes: topology.Nodes()}
+		if policy.AlignClosest && policy.Align != alignplan.SingleNode { // one node is as near as another
+			if align.Near, err = exclusive.ReadDistances("/sys"); err != nil {
+				return nil, align, fmt.Errorf("topologyManagerPolicyOptions prefer-closest-numa-nodes: %w", err)
+			}
+		}
 	}
 	if !policy.Static {
 		return nil, align, nil

@@ -185,6 +185,8 @@ type CPUPolicy struct {
 	// Align is topologyManagerPolicy, AlignPods topologyManagerScope pod.
 	Align     alignplan.Policy
 	AlignPods bool
+	// AlignClosest is the option prefer-closest-numa-nodes.
+	AlignClosest bool
 	// Reserved is reservedSystemCPUs: a list of CPUs that is kept for the system, in the place of the amounts.
 	Reserved string
 }

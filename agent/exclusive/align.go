@@ -67,7 +67,7 @@ func (m *Manager) place(g *model.Grant, cpus int, devices map[string]int, w want
 	if len(lists) == 0 {
 		return 0, nil
 	}
-	hint, admitted := alignplan.Merge(m.cfg.Align.Policy, nodes, lists)
+	hint, admitted := alignplan.Merge(m.cfg.Align.Policy, nodes, m.cfg.Align.Near, lists)
 	m.deps.Metrics.Aligned(admitted)
 	if !admitted {
 		return 0, errAffinity

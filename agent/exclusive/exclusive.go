@@ -50,6 +50,8 @@ type Align struct {
 	Pod bool
 	// Nodes are the machine's NUMA nodes, where the policy is on.
 	Nodes alignplan.Nodes
+	// Near: of places as good as each other the one is taken whose nodes are near to one another; nil: that is not looked at.
+	Near alignplan.Distances
 }
 
 // CPUs is the static policy's machine.

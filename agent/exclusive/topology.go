@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"nodelet/agent/exclusive/alignplan"
 	"nodelet/agent/exclusive/cpuplan"
 )
 
@@ -49,6 +50,34 @@ func ReadTopology(sys string) (cpuplan.Topology, error) {
 		t = append(t, cpuplan.CPU{ID: cpu, Core: cores[key], Cache: lastCache(filepath.Join(dir, fmt.Sprintf("cpu%d", cpu)), socket), Socket: socket, NUMA: nodes[cpu]})
 	}
 	return t, nil
+}
+
+// ReadDistances reads how far the machine's NUMA nodes are from one another; sys is /sys.
+func ReadDistances(sys string) (alignplan.Distances, error) {
+	dir := filepath.Join(sys, "devices/system/node")
+	online, err := list(filepath.Join(dir, "online"))
+	if err != nil {
+		return nil, fmt.Errorf("read which NUMA nodes are online: %w", err)
+	}
+	out := alignplan.Distances{}
+	for _, from := range online {
+		path := filepath.Join(dir, fmt.Sprintf("node%d", from), "distance")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read distances of NUMA node %d: %w", from, err)
+		}
+		// One for each node that is online, in their order.
+		row := strings.Fields(string(text))
+		if len(row) != len(online) {
+			return nil, fmt.Errorf("read distances of NUMA node %d: %s has %d, %d nodes are online", from, path, len(row), len(online))
+		}
+		for i, to := range online {
+			if out[[2]int{from, to}], err = strconv.Atoi(row[i]); err != nil {
+				return nil, fmt.Errorf("read distances of NUMA node %d: %w", from, err)
+			}
+		}
+	}
+	return out, nil
 }
 
 // lastCache names the last level of caches by the first CPU that shares it; where the machine does not

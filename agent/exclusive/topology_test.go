@@ -42,3 +42,34 @@ func TestReadTopology(t *testing.T) {
 		t.Error("a machine without CPUs")
 	}
 }
+
+func TestReadDistances(t *testing.T) {
+	sys := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(sys, "devices/system/node", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ReadDistances(sys); err == nil {
+		t.Error("a machine that tells nothing has distances")
+	}
+	write("online", "0,2\n")
+	write("node0/distance", "10 21\n")
+	if _, err := ReadDistances(sys); err == nil {
+		t.Error("a node without distances has them")
+	}
+	write("node2/distance", "22 10\n")
+	got, err := ReadDistances(sys)
+	if err != nil || len(got) != 4 || got[[2]int{0, 0}] != 10 || got[[2]int{0, 2}] != 21 || got[[2]int{2, 0}] != 22 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	write("node2/distance", "22\n")
+	if _, err := ReadDistances(sys); err == nil {
+		t.Error("a row that is too short is taken")
+	}
+}

@@ -63,17 +63,22 @@ func topologyScope(c *node.Config, v any) error {
 	}
 }
 
-// topologyOptions takes the options that say what is so anyway; any other would change which pods are
-// taken, so it is an error and not ignored.
-func topologyOptions(_ *node.Config, v any) error {
+// topologyOptions takes which place is the better one, and options that say what is so anyway; any other would
+// change which pods are taken, so it is an error and not ignored.
+func topologyOptions(c *node.Config, v any) error {
 	options, err := decode[map[string]string](v)
 	if err != nil {
 		return err
 	}
-	is := map[string]string{"prefer-closest-numa-nodes": "false", "max-allowable-numa-nodes": strconv.Itoa(alignplan.MaxNodes)}
 	for _, name := range slices.Sorted(maps.Keys(options)) {
-		if options[name] != is[name] || is[name] == "" {
-			return fmt.Errorf("option %q with value %q is not supported by this version", name, options[name])
+		value := options[name]
+		switch {
+		case name == "prefer-closest-numa-nodes":
+			if c.Kubelet.CPUPolicy.AlignClosest, err = strconv.ParseBool(value); err != nil {
+				return fmt.Errorf("option %q: %q is neither true nor false", name, value)
+			}
+		case name != "max-allowable-numa-nodes" || value != strconv.Itoa(alignplan.MaxNodes):
+			return fmt.Errorf("option %q with value %q is not supported by this version", name, value)
 		}
 	}
 	return nil

@@ -126,9 +126,27 @@ func Hints(nodes Nodes, s Supply) []Hint {
 // Anywhere are the hints of a resource that does not care.
 func Anywhere() []Hint { return []Hint{{Preferred: true}} }
 
+// Distances between NUMA nodes as the firmware tells them (ACPI SLIT: 10 is the node itself).
+type Distances map[[2]int]int
+
+// within is the sum of the distances between all nodes of a set.
+func (d Distances) within(n Nodes) (sum int) {
+	if len(d) == 0 {
+		return 0
+	}
+	for a := range 64 {
+		for b := range 64 {
+			if n.Has(a) && n.Has(b) {
+				sum += d[[2]int{a, b}]
+			}
+		}
+	}
+	return sum
+}
+
 // Merge finds the place that suits all, and whether the policy takes the pod there. lists has the hints of
-// each resource.
-func Merge(p Policy, nodes Nodes, lists [][]Hint) (Hint, bool) {
+// each resource. With distances, of places with as many nodes that is best whose nodes are near to one another.
+func Merge(p Policy, nodes Nodes, near Distances, lists [][]Hint) (Hint, bool) {
 	if !p.On() {
 		return Hint{Preferred: true}, true
 	}
@@ -142,7 +160,7 @@ func Merge(p Policy, nodes Nodes, lists [][]Hint) (Hint, bool) {
 		if !m.placed {
 			h.Nodes = nodes
 		}
-		if h.Nodes != 0 && (best.Nodes == 0 || before(h, best, widest)) {
+		if h.Nodes != 0 && (best.Nodes == 0 || near.before(h, best, widest)) {
 			best = h
 		}
 	}
@@ -217,7 +235,7 @@ func widestNeed(lists [][]Hint) (widest int) {
 
 // before tells whether a is better: preferred, and then as narrow as can be. Of places that nobody prefers
 // that is best which spans as many nodes as the resource needs that needs most, or nearly as many.
-func before(a, b Hint, widest int) bool {
+func (d Distances) before(a, b Hint, widest int) bool {
 	if a.Preferred != b.Preferred {
 		return a.Preferred
 	}
@@ -228,5 +246,5 @@ func before(a, b Hint, widest int) bool {
 		}
 		return widest - n
 	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Nodes, b.Nodes)) < 0
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(d.within(a.Nodes), d.within(b.Nodes)), cmp.Compare(a.Nodes, b.Nodes)) < 0
 }

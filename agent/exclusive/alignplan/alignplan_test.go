@@ -36,9 +36,42 @@ func TestMerge(t *testing.T) {
 		{"cannot be had", Restricted, two, [][]Hint{{}}, Hint{}, false},
 		{"as wide as the widest", BestEffort, four, [][]Hint{{hint(false, 0), hint(false, 0, 1), hint(false, 0, 1, 2)}, {hint(false, 0, 1), hint(false, 0, 1, 2)}}, hint(false, 0, 1), true},
 	} {
-		got, takes := Merge(c.p, c.nodes, c.lists)
+		got, takes := Merge(c.p, c.nodes, nil, c.lists)
 		if got != c.want || takes != c.takes {
 			t.Errorf("%s: %v %t, want %v %t", c.name, got, takes, c.want, c.takes)
+		}
+	}
+}
+
+// Of places as narrow as each other the one is taken whose nodes are near to one another; a narrower one goes before.
+func TestMergeClosest(t *testing.T) {
+	near := Distances{}
+	for a := range 4 {
+		for b := range 4 {
+			near[[2]int{a, b}] = 20
+			if a == b {
+				near[[2]int{a, b}] = 10
+			} else if a+b == 3 { // 0 and 3, 1 and 2 are neighbours; 0 and 3 the nearer ones
+				near[[2]int{a, b}] = 12 + min(a, b)
+			}
+		}
+	}
+	four := Of(0, 1, 2, 3)
+	for _, c := range []struct {
+		name string
+		near Distances
+		list []Hint
+		want Hint
+	}{
+		{"by number", nil, []Hint{hint(true, 0, 1), hint(true, 1, 2), hint(true, 0, 3)}, hint(true, 0, 1)},
+		{"the nearest", near, []Hint{hint(true, 0, 1), hint(true, 1, 2), hint(true, 0, 3)}, hint(true, 0, 3)},
+		{"nobody prefers", near, []Hint{hint(false, 0, 1), hint(false, 1, 2)}, hint(false, 1, 2)},
+		{"preferred first", near, []Hint{hint(true, 0, 1), hint(false, 0, 3)}, hint(true, 0, 1)},
+		{"narrow first", near, []Hint{hint(true, 2), hint(true, 0, 3)}, hint(true, 2)},
+		{"as near", near, []Hint{hint(true, 1, 3), hint(true, 0, 2)}, hint(true, 0, 2)},
+	} {
+		if got, _ := Merge(BestEffort, four, c.near, [][]Hint{c.list}); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
 }
@@ -74,14 +107,14 @@ func TestMergeLaws(t *testing.T) {
 			return Hint{Nodes(rapid.IntRange(0, 7).Draw(r, "nodes")), rapid.Bool().Draw(r, "preferred")}
 		})
 		lists := rapid.SliceOfN(rapid.SliceOfN(one, 0, 4), 0, 3).Draw(r, "lists")
-		got, _ := Merge(BestEffort, nodes, lists)
-		taken, takes := Merge(Restricted, nodes, lists)
+		got, _ := Merge(BestEffort, nodes, nil, lists)
+		taken, takes := Merge(Restricted, nodes, nil, lists)
 		if taken != got || takes != got.Preferred {
 			r.Fatalf("best effort %v, restricted %v %t", got, taken, takes)
 		}
 		shuffled := slices.Clone(lists)
 		slices.Reverse(shuffled)
-		if again, _ := Merge(BestEffort, nodes, shuffled); again != got {
+		if again, _ := Merge(BestEffort, nodes, nil, shuffled); again != got {
 			r.Fatalf("%v, in another order %v", got, again)
 		}
 		preferred := false
