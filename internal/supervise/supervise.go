@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -114,7 +115,7 @@ func (c *Child) start(ctx context.Context) (ready bool, err error) {
 	}
 	defer func() { _ = lines.Close() }()
 	cmd := exec.Command(c.Path, append(c.Args[:len(c.Args):len(c.Args)], "--ready-fd", "3")...)
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{child}
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles, cmd.Env = log, log, []*os.File{child}, environment()
 	// A session of its own: signals meant for the daemon's terminal do not reach it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
@@ -149,6 +150,15 @@ func (c *Child) start(ctx context.Context) (ready bool, err error) {
 	}
 	defer p.Close()
 	return true, c.stop(p)
+}
+
+// environment is that of the daemon, without what leads to the service manager: upstream's API server would
+// tell it that the daemon is ready.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains([]string{"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}, name)
+	})
 }
 
 // read passes on the lines of progress and tells whether "ready" was among them.

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 			os.Exit(3)
 		}
 		w := os.NewFile(3, "ready")
+		if os.Args[3] == "env" {
+			fmt.Fprintf(w, "manager %q %q\n", os.Getenv("NOTIFY_SOCKET"), os.Getenv("WATCHDOG_USEC"))
+		}
 		fmt.Fprintln(w, "ready")
 		_ = w.Close()
 		select {}
@@ -81,6 +84,21 @@ func TestRestartsWhatDies(t *testing.T) {
 	}
 	if p, _ := proc.Find(c.PIDFile, c.Words...); p != nil {
 		t.Fatalf("pid %d still runs", p.PID)
+	}
+}
+
+// The API server in the child would tell systemd that the daemon is ready.
+func TestTheServiceManagerIsTheDaemons(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+	t.Setenv("WATCHDOG_USEC", "30000000")
+	c, lines, _ := newChild(t, "env")
+	stop := start(t, c)
+	if l := <-lines; l != `manager "" ""` {
+		t.Errorf("the child was given %s", l)
+	}
+	<-lines
+	if err := stop(); err != nil {
+		t.Fatal(err)
 	}
 }
 
