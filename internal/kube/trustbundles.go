@@ -96,7 +96,7 @@ func (c *Client) servedTrustBundles(ctx context.Context) (source, runtime.Object
 			return source{}, nil, fmt.Errorf("list ClusterTrustBundles: %w", err)
 		}
 	}
-	return source{}, nil, fmt.Errorf("the API server serves no ClusterTrustBundles: they are part of Kubernetes 1.37, or of 1.33 and later with --feature-gates=ClusterTrustBundle=true and --runtime-config=%s/%s=true",
+	return source{}, nil, fmt.Errorf("the API server serves no ClusterTrustBundles: they are part of Kubernetes 1.37, or of 1.33 and later with --feature-gates=ClusterTrustBundle=true,ClusterTrustBundleProjection=true and --runtime-config=%s/%s=true",
 		certificatesv1beta1.SchemeGroupVersion, bundlesResource)
 }
 

@@ -221,7 +221,8 @@ func (b *builder) projected(p *corev1.ProjectedVolumeSource) {
 		case s.PodCertificate != nil:
 			b.certificate(i, s.PodCertificate)
 		default:
-			b.fail(false, "projected source %d is of a type that is not supported by this node", i)
+			// An API server drops what its feature gates do not allow, and leaves an empty source.
+			b.fail(false, "projected source %d has no type that this node knows, or its type is turned off in the API server (feature gates ClusterTrustBundleProjection, PodCertificateRequest)", i)
 		}
 	}
 }
