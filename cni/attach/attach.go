@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"nodelet/cni/ipam"
 	"nodelet/cni/ipam/file"
 	"nodelet/cni/link"
@@ -178,7 +180,7 @@ func (n Node) SyncRules(ctx context.Context, s ipam.State) (changed bool, err er
 
 // Release undoes attachments: it closes their ports, removes their links, and
 // then frees their addresses. What is gone already is fine; a link that cannot
-// be removed keeps its lease.
+// be removed keeps its lease. A full disk is no error (full).
 func (n Node) Release(ctx context.Context, dead []ipam.Lease) error {
 	if err := n.closePorts(ctx, dead); err != nil {
 		return err
@@ -187,12 +189,15 @@ func (n Node) Release(ctx context.Context, dead []ipam.Lease) error {
 	errs := n.removeLinks(&dead)
 	step("links-removed")
 	if len(dead) > 0 {
-		errs = append(errs, n.Dir().Update(func(s ipam.State) (ipam.State, error) {
+		err := n.Dir().Update(func(s ipam.State) (ipam.State, error) {
 			for _, l := range dead {
 				s, _ = ipam.Release(s, l.Veth)
 			}
 			return s, nil
-		}))
+		})
+		if !full(err) {
+			errs = append(errs, err)
+		}
 	}
 	step("released")
 	return errors.Join(errs...)
@@ -205,14 +210,22 @@ func (n Node) closePorts(ctx context.Context, dead []ipam.Lease) error {
 	isDead := func(l ipam.Lease) bool {
 		return slices.ContainsFunc(dead, func(d ipam.Lease) bool { return d.Veth == l.Veth })
 	}
-	err := n.Dir().UpdateThen(
-		func(s ipam.State) (ipam.State, error) { return ipam.ClosePorts(s, isDead), nil },
-		func(s ipam.State) error {
-			_, err := n.SyncRules(ctx, s)
-			return err
-		})
+	closed := func(s ipam.State) (ipam.State, error) { return ipam.ClosePorts(s, isDead), nil }
+	sync := func(s ipam.State) error {
+		_, err := n.SyncRules(ctx, ipam.ClosePorts(s, isDead))
+		return err
+	}
+	err := n.Dir().UpdateThen(closed, sync)
+	if full(err) { // without writing it down
+		err = n.Dir().UpdateThen(func(s ipam.State) (ipam.State, error) { return s, nil }, sync)
+	}
 	return errors.Join(err, endFlows(ctx, dead, closedFlows(dead)))
 }
+
+// full tells whether the disk has no room for a change of the state. That must not keep a pod from ending, which
+// may be what makes room: its link and its namespace are gone then, so that its lease makes way when it
+// is looked for (Living).
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // removeLinks takes the leases out of dead whose links would not go.
 func (n Node) removeLinks(dead *[]ipam.Lease) []error {
