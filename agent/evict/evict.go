@@ -21,7 +21,8 @@ import (
 )
 
 const (
-	// glance is how often memory is looked at, look all else; upstream's is ten seconds for both.
+	// glance is how often memory is looked at, which is three files, and look all else; upstream's is ten
+	// seconds for both.
 	glance = time.Second
 	look   = 10 * time.Second
 	// transition is upstream's evictionPressureTransitionPeriod.
@@ -154,7 +155,7 @@ func (e *Evictor) sync(ctx context.Context, prev, snap *store.Snapshot) error {
 		return nil // only pods have changed
 	}
 	now := time.Now()
-	if now.Sub(e.looked) < look && !e.shortOfMemory(e.deps.Stats.Node(ctx, stats.Cheap)) {
+	if now.Sub(e.looked) < look && !e.shortOfMemory(e.deps.Stats.Node(ctx, stats.Memory)) {
 		return nil
 	}
 	e.looked = now

@@ -46,10 +46,13 @@ type world struct {
 	used         map[string]uint64 // memory of pods by name
 }
 
-func (w *world) Node(context.Context, stats.Depth) stats.Node {
+func (w *world) Node(_ context.Context, d stats.Depth) stats.Node {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.looks++
+	if d == stats.Memory {
+		return stats.Node{Usage: &cgroup.Usage{WorkingSet: 1000*mi - w.memory}, Memory: 1000 * mi}
+	}
 	fs := &stats.Space{Available: w.disk, Capacity: 1000 * mi, InodesFree: 900, InodesAll: 1000, Device: 1}
 	return stats.Node{Usage: &cgroup.Usage{WorkingSet: 1000*mi - w.memory}, Memory: 1000 * mi, Fs: fs, ImageFs: fs, ContainerFs: fs, Processes: 1, MaxProcesses: 1000}
 }

@@ -15,6 +15,9 @@ import (
 // Node measures the machine as a whole.
 func (s *Stats) Node(ctx context.Context, depth Depth) Node {
 	now := time.Now()
+	if depth == Memory {
+		return s.nodeMemory(now)
+	}
 	n := Node{At: now, Boot: s.boot(), System: map[string]*cgroup.Usage{}}
 	if u, err := s.deps.Cgroups.Usage("/", now); err == nil {
 		n.Usage = &u
@@ -39,6 +42,15 @@ func (s *Stats) Node(ctx context.Context, depth Depth) Node {
 		if s.cfg.EmbeddedRuntime {
 			n.System["runtime"] = own
 		}
+	}
+	return n
+}
+
+// nodeMemory is what of Node is asked for every second.
+func (s *Stats) nodeMemory(now time.Time) Node {
+	n := Node{At: now, Memory: s.meminfo()["MemTotal"]}
+	if used, err := s.deps.Cgroups.WorkingSet("/"); err == nil {
+		n.Usage = &cgroup.Usage{At: now, WorkingSet: used}
 	}
 	return n
 }

@@ -32,6 +32,7 @@ type Cgroups interface {
 	// Container is the cgroup of a container in that of its pod.
 	Container(pod, id string) string
 	Usage(cgroup string, now time.Time) (cgroup.Usage, error)
+	WorkingSet(cgroup string) (uint64, error)
 	// Process is any process in a cgroup, 0 when there is none.
 	Process(cgroup string) int
 }
@@ -154,10 +155,12 @@ type All struct {
 // Depth says how much is measured.
 type Depth uint8
 
-// The depths: what cgroups tell; and file systems and volumes as well.
+// The depths: what cgroups tell; file systems and volumes as well; of the node, how much memory there is
+// and is used, and nothing else.
 const (
 	Cheap Depth = iota
 	Full
+	Memory
 )
 
 // firstWait bounds how long Read waits for figures that were never taken before.

@@ -40,6 +40,11 @@ func (t tree) Usage(path string, now time.Time) (cgroup.Usage, error) {
 	return u, nil
 }
 
+func (t tree) WorkingSet(path string) (uint64, error) {
+	u, err := t.Usage(path, time.Time{})
+	return u.WorkingSet, err
+}
+
 // runtime answers from what it has; hang makes it wait.
 type runtime struct {
 	stats []*runtimev1.ContainerStats
@@ -177,6 +182,18 @@ func TestRead(t *testing.T) {
 	}
 	if got := s.Claims(); len(got) != 1 || got[0].Namespace != "ns" || got[0].Claim != "claim" {
 		t.Errorf("claims %+v", got)
+	}
+}
+
+// What is asked for every second is a small part of what is measured.
+func TestMemoryAlone(t *testing.T) {
+	s, _ := world(t, &runtime{}, tree{"/": {CPU: 1, WorkingSet: 7}})
+	n := s.Node(t.Context(), Memory)
+	if n.Usage == nil || n.Usage.WorkingSet != 7 || n.Memory != s.Node(t.Context(), Cheap).Memory {
+		t.Errorf("memory %+v", n)
+	}
+	if n.Usage.CPU != 0 || n.Processes != 0 || n.Fs != nil || !n.Boot.IsZero() {
+		t.Errorf("more than memory was measured: %+v", n)
 	}
 }
 

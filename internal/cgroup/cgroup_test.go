@@ -237,6 +237,12 @@ func TestUsage(t *testing.T) {
 	if u, err := tree.Usage("/", time.Now()); err != nil || u.CPU == 0 || u.Memory == 0 {
 		t.Errorf("usage of the machine: %+v %v", u, err)
 	}
+	if n, err := tree.WorkingSet("/"); err != nil || n == 0 {
+		t.Errorf("working set of the machine: %d %v", n, err)
+	}
+	if _, err := tree.WorkingSet(path + "/nope"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("working set of what is not there: %v", err)
+	}
 }
 
 // fakeV2 is a directory with the files a cgroup2 mount would have; directories made in it have none.
@@ -317,6 +323,12 @@ func TestV2Files(t *testing.T) {
 	}
 	if !reflect.DeepEqual(u, want) {
 		t.Errorf("usage\n%+v\nwant\n%+v", u, want)
+	}
+	write(t, tree.h.unified, "memory.stat", "anon 10\nfile 5\nkernel 2\ninactive_file 3\n")
+	for cgroup, want := range map[string]uint64{tree.Path(Guaranteed, "u"): 7500, "/": 14} {
+		if got, err := tree.WorkingSet(cgroup); err != nil || got != want {
+			t.Errorf("working set of %s: %d %v, want %d", cgroup, got, err, want)
+		}
 	}
 }
 
