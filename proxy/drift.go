@@ -38,6 +38,9 @@ type drift struct {
 	suspects []string
 	count    int
 	last     *Drift
+	// muted is the netlink port of the back end's changes, 0 for none; mute tells the kernel, nil before there is a watch.
+	muted uint32
+	mute  func(port uint32) error
 }
 
 // maxSuspects bounds the names in one report.
@@ -50,7 +53,7 @@ func newDrift() *drift { return &drift{wake: make(chan struct{}, 1), watched: ma
 func (d *drift) watch(ctx context.Context, from nft.Source, failed func(error)) {
 	ready := sync.OnceFunc(func() { close(d.watched) })
 	defer ready()
-	from.Opened = ready
+	from.Opened, from.Mute = ready, d.toMute
 	for ctx.Err() == nil {
 		err := nft.WatchChanges(ctx, from, d.changed)
 		ready()
@@ -65,6 +68,28 @@ func (d *drift) watch(ctx context.Context, from nft.Source, failed func(error)) 
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+}
+
+// toMute takes what mutes a port, for the present one and those to come.
+func (d *drift) toMute(mute func(port uint32) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mute = mute
+	_ = mute(d.muted) // else what comes from there is left out here: see Source.Own
+}
+
+// muteOf has the kernel keep back the notifications of a back end's own changes: each would wake a thread
+// at the very moment when the change is being made.
+func (d *drift) muteOf(b Backend) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.muted = 0
+	if b, ok := b.(ported); ok {
+		d.muted = b.Port()
+	}
+	if d.mute != nil {
+		_ = d.mute(d.muted) // as above; after the watch there is nothing to mute
 	}
 }
 

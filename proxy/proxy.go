@@ -166,6 +166,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Proxy, error) {
 		deps.Log.Info("service proxy mode", "mode", e.choice.Mode, "why", e.choice.Why, "ipv6", e.choice.IPv6)
 	}
 	p.engine.Store(e)
+	p.drift.muteOf(e.Backend)
 	if p.flows, err = conntrack.Open(cfg.NetNS); err != nil {
 		return nil, errors.Join(err, p.engine.Load().Close())
 	}

@@ -137,6 +137,7 @@ func (p *Proxy) retire(ctx context.Context, fresh *engine, step func(string, ...
 		}
 	}
 	p.engine.Store(fresh)
+	p.drift.muteOf(fresh.Backend)
 	fresh.start(p.ctx, p.notFollowed)
 	// From here on there is no way back, and the asker need not wait for it.
 	ctx = context.WithoutCancel(ctx)

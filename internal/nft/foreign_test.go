@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,5 +145,62 @@ func TestWatchKnowsPorts(t *testing.T) {
 	}
 	if asked[true] == 0 || asked[false] == 0 || len(events) > 0 {
 		t.Errorf("asked %d times for own and %d for other messages, %d events more", asked[true], asked[false], len(events))
+	}
+}
+
+// TestWatchMutes: of a muted port's transactions nothing is heard, of others' and of those after it all.
+func TestWatchMutes(t *testing.T) {
+	ns := newNamespace(t)
+	conn := openIn(t, ns)
+	ctx, cancel := context.WithCancel(context.Background())
+	opened, events, ended := make(chan struct{}), make(chan Change, 10), make(chan error, 1)
+	var set func(port uint32) error
+	var own atomic.Int64
+	go func() {
+		from := Source{
+			NetNS: ns.Fd(), Opened: func() { close(opened) }, Mute: func(f func(uint32) error) { set = f },
+			Own: func(port uint32) bool {
+				if port == conn.Port() {
+					own.Add(1)
+				}
+				return port == conn.Port()
+			},
+		}
+		ended <- WatchChanges(ctx, from, func(c Change) { events <- c })
+	}()
+	<-opened
+	// Notifications keep their order: what comes before another's change has been heard when that is.
+	round := func(port uint32, table string) int64 {
+		t.Helper()
+		if err := set(port); err != nil {
+			t.Fatal(err)
+		}
+		before := own.Load()
+		if _, err := conn.Ensure(ctx, &Ruleset{Table: Table{Inet, table}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := ns.Do(func() error { return exec.Command("nft", "add table inet other-"+table).Run() }); err != nil {
+			t.Fatal(err)
+		}
+		if c := <-events; len(c.Tables) != 1 || c.Tables[0].Name != "other-"+table {
+			t.Errorf("change of tables %v, want that of the other program", c.Tables)
+		}
+		return own.Load() - before
+	}
+	if n := round(0, "first"); n == 0 {
+		t.Error("own messages are not heard before they are muted")
+	}
+	if n := round(conn.Port(), "second"); n != 0 {
+		t.Errorf("%d muted messages are heard", n)
+	}
+	if n := round(0, "third"); n == 0 {
+		t.Error("own messages are not heard when they are muted no longer")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := set(0); err == nil {
+		t.Error("a watch that has ended can be muted")
 	}
 }

@@ -66,13 +66,15 @@ type Source struct {
 	// Without it they are known by the thread that made them, which costs a look into /proc each time,
 	// and fails in a container: the kernel tells the number that the thread has on the host. May be nil.
 	Own func(port uint32) bool
+	// Mute is as nlwatch.Source.Mute; may be nil.
+	Mute func(set func(port uint32) error)
 }
 
 // WatchChanges calls each with every transaction of others in a namespace until ctx ends.
 func WatchChanges(ctx context.Context, from Source, each func(Change)) error {
 	var pending Change
 	err := nlwatch.Watch(ctx, nlwatch.Source{
-		Protocol: unix.NETLINK_NETFILTER, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1), NetNS: from.NetNS, Buffer: watchBuffer, Opened: from.Opened,
+		Protocol: unix.NETLINK_NETFILTER, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1), NetNS: from.NetNS, Buffer: watchBuffer, Opened: from.Opened, Mute: from.Mute,
 	}, func(messages []byte) {
 		if messages == nil {
 			pending = Change{}

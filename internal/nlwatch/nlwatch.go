@@ -5,11 +5,15 @@
 package nlwatch
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +29,9 @@ type Source struct {
 	Buffer int
 	// Opened is called as soon as nothing can be missed any more; may be nil.
 	Opened func()
+	// Mute is given, before Opened, what has the kernel leave out the messages that a netlink port has
+	// caused (0: none's), until the watch ends: they then wake nobody. May be nil.
+	Mute func(set func(port uint32) error)
 }
 
 // Open makes a socket of a netlink protocol in a namespace: a socket stays
@@ -75,6 +82,13 @@ func Watch(ctx context.Context, s Source, each func(messages []byte)) error {
 			_ = f.Close()
 		}
 	}()
+	if s.Mute != nil {
+		raw, err := f.SyscallConn()
+		if err != nil {
+			return fmt.Errorf("hold netlink socket: %w", err)
+		}
+		s.Mute(func(port uint32) error { return mute(raw, port) })
+	}
 	if s.Opened != nil {
 		s.Opened()
 	}
@@ -103,6 +117,35 @@ func prepare(fd int, s Source) error {
 	}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: s.Groups}); err != nil {
 		return fmt.Errorf("bind: %w", err)
+	}
+	return nil
+}
+
+// portAt is where a message's header has the port that caused it (struct nlmsghdr, linux/netlink.h).
+const portAt = 12
+
+// mute sets the filter of a socket: a classic BPF program, which reads in network order.
+func mute(socket syscall.RawConn, port uint32) error {
+	var err error
+	set := func(fd uintptr) {
+		if port == 0 {
+			if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); errors.Is(err, unix.ENOENT) {
+				err = nil // there is none
+			}
+			return
+		}
+		var b [4]byte
+		binary.NativeEndian.PutUint32(b[:], port)
+		filter := []unix.SockFilter{
+			{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: portAt},
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: binary.BigEndian.Uint32(b[:]), Jf: 1},
+			{Code: unix.BPF_RET | unix.BPF_K},
+			{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32},
+		}
+		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+	}
+	if err := cmp.Or(socket.Control(set), err); err != nil {
+		return fmt.Errorf("filter netlink messages: %w", err)
 	}
 	return nil
 }
