@@ -26,10 +26,15 @@ const (
 	// certificateLost is how long a request that cannot be found may just not
 	// be known yet to the server that is asked; after it somebody has deleted it.
 	certificateLost = 10 * time.Minute
+	// certificateQuiet is how long a signer may take before users hear of it.
+	certificateQuiet = 15 * time.Second
 )
 
 // errNotIssued: a request is under way, and there is no older certificate.
 var errNotIssued = errors.New("credential bundle is not issued yet")
+
+// errSlowSigner is the same after certificateQuiet.
+var errSlowSigner = fmt.Errorf("%w: its signer has not answered", errNotIssued)
 
 // refusedError: no certificate will come, and it is not for this node to mend.
 type refusedError string
@@ -153,6 +158,9 @@ func (m *maker) renew(ctx context.Context, have *credential, c volumeplan.Certif
 	}
 	m.wait(have.asked.next)
 	have.asked.next = min(2*have.asked.next, certificateLast)
+	if now.Sub(have.asked.at) > certificateQuiet {
+		return fmt.Errorf("%w PodCertificateRequest %s/%s", errSlowSigner, m.pod.Namespace, have.asked.name)
+	}
 	return errNotIssued
 }
 

@@ -203,6 +203,32 @@ func TestPodCertificate(t *testing.T) {
 	}
 }
 
+// A signer that does not answer is told of, once, and may still answer.
+func TestPodCertificateSlowSigner(t *testing.T) {
+	w, s := newSigningWorld(t)
+	s.set(func() { s.hold = true })
+	w.sync(certified(t, 1))
+	w.says(uid(1), model.VolumesAbsent, "credential bundle is not issued yet")
+	key := credentialKey{"id", 0}
+	release, err := w.v.pods.Acquire(t.Context(), uid(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := w.v.credentials.of(uid(1), key)
+	have.asked.at = have.asked.at.Add(-time.Minute)
+	w.v.credentials.put(uid(1), key, have)
+	release()
+	w.says(uid(1), model.VolumesFailed, `volume "id" : credential bundle is not issued yet: its signer has not answered PodCertificateRequest ns/req-1`)
+	w.look(uid(1))
+	if got := w.events.String(); strings.Count(got, "FailedMount") != 1 {
+		t.Errorf("events %s", got)
+	}
+	s.set(func() { s.hold = false })
+	if got := w.subject(1); got != "req-1" {
+		t.Errorf("certificate of %s", got)
+	}
+}
+
 // A restart of the daemon goes on with the certificate that the pod has.
 func TestPodCertificateSurvivesRestart(t *testing.T) {
 	w, s := newSigningWorld(t)

@@ -173,6 +173,9 @@ func (m *maker) volume(ctx context.Context, vol *volumeplan.Volume) {
 			m.waiting = append(m.waiting, explain(vol, err.Error()))
 			m.wait(refusedRetry)
 			return
+		} else if errors.Is(err, errSlowSigner) {
+			m.failed = append(m.failed, complaint{"FailedMount", explain(vol, err.Error())})
+			return
 		} else if errors.Is(err, errNotIssued) {
 			m.waiting = append(m.waiting, explain(vol, err.Error()))
 			return
