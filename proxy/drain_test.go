@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nodelet/internal/conntrack"
 	"nodelet/internal/model"
@@ -202,11 +205,6 @@ func TestAwayFromEBPF(t *testing.T) {
 	// And back: nothing drains any more.
 	l.switchTo(proxy.EBPF)
 	l.goOn("back", fresh)
-	for c := range kept {
-		if c.LocalAddr().Network() == "udp" {
-			delete(kept, c)
-		}
-	}
 	l.goOn("back", kept)
 	l.switchTo(proxy.Iptables)
 	l.goOn("away by another way", kept)
@@ -253,4 +251,109 @@ func TestIntoEBPF(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUDPIntoEBPF: UDP flows that netfilter translates go on to their endpoints, those of the node's own
+// sockets by netfilter and all others by the programs, also over a restart; an endpoint that leaves is left.
+func TestUDPIntoEBPF(t *testing.T) {
+	for _, mode := range []string{proxy.Nftables, proxy.Iptables} {
+		t.Run(mode, func(t *testing.T) {
+			l := newDrainLab(t, mode)
+			kept, own := map[*traffic.Conn]string{}, map[*traffic.Conn]string{}
+			for range 4 { // so that not all meet the same endpoint again by chance
+				l.open(udpWays, model.UDP, kept)
+			}
+			l.open(map[string]netip.AddrPort{"a": netip.MustParseAddrPort("10.96.0.1:53")}, model.UDP, kept) // its own endpoint, perhaps
+			l.open(map[string]netip.AddrPort{"node": netip.MustParseAddrPort("10.96.0.1:53")}, model.UDP, own)
+			saw := map[*traffic.Conn]netip.Addr{}
+			for c := range kept {
+				got, err := c.Ask(10 * time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				saw[c] = got.Saw
+			}
+			l.switchTo(proxy.EBPF)
+			for c, server := range kept {
+				if got, err := c.Ask(10 * time.Second); err != nil || got.Server != server || got.Saw != saw[c] {
+					t.Errorf("%s -> %s was answered by %s, which saw %s: now %s %v", c.LocalAddr(), c.RemoteAddr(), server, saw[c], got, err)
+				}
+			}
+			l.goOn("the node's own", own)
+			if left := l.translatedUDP(); left != len(own) {
+				t.Errorf("netfilter translates %d UDP flows, want %d", left, len(own))
+			}
+			l.start(proxy.EBPF)
+			l.goOn("after a restart", kept)
+			if err := l.world.Apply("slice d/x-4 of d/x p:8080/TCP q:8080/UDP 10.244.1.3=ready@n1\nslice d/x-6 of d/x p:8080/TCP q:8080/UDP fd44:1::3=ready@n1"); err != nil {
+				t.Fatal(err)
+			}
+			await(t, l.world.Store, l.world.Snapshot().Revision)
+			for c := range kept {
+				kept[c] = "b"
+			}
+			l.goOn("after an endpoint has left", kept)
+			for _, all := range []map[*traffic.Conn]string{kept, own} {
+				for c := range all {
+					_ = c.Close()
+				}
+			}
+		})
+	}
+}
+
+// translatedUDP counts the UDP flows that netfilter translates.
+func (l *drainLab) translatedUDP() (n int) {
+	l.t.Helper()
+	c, err := conntrack.Open(l.Node.NS.Fd())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer c.Close()
+	for _, ipv6 := range []bool{false, true} {
+		flows, err := c.List(l.t.Context(), ipv6)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		for _, f := range flows {
+			if f.Proto == uint8(model.UDP) && f.AnswersFrom != f.Dst {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TestOwnUDPAwayFromEBPF: a UDP socket of the node that is connected to an endpoint keeps the programs,
+// which end it when the endpoint leaves: nobody else would. Then they go.
+func TestOwnUDPAwayFromEBPF(t *testing.T) {
+	l := newDrainLab(t, proxy.EBPF)
+	var u unix.Utsname
+	var major, minor int
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); n == 2 && (major < 6 || major == 6 && minor < 5) {
+		t.Skip("the kernel cannot end sockets before 6.5")
+	}
+	kept := map[*traffic.Conn]string{}
+	l.open(map[string]netip.AddrPort{"node": netip.MustParseAddrPort("10.96.0.1:53")}, model.UDP, kept)
+	l.switchTo(proxy.Nftables)
+	l.goOn("after the switch", kept)
+	if s := l.proxy.Status(); s.Draining == nil || s.Draining.Connections != 1 {
+		t.Fatalf("after the switch: %+v", s.Draining)
+	}
+	l.start(proxy.Nftables)
+	l.until("the new daemon knows what drains", func() bool { return l.proxy.Status().Draining != nil })
+	l.goOn("after a restart", kept)
+	for c, server := range kept {
+		stays := map[string]string{"a": "10.244.1.3", "b": "10.244.1.2"}[server]
+		if err := l.world.Apply("slice d/x-4 of d/x p:8080/TCP q:8080/UDP " + stays + "=ready@n1"); err != nil {
+			t.Fatal(err)
+		}
+		await(t, l.world.Store, l.world.Snapshot().Revision)
+		l.until("the socket is ended", func() bool { _, err := c.Write([]byte("?\n")); return err != nil })
+		_ = c.Close()
+	}
+	l.until("nothing drains", func() bool { return l.proxy.Status().Draining == nil })
 }

@@ -116,6 +116,7 @@ func (p *Proxy) Switch(ctx context.Context, mode string) (Switched, error) {
 
 func (p *Proxy) program(ctx context.Context, fresh *engine, state *lb.State, step func(string, ...any)) error {
 	begin := time.Now()
+	p.offer(ctx, fresh.Backend)
 	result, err := fresh.Apply(ctx, state)
 	if err != nil {
 		return err
@@ -125,6 +126,9 @@ func (p *Proxy) program(ctx context.Context, fresh *engine, state *lb.State, ste
 		return err
 	}
 	p.rules.Store(&result.Rules)
+	if n := p.takenOver(ctx, fresh.Backend); n > 0 {
+		step("%s: takes over %d UDP flows, each to its endpoint", fresh.choice.Mode, n)
+	}
 	return nil
 }
 

@@ -55,6 +55,8 @@ type Backend struct {
 	// attached are the devices that have our programs.
 	attached   map[int]bool
 	devicesErr error
+	// offered are flows to take over from another back end, adopted those that were.
+	offered, adopted []lb.UDPFlow
 	// first is told of the first full Apply.
 	first chan struct{}
 }
@@ -153,6 +155,9 @@ func (b *Backend) applyAll(want *lb.State) (lb.Result, error) {
 	if err := write(e); err != nil {
 		return lb.Result{Full: true}, err
 	}
+	if err := b.adopt(c, want); err != nil {
+		return lb.Result{Full: true}, err
+	}
 	changes, err := b.attach(want)
 	if err != nil {
 		return lb.Result{Full: true}, err
@@ -195,7 +200,10 @@ func (b *Backend) open() error {
 
 // forgetEndpoints ends what UDP still has to do with endpoints that no longer serve.
 func (b *Backend) forgetEndpoints(c *content) error {
-	return errors.Join(b.kernel.forgetFlows(c), b.inside(b.kernel.endSockets))
+	return errors.Join(b.kernel.forgetFlows(c), b.inside(func() error {
+		_, err := b.kernel.endSockets()
+		return err
+	}))
 }
 
 // plan gives what has to be written to make found what want says, as far as

@@ -34,8 +34,10 @@ func drain(spec *ebpf.CollectionSpec) error {
 
 // Drain leaves what begins to another back end; what is tracked goes on, with
 // its endpoints as want says. It gives the number of connections and UDP flows
-// that still need the programs. TCP sockets that got their endpoint when they
-// connected need none. After it Apply keeps the maps in step, as before.
+// that still need the programs, and of the node's own connected UDP sockets,
+// which need to be ended when their endpoint leaves. TCP sockets that got their
+// endpoint when they connected need none. After it Apply keeps the maps in
+// step, as before.
 func (b *Backend) Drain(ctx context.Context, want *lb.State) (left int, err error) {
 	if !b.cfg.draining {
 		if err := b.Close(); err != nil {
@@ -48,7 +50,14 @@ func (b *Backend) Drain(ctx context.Context, want *lb.State) (left int, err erro
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.kernel.live()
+	if left, err = b.kernel.live(); err != nil {
+		return 0, err
+	}
+	return left, b.inside(func() error {
+		sockets, err := b.kernel.endSockets()
+		left += sockets
+		return err
+	})
 }
 
 // Draining tells whether the programs in place take no new connections, and

@@ -44,23 +44,23 @@ func (k *kernel) canEnd() bool {
 }
 
 // endSockets ends the node's own UDP sockets that are connected to an endpoint
-// that no longer serves. The calling thread must be in the network namespace.
-func (k *kernel) endSockets() error {
+// that no longer serves, and gives the number of the others. The calling thread must be in the network namespace.
+func (k *kernel) endSockets() (left int, err error) {
 	if !k.canEnd() {
-		return nil
+		return 0, nil
 	}
 	it, err := link.AttachIter(link.IterOptions{Program: k.ended})
 	if err != nil {
-		return fmt.Errorf("end UDP sockets of endpoints that left: %w", err)
+		return 0, fmt.Errorf("end UDP sockets of endpoints that left: %w", err)
 	}
 	defer func() { _ = it.Close() }()
 	all, err := it.Open()
 	if err != nil {
-		return fmt.Errorf("end UDP sockets of endpoints that left: %w", err)
+		return 0, fmt.Errorf("end UDP sockets of endpoints that left: %w", err)
 	}
-	_, err = io.Copy(io.Discard, all)
+	n, err := io.Copy(io.Discard, all) // a byte for each
 	if err != nil {
 		err = fmt.Errorf("end UDP sockets of endpoints that left: %w", err)
 	}
-	return errors.Join(err, all.Close())
+	return int(n), errors.Join(err, all.Close())
 }

@@ -1,6 +1,7 @@
 /* Ends the node's own UDP sockets whose endpoint no longer serves: they are
  * connected to it, and would go on for ever. Their owners hear ECONNABORTED.
- * It runs once over all sockets of a network namespace each time it is read. */
+ * It runs once over all sockets of a network namespace each time it is read,
+ * and writes a byte for each that stays. */
 #include "abi.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -8,8 +9,12 @@ char LICENSE[] SEC("license") = "GPL";
 /* The few fields of the kernel's own types that are used; their places are
  * found when the program is loaded. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct seq_file {
+	__u64 version;
+};
+
 struct bpf_iter_meta {
-	__u64 session_id;
+	struct seq_file *seq;
 };
 
 struct sock_common {
@@ -42,6 +47,7 @@ int ended(struct bpf_iter__udp *ctx)
 	struct sock *sk = (struct sock *)ctx->udp_sk;
 	struct member_key key = {};
 	struct peer *peer;
+	char one = 1;
 	__u32 *in;
 
 	if (!sk)
@@ -55,5 +61,7 @@ int ended(struct bpf_iter__udp *ctx)
 	in = bpf_map_lookup_elem(&members, &key);
 	if (!in || !(*in & MEMBER_SERVING))
 		bpf_sock_destroy((struct sock_common *)sk);
+	else
+		bpf_seq_write(ctx->meta->seq, &one, sizeof(one));
 	return 0;
 }
