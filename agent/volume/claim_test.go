@@ -150,11 +150,11 @@ func TestABlockVolumeIsADevice(t *testing.T) {
 	if err := syscall.Mknod(dev, syscall.S_IFBLK|0o600, 7<<8); err != nil {
 		t.Skipf("cannot make a device node: %v", err)
 	}
-	for n, c := range map[int]struct{ path, problem string }{1: {dev, ""}, 2: {file, "is not a block device"}} {
-		pod := claimPod(t, n, "raw")
+	for n, c := range map[int]struct{ claim, path, problem string }{1: {"raw", dev, ""}, 2: {"other", file, "is not a block device"}} {
+		pod := claimPod(t, n, c.claim)
 		pod.Spec.Containers[0].VolumeMounts = nil
 		pod.Spec.Containers[0].VolumeDevices = []corev1.VolumeDevice{{Name: "data", DevicePath: "/dev/x"}}
-		w.claim("raw", "volumeMode: Block\nlocal: {path: "+c.path+"}")
+		w.claim(c.claim, "volumeMode: Block\nlocal: {path: "+c.path+"}")
 		w.sync(pod)
 		if c.problem != "" {
 			w.says(uid(n), model.VolumesFailed, c.problem)

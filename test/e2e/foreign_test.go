@@ -55,8 +55,12 @@ type foreignRuntime struct {
 	log         bytes.Buffer
 }
 
-// runtimeNetns is where containerd 1.6 puts network namespaces.
-const runtimeNetns = "/run/netns"
+// runtimeNetns is where containerd 1.6 puts network namespaces, and runtimeRun where its shims have their
+// sockets and runc its state, whatever directories it is given.
+const (
+	runtimeNetns = "/run/netns"
+	runtimeRun   = "/run/containerd"
+)
 
 func newForeignRuntime(t *testing.T) *foreignRuntime {
 	t.Helper()
@@ -82,7 +86,7 @@ state = "%[1]s/state"
     bin_dir = "%[1]s/cni/bin"
     conf_dir = "%[1]s/cni/net.d"
 `, dir)
-	for _, d := range []string{filepath.Join(r.cni, "bin"), filepath.Join(r.cni, "net.d"), runtimeNetns} {
+	for _, d := range []string{filepath.Join(r.cni, "bin"), filepath.Join(r.cni, "net.d")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -90,14 +94,37 @@ state = "%[1]s/state"
 	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The machine's own directory of network namespaces stays out of this.
-	mustRun(t, exec.Command("mount", "-t", "tmpfs", "tmpfs", runtimeNetns))
+	hide(t, runtimeNetns)
+	hide(t, runtimeRun)
 	t.Cleanup(r.remove)
 	r.start()
 	for _, image := range []string{"pause", "busybox"} {
 		r.ctr("images", "import", filepath.Join(bin(t), "images", image+".tar"))
 	}
 	return r
+}
+
+// hide keeps a directory of the machine out of a test, which gets an empty one in its place.
+func hide(t *testing.T, dir string) {
+	t.Helper()
+	err := os.Mkdir(dir, 0o755)
+	if err != nil && !os.IsExist(err) {
+		t.Fatal(err)
+	}
+	made := err == nil
+	mustRun(t, exec.Command("mount", "-t", "tmpfs", "tmpfs", dir))
+	t.Cleanup(func() {
+		for _, point := range slices.Backward(mountsBelow(t, dir)) {
+			if err := syscall.Unmount(point, syscall.MNT_DETACH); err != nil {
+				t.Errorf("unmount %s: %v", point, err)
+			}
+		}
+		if made {
+			if err := os.Remove(dir); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 func (r *foreignRuntime) start() {
@@ -129,7 +156,7 @@ func (r *foreignRuntime) remove() {
 	for _, pid := range r.shims() {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 	}
-	for _, point := range slices.Backward(append(mountsBelow(r.t, r.dir), mountsBelow(r.t, runtimeNetns)...)) {
+	for _, point := range slices.Backward(mountsBelow(r.t, r.dir)) {
 		_ = syscall.Unmount(point, syscall.MNT_DETACH) // removal fails if it fails
 	}
 	if err := os.RemoveAll(r.dir); err != nil {
