@@ -30,6 +30,7 @@ const (
 
 	chainServices   = "services"
 	chainBalance    = "balance"
+	chainPick       = "pick"
 	chainFirst      = "first-packets"
 	chainRemember   = "remember"
 	chainReject     = "answer-reject"
@@ -165,6 +166,8 @@ func (f *family) chains(cfg *lb.Config) []nft.Chain {
 	nat := func(h nft.Hook, priority int) nft.Base { return nft.Base{Type: nft.NAT, Hook: h, Priority: priority} }
 	return []nft.Chain{
 		{Name: chainServices, Rules: f.services(cfg)},
+		{Name: chainPick, Rules: pick(cfg, chainBalance)},
+		{Name: forNodePorts + chainPick, Rules: pick(cfg, forNodePorts+chainBalance)},
 		{Name: chainMasquerade, Rules: f.markUnlessPod(cfg)},
 		{Name: chainReject, Rules: []nft.Rule{
 			do(nft.Is(nft.L4Proto, uint8(unix.IPPROTO_TCP)), nft.RejectTCPReset()),
@@ -185,12 +188,23 @@ func (f *family) chains(cfg *lb.Config) []nft.Chain {
 // others this is two lookups.
 func (f *family) services(cfg *lb.Config) []nft.Rule {
 	rules := []nft.Rule{rule("cluster IPs, load balancer IPs, external IPs",
-		f.frontend(setFrontends, false), []nft.Stmt{nft.Goto(chainBalance)})}
+		f.frontend(setFrontends, false), []nft.Stmt{nft.Goto(chainPick)})}
 	for _, node := range f.toNode(cfg) {
 		rules = append(rules, rule("node ports",
-			f.frontend(forNodePorts+setFrontends, true), node, []nft.Stmt{nft.Goto(forNodePorts + chainBalance)}))
+			f.frontend(forNodePorts+setFrontends, true), node, []nft.Stmt{nft.Goto(forNodePorts + chainPick)}))
 	}
 	return rules
+}
+
+// pick looks for a packet's endpoint, and once more when there is none. A packet
+// meets the sets as they are at each lookup: a transaction that ends between two
+// of them, and changes how many endpoints there are, may have taken away the plan
+// or the slot that the first one has led to. What has no endpoints comes by twice.
+func pick(cfg *lb.Config, balance string) []nft.Rule {
+	return []nft.Rule{
+		do(nft.Jump(balance)),
+		{Comment: "changed between two lookups", Do: []nft.Stmt{nft.ClearBits(cfg.Mark()), nft.Goto(balance)}},
+	}
 }
 
 // toNode matches packets to this node's addresses, loopback excepted unless

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func Conformance(t *testing.T, open Open, traits ...Trait) {
 	cases := map[string]func(*testing.T, subject){
 		"ClusterIP": clusterIP, "NodePort": nodePort, "Local": localPolicy, "LoadBalancer": loadBalancer,
 		"Hairpin": hairpin, "Reject": rejects, "Affinity": affinity, "AffinityTimeout": affinityTimeout,
-		"EndpointChange": endpointChange, "EstablishedStays": establishedStays, "StaleUDP": staleUDP,
+		"EndpointChange": endpointChange, "ChangesUnderLoad": changesUnderLoad, "EstablishedStays": establishedStays, "StaleUDP": staleUDP,
 		"Restart": restart, "ForeignMarks": foreignMarks, "Repair": repair, "Cleanup": cleanup,
 		"UDPMatrix": udpMatrix, "HostNetwork": hostNetwork, "Random": random, "DetectLocal": detectLocal, "AffinityOfAPort": affinityOfAPort,
 		"SCTP": sctp, "ServiceCIDRs": serviceCIDRs,
@@ -239,6 +240,43 @@ func endpointChange(t *testing.T, s subject) {
 		b.agree(all...)
 	}
 }
+
+// changesUnderLoad: endpoints come and go, but never all of them; each connection
+// that begins meanwhile gets one.
+func changesUnderLoad(t *testing.T, s subject) {
+	b := newBench(t, s, "service d/x NodePort 10.96.0.1,fd96::1 p:80/TCP[30001]\n"+endpoints("d/x", "a"))
+	over := make(chan struct{})
+	var clients sync.WaitGroup
+	for _, c := range [][2]string{{"c", "10.96.0.1:80/TCP"}, {"node", "[fd96::1]:80/TCP"}, {"outside", "192.168.7.1:30001/TCP"}} {
+		from := b.Host(c[0])
+		to, proto, _ := parse(t, c[1])
+		clients.Go(func() {
+			for n := 1; ; n++ {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				conn, err := b.Dial(from, proto, to, patience)
+				if err != nil {
+					t.Errorf("connection %d of %s to %s: %v", n, c[0], c[1], err)
+					return
+				}
+				_ = conn.Close() // nothing was said
+			}
+		})
+	}
+	for range changesMade {
+		for _, eps := range [][]string{{"b"}, {"a", "b"}, {"r"}, {"a"}} {
+			b.change(endpoints("d/x", eps...))
+		}
+	}
+	close(over)
+	clients.Wait()
+}
+
+// changesMade is how often the endpoints go round, while connections begin all the time.
+const changesMade = 100
 
 func establishedStays(t *testing.T, s subject) {
 	b := newBench(t, s, "service d/x NodePort 10.96.0.1,fd96::1 p:80/TCP[30001] q:53/UDP\n"+endpoints("d/x", "a")) // with UDP, so that flows are looked for
