@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,14 +163,17 @@ func (l leftover) removeCgroups() error {
 	return errors.Join(errs...)
 }
 
+// killPatience is how long the number of processes may stay as it is: on a busy machine dozens of containers
+// take their time, one after the other.
+const killPatience = 10 * time.Second
+
 // killAll kills the containers' processes and then the shims, until none is left.
 func killAll(ctx context.Context, socket string, containers []leftover) error {
 	ids := map[string]bool{}
 	for _, c := range containers {
 		ids[c.id] = true
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
+	least, since := math.MaxInt, time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		inside, shims := processes(socket, ids)
 		// A shim that sees its containers die may still tidy up; killed first, it could not.
@@ -179,6 +183,12 @@ func killAll(ctx context.Context, socket string, containers []leftover) error {
 		}
 		if len(targets) == 0 {
 			return nil
+		}
+		if n := len(inside) + len(shims); n < least {
+			least, since = n, time.Now()
+		}
+		if time.Since(since) > killPatience {
+			return fmt.Errorf("kill containers and shims: processes %v do not go away: they may hang in the kernel (a network file system?)", targets)
 		}
 		for _, pid := range targets {
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -190,7 +200,7 @@ func killAll(ctx context.Context, socket string, containers []leftover) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("kill containers and shims: processes %v do not go away: they may hang in the kernel (a network file system?)", targets)
+			return fmt.Errorf("kill containers and shims: processes %v are left: %w", targets, ctx.Err())
 		}
 	}
 }
